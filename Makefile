@@ -1,0 +1,39 @@
+# Everything a fresh machine needs is installed by these targets into virtual environments of their own.
+PYTHON ?= python3
+VENV   := .venv
+OPENCLIP_VENV := .venv-openclip
+
+.PHONY: help setup lint test test-openclip bench clean
+
+help:            ## what can be made
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+setup: $(VENV)/.ready ## the development environment, in .venv
+
+lint: setup      ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+test: lint       ## style, types and tests
+	$(VENV)/bin/pytest
+
+$(OPENCLIP_VENV)/.ready: pyproject.toml constraints.txt tests/openclip/requirements.txt
+	$(PYTHON) -m venv $(OPENCLIP_VENV)
+	$(OPENCLIP_VENV)/bin/pip install --quiet --constraint constraints.txt --editable . pytest hypothesis
+	$(OPENCLIP_VENV)/bin/pip install --quiet --no-deps --requirement tests/openclip/requirements.txt
+	@touch $@
+
+test-openclip: $(OPENCLIP_VENV)/.ready ## the open_clip adapter, in an environment of its own
+	$(OPENCLIP_VENV)/bin/pytest tests/openclip
+
+bench: setup     ## every benchmark, then benchmarks/README.md
+	$(VENV)/bin/python -m benchmarks
+
+clean:           ## remove the environments and caches
+	rm -rf $(VENV) $(OPENCLIP_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
