@@ -1,0 +1,202 @@
+"""One forward pass of the upstream model, and what the lens needs of it.
+
+1. Register hooks on three kinds of sites: the layer norm before each reader, the input of each MLP's output
+   projection, the input of the final layer norm.
+2. Run upstream's own forward pass, fused attention and all.
+3. At a reader's layer norm: sigma of every token from its input; the pooled token's attention row from its output.
+   With q the pooled query of a head, folded into the keys' weight, no key is computed:
+   logit[i] = scale * (W_K^T q) . x[i].
+4. Every site must have fired exactly once; the hooks are gone when the pass ends, however it ends.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from secondlens.errors import CaptureError
+from secondlens.models.tower import AttentionWeights, Reader, VisionTower
+
+
+@dataclass
+class ReaderTrace:
+    """What one reader saw.
+
+    attention: the pooled query's attention to each token.
+    sigma: standard deviation (with the layer norm's epsilon) of the residual stream at each token.
+    Only with `first_order`: `mixed`, the attention-weighted mean of the layer norm's output a head, and `residual`,
+    the residual stream at token 0 before the reader.
+    """
+
+    attention: Float[Tensor, "image head token"]
+    sigma: Float[Tensor, "image token"]
+    mixed: Float[Tensor, "image head width"] | None = None
+    residual: Float[Tensor, "image width"] | None = None
+
+
+@dataclass
+class Trace:
+    """The captured parts of one forward pass, float32 or wider.
+
+    embeddings: the model's own output, unnormalised.
+    activations: layer to post-activation values of its neurons at every token.
+    readers: reader index to what it saw.
+    final_sigma: sigma of the final layer norm at the pooled token; ones where there is no such norm.
+    Only with `first_order`: `pooled_activations`, layer to activations at token 0 (-1: the pooling head's MLP), and
+    `final_residual`, the input of the final layer norm at token 0.
+    """
+
+    embeddings: Float[Tensor, "image embed"]
+    activations: dict[int, Float[Tensor, "image token neuron"]] = field(default_factory=dict)
+    readers: dict[int, ReaderTrace] = field(default_factory=dict)
+    final_sigma: Float[Tensor, " image"] | None = None
+    pooled_activations: dict[int, Float[Tensor, "image neuron"]] = field(default_factory=dict)
+    final_residual: Float[Tensor, "image width"] | None = None
+
+
+POOL_MLP = -1
+
+
+@torch.no_grad()
+def capture(
+    tower: VisionTower,
+    pixels: Float[Tensor, "image 3 height width"],
+    layers: Sequence[int],
+    *,
+    first_order: bool = False,
+) -> Trace:
+    """Run the model once on preprocessed pixels and keep the parts that `layers` need.
+
+    layers: whose neurons' activations to keep, with the readers after the first of them.
+    first_order: keep the parts of the direct contributions of every layer as well.
+
+    Raises `CaptureError` where a site did not fire exactly once.
+    """
+    weight = tower.mlps[0].project.weight
+    trace = Trace(embeddings=torch.empty(0))
+    sites = _Sites()
+    needed = range(len(tower.readers)) if first_order else tower.readers_of(min(layers)) if layers else []
+    for index in needed:
+        sites.add(f"layer norm of reader {index}", tower.readers[index].norm, _on_norm(tower, index, trace, first_order))
+    for layer, mlp in enumerate(tower.mlps):
+        if layer in layers or (first_order and tower.final_norm is not None):
+            sites.add(
+                f"MLP of layer {layer}", mlp.project, _on_mlp(layer, trace, layer in layers, first_order), before=True
+            )
+    if first_order and tower.pool_mlp is not None:
+        sites.add("MLP of the pooling head", tower.pool_mlp.project, _on_mlp(POOL_MLP, trace, False, True), before=True)
+    if tower.final_norm is not None:
+        sites.add("final layer norm", tower.final_norm, _on_final(tower.final_norm, trace, first_order), before=True)
+    with sites.hooked():
+        trace.embeddings = wide(tower.forward(pixels.to(weight.device, weight.dtype)))
+    sites.check()
+    if trace.final_sigma is None:
+        trace.final_sigma = torch.ones_like(trace.embeddings[:, 0])
+    return trace
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Half precisions as float32: the lens's own sums are never narrower."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def pooled_attention(
+    weights: AttentionWeights, tokens: Float[Tensor, "image token width"], probe: Float[Tensor, " width"] | None
+) -> Float[Tensor, "image head token"]:
+    """softmax_i(scale * (W_Q x[0] + b_Q) . W_K x[i]) a head; with a probe, its query instead of token 0's."""
+    asks = tokens[:, 0] if probe is None else probe.to(tokens).expand(len(tokens), -1)
+    heads, dim, width = weights.query.shape
+    query = torch.addmm(weights.query_bias.flatten().to(asks), asks, weights.query.reshape(-1, width).to(asks).T)
+    folded = torch.bmm(query.view(-1, heads, dim).transpose(0, 1), weights.key.to(asks)).transpose(0, 1)
+    return torch.softmax(torch.bmm(folded, tokens.transpose(1, 2)) * weights.scale, dim=-1)
+
+
+def attention_output(weights: AttentionWeights, mixed: Float[Tensor, "image head width"]) -> Tensor:
+    """[image, head, width]: W_O (W_V mixed + b_V) a head, without the output bias."""
+    values = torch.einsum("bhw,hdw->bhd", mixed, weights.value.to(mixed)) + weights.value_bias.to(mixed)
+    return torch.einsum("bhd,hwd->bhw", values, weights.output.to(mixed))
+
+
+def sigma_of(norm: nn.LayerNorm, residual: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
+    """sqrt(var + epsilon) over features, as the layer norm divides by."""
+    return (wide(residual).var(dim=-1, correction=0) + norm.eps).sqrt()
+
+
+def _on_norm(tower: VisionTower, index: int, trace: Trace, first_order: bool) -> Callable[..., None]:
+    reader: Reader = tower.readers[index]
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        tokens = wide(output)
+        probe = None if reader.probe is None else reader.probe()
+        attention = pooled_attention(reader.weights(), tokens, probe)
+        seen = ReaderTrace(attention, sigma_of(reader.norm, inputs[0]))
+        if first_order:
+            seen.mixed = torch.bmm(attention, tokens)
+            seen.residual = wide(inputs[0][:, 0])
+        trace.readers[index] = seen
+
+    return hook
+
+
+def _on_mlp(layer: int, trace: Trace, keep: bool, first_order: bool) -> Callable[..., None]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if keep:
+            trace.activations[layer] = wide(inputs[0])
+        if first_order:
+            trace.pooled_activations[layer] = wide(inputs[0][:, 0])
+
+    return hook
+
+
+def _on_final(norm: nn.LayerNorm, trace: Trace, first_order: bool) -> Callable[..., None]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        # Some towers normalise the pooled token, some all tokens and pool then.
+        residual = inputs[0] if inputs[0].ndim == 2 else inputs[0][:, 0]
+        trace.final_sigma = sigma_of(norm, residual)
+        if first_order:
+            trace.final_residual = wide(residual)
+
+    return hook
+
+
+class _Sites:
+    """Hooks that count how often they fired."""
+
+    def __init__(self) -> None:
+        self._sites: list[tuple[str, nn.Module, Callable[..., None], bool]] = []
+        self._fired: dict[str, int] = {}
+
+    def add(self, name: str, module: nn.Module, hook: Callable[..., None], before: bool = False) -> None:
+        self._sites.append((name, module, hook, before))
+        self._fired[name] = 0
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        handles = []
+        try:
+            for name, module, hook, before in self._sites:
+                register: Any = module.register_forward_pre_hook if before else module.register_forward_hook
+                handles.append(register(self._counted(name, hook)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _counted(self, name: str, hook: Callable[..., None]) -> Callable[..., None]:
+        def counted(*args: Any) -> None:
+            self._fired[name] += 1
+            hook(*args)
+
+        return counted
+
+    def check(self) -> None:
+        wrong = [f"{name} fired {count} times" for name, count in self._fired.items() if count != 1]
+        if wrong:
+            raise CaptureError(
+                f"expected every hook site to fire once in a forward pass: {'; '.join(wrong)}. "
+                "The model does not run as its adapter describes it"
+            )

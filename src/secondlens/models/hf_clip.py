@@ -1,0 +1,62 @@
+"""Adapter: Hugging Face `CLIPModel` and `CLIPVisionModelWithProjection` (OpenAI, LAION, MetaCLIP, DFN, TinyCLIP)."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from secondlens.models.hf_common import TokenisedTexts, activation_name, image_size, load_tokenizer, load_weights
+from secondlens.models.model import LensModel
+from secondlens.models.preprocessing import OPENAI_MEAN, OPENAI_STD, load_processor
+from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower
+
+MODEL_TYPES = ("clip", "clip_vision_model")
+
+
+def load(reference: str, location: str, config: Any) -> LensModel:
+    """Load weights, tokenizer and preprocessing from `location`."""
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPVisionModelWithProjection
+
+    full = config.model_type == "clip"
+    model = load_weights(CLIPModel if full else CLIPVisionModelWithProjection, location)
+    vision = config.vision_config if full else config
+    size = {"height": image_size(vision)[0], "width": image_size(vision)[1]}
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": vision.image_size}, crop_size=size, image_mean=OPENAI_MEAN, image_std=OPENAI_STD
+    )
+    tokenizer = load_tokenizer(location) if full else None
+    texts = None
+    if tokenizer is not None:
+        context = config.text_config.max_position_embeddings
+        texts = TokenisedTexts(tokenizer, model.get_text_features, context)
+    return LensModel(reference, "hf-clip", model, tower(model), load_processor(location, processor), texts)
+
+
+def tower(model: Any) -> VisionTower:
+    """References into a `CLIPModel` or `CLIPVisionModelWithProjection` in memory."""
+    vision, config = model.vision_model, model.vision_model.config
+
+    def reader(index: int, block: Any) -> Reader:
+        attention = block.self_attn
+
+        def weights() -> AttentionWeights:
+            return AttentionWeights.from_linears(
+                attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, attention.num_heads
+            )
+
+        return Reader(block.layer_norm1, weights, layers_before=index)
+
+    def forward(pixels: Tensor) -> Tensor:
+        return model.visual_projection(vision(pixels).pooler_output)
+
+    blocks = vision.encoder.layers
+    return VisionTower(
+        module=nn.ModuleDict({"vision": vision, "projection": model.visual_projection}),
+        forward=forward,
+        readers=tuple(reader(index, block) for index, block in enumerate(blocks)),
+        mlps=tuple(MLP(block.mlp.fc2) for block in blocks),
+        final_norm=vision.post_layernorm,
+        projection=lambda: model.visual_projection.weight.detach(),
+        activation=activation_name(config),
+        image_size=image_size(config),
+        patch=config.patch_size,
+    )

@@ -1,0 +1,101 @@
+"""What the Hugging Face adapters share: loading a class from safetensors, and tokenised texts."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secondlens.errors import ModelError
+from secondlens.models.preprocessing import quiet
+
+
+def load_weights(cls: Any, location: str) -> Any:
+    """`cls.from_pretrained` in float32 and from safetensors only; a missing or surplus weight is an error.
+
+    Raises `ModelError` for a folder without safetensors, a damaged file, or weights that do not fit the configuration.
+    """
+    folder = Path(location)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{location} has no *.safetensors file; other formats (pickles) are never loaded. "
+            "Convert it with: model.save_pretrained(folder, safe_serialization=True)"
+        )
+    try:
+        with quiet():
+            module, info = cls.from_pretrained(
+                location, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+    except Exception as error:
+        raise ModelError(f"cannot load the weights of {location} as {cls.__name__}: {error}") from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{location} lacks {len(missing)} weights of {cls.__name__} (first: {missing[0]}): "
+            "the checkpoint does not belong to this configuration"
+        )
+    return module
+
+
+def load_tokenizer(location: str) -> Any | None:
+    """The tokenizer stored beside a model, or None where a local folder has none."""
+    from transformers import AutoTokenizer
+
+    folder = Path(location)
+    names = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "spiece.model")
+    if folder.is_dir() and not any((folder / name).exists() for name in names):
+        return None
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(location)
+    except Exception as error:
+        raise ModelError(f"cannot load the tokenizer of {location}: {error}") from error
+
+
+class TokenisedTexts:
+    """Texts through a tokenizer and a text tower, in batches; longer texts than the context are an error."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        features: Callable[..., Any],
+        context: int,
+        pad_to_context: bool = False,
+        batch_size: int = 256,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.features = features
+        self.context = context
+        self.padding = "max_length" if pad_to_context else "longest"
+        self.batch_size = batch_size
+
+    def __call__(self, texts: Sequence[str], device: torch.device) -> Tensor:
+        """[text, embed], unnormalised."""
+        starts = range(0, len(texts), self.batch_size)
+        return torch.cat([self._encode(texts[start : start + self.batch_size], device) for start in starts])
+
+    def _encode(self, texts: Sequence[str], device: torch.device) -> Tensor:
+        lengths = [len(ids) for ids in self.tokenizer(list(texts))["input_ids"]]
+        if max(lengths) > self.context:
+            worst = max(range(len(texts)), key=lengths.__getitem__)
+            raise ModelError(
+                f"{sum(length > self.context for length in lengths)} of {len(texts)} texts are longer than the "
+                f"model's context of {self.context} tokens (longest: {lengths[worst]} tokens, "
+                f"{texts[worst][:60]!r}); shorten them"
+            )
+        tokens = self.tokenizer(list(texts), padding=self.padding, max_length=self.context)
+        # SigLIP's tokenizer gives no mask, and its text tower was trained without one.
+        names = [name for name in ("input_ids", "attention_mask") if name in tokens]
+        return self.features(**{name: torch.tensor(tokens[name], device=device) for name in names}).pooler_output
+
+
+def activation_name(config: Any) -> str:
+    """The activation function as the configuration names it."""
+    return str(config.hidden_act)
+
+
+def image_size(config: Any) -> tuple[int, int]:
+    """(height, width) that the position embeddings were made for."""
+    size = config.image_size
+    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))

@@ -1,0 +1,62 @@
+"""Adapter: Hugging Face `SiglipModel` and the SigLIP 2 checkpoints of the same class.
+
+There is no class token. An attention-pooling head reads the tokens after the last layer norm, its probe is the query,
+and its own MLP adds to what it read: the embedding is (attention) + MLP(layer norm(attention)). So the pooling head's
+heads are the only paths of a neuron.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from secondlens.models.hf_common import TokenisedTexts, activation_name, image_size, load_tokenizer, load_weights
+from secondlens.models.model import LensModel
+from secondlens.models.preprocessing import load_processor
+from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower
+
+MODEL_TYPES = ("siglip",)
+
+
+def load(reference: str, location: str, config: Any) -> LensModel:
+    """Load weights, tokenizer and preprocessing from `location`."""
+    from transformers import SiglipImageProcessorPil, SiglipModel
+
+    model = load_weights(SiglipModel, location)
+    height, width = image_size(config.vision_config)
+    processor = SiglipImageProcessorPil(size={"height": height, "width": width})
+    tokenizer = load_tokenizer(location)
+    texts = None
+    if tokenizer is not None:
+        # SigLIP was trained on texts padded to the full context, and reads its last token.
+        context = config.text_config.max_position_embeddings
+        texts = TokenisedTexts(tokenizer, model.get_text_features, context, pad_to_context=True)
+    return LensModel(reference, "hf-siglip", model, tower(model), load_processor(location, processor), texts)
+
+
+def tower(model: Any) -> VisionTower:
+    """References into a `SiglipModel` in memory."""
+    vision, config = model.vision_model, model.vision_model.config
+    head, blocks = vision.head, vision.encoder.layers
+
+    def weights() -> AttentionWeights:
+        return AttentionWeights.from_multihead(head.attention)
+
+    def probe() -> Tensor:
+        return head.probe.detach()[0, 0]
+
+    def forward(pixels: Tensor) -> Tensor:
+        return vision(pixels).pooler_output
+
+    return VisionTower(
+        module=vision,
+        forward=forward,
+        readers=(Reader(vision.post_layernorm, weights, layers_before=len(blocks), probe=probe),),
+        mlps=tuple(MLP(block.mlp.fc2) for block in blocks),
+        final_norm=None,
+        projection=None,
+        activation=activation_name(config),
+        image_size=image_size(config),
+        patch=config.patch_size,
+        prefix_tokens=0,
+        pool_mlp=MLP(head.mlp.fc2),
+    )

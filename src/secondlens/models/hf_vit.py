@@ -1,0 +1,98 @@
+"""Adapter: Hugging Face `ViTForImageClassification`.
+
+No text tower: the joint space is the classifier's input, the class rows are the texts, so the lens explains a plain
+ViT classifier in its own labels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secondlens.errors import ModelError, closest
+from secondlens.models.hf_common import activation_name, image_size, load_weights
+from secondlens.models.model import Classifier, LensModel
+from secondlens.models.preprocessing import load_processor
+from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower
+
+MODEL_TYPES = ("vit",)
+
+
+def load(reference: str, location: str, config: Any) -> LensModel:
+    """Load weights, labels and preprocessing from `location`."""
+    from transformers import ViTForImageClassification, ViTImageProcessorPil
+
+    architectures = config.architectures or []
+    if "ViTForImageClassification" not in architectures:
+        raise ModelError(
+            f"{location} is a ViT without a classifier head ({', '.join(architectures) or 'architecture not given'}); "
+            "expected ViTForImageClassification, whose class rows serve as texts"
+        )
+    model = load_weights(ViTForImageClassification, location)
+    height, width = image_size(config)
+    processor = ViTImageProcessorPil(size={"height": height, "width": width})
+    labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    classifier = Classifier(labels, lambda: model.classifier.weight.detach(), lambda: model.classifier.bias.detach())
+    texts = LabelTexts(labels, classifier.weight)
+    return LensModel(reference, "hf-vit", model, tower(model), load_processor(location, processor), texts, classifier)
+
+
+class LabelTexts:
+    """A label, or one of the synonyms it lists after commas, to its class row."""
+
+    def __init__(self, labels: Sequence[str], weight: Callable[[], Tensor]) -> None:
+        self.weight = weight
+        self.rows: dict[str, int] = {}
+        for row, label in enumerate(labels):
+            self.rows.setdefault(label.strip().lower(), row)
+        # Whole labels go first: "crane" is a label of its own, not another label's synonym.
+        for row, label in enumerate(labels):
+            for synonym in label.split(","):
+                self.rows.setdefault(synonym.strip().lower(), row)
+
+    def __call__(self, texts: Sequence[str], device: torch.device) -> Tensor:
+        """[text, embed]: rows of the classifier's weight, wherever that is."""
+        return self.weight()[[self.row(text) for text in texts]]
+
+    def row(self, text: str) -> int:
+        """Index of the class that a text names; raises `ModelError` with the closest label where there is none."""
+        row = self.rows.get(text.strip().lower())
+        if row is None:
+            # The full list of a thousand labels helps nobody.
+            hint = closest(text.lower(), self.rows).split(";")[0]
+            raise ModelError(
+                f"the classifier has no label {text!r}{hint}; it has no text tower, so only its "
+                "labels can be encoded"
+            )
+        return row
+
+
+def tower(model: Any) -> VisionTower:
+    """References into a `ViTForImageClassification` in memory."""
+    vit, config = model.vit, model.config
+
+    def reader(index: int, block: Any) -> Reader:
+        attention = block.attention
+
+        def weights() -> AttentionWeights:
+            return AttentionWeights.from_linears(
+                attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, config.num_attention_heads
+            )
+
+        return Reader(block.layernorm_before, weights, layers_before=index)
+
+    def forward(pixels: Tensor) -> Tensor:
+        return vit(pixels).last_hidden_state[:, 0]
+
+    return VisionTower(
+        module=nn.ModuleDict({"vit": vit}),
+        forward=forward,
+        readers=tuple(reader(index, block) for index, block in enumerate(vit.layers)),
+        mlps=tuple(MLP(block.mlp.fc2) for block in vit.layers),
+        final_norm=vit.layernorm,
+        projection=None,
+        activation=activation_name(config),
+        image_size=image_size(config),
+        patch=config.patch_size,
+    )

@@ -1,0 +1,137 @@
+"""Adapter: open_clip's own `VisionTransformer` with a class token (extra: openclip).
+
+Its projections inside `nn.MultiheadAttention` are called functionally, so a hook on them never fires: only the layer
+norms and the MLP's `c_proj` are hook sites. LayerScale, where present, is folded into the weights that are handed out.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secondlens.errors import MissingExtra, ModelError, closest
+from secondlens.models.model import LensModel, Preprocessing
+from secondlens.models.preprocessing import from_processor, quiet
+from secondlens.models.reference import ModelReference
+from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower
+
+
+def load(reference: ModelReference) -> LensModel:
+    """Load `openclip:NAME/TAG` or `openclip:/file.safetensors?model=NAME`; safetensors only."""
+    try:
+        import open_clip
+    except ImportError as error:
+        raise MissingExtra("open_clip", "openclip", f"the model {reference.text}") from error
+
+    name = reference.options.get("model") if reference.path else reference.location.rpartition("/")[0]
+    if not name:
+        raise ModelError(
+            f"expected 'openclip:NAME/TAG' or 'openclip:/file.safetensors?model=NAME', got {reference.text!r}"
+        )
+    if name not in open_clip.list_models():
+        raise ModelError(f"open_clip knows no model {name!r}{closest(name, open_clip.list_models())}")
+    weights = reference.path or _download(open_clip, name, reference.location.rpartition("/")[2])
+    if weights.suffix != ".safetensors":
+        raise ModelError(f"expected weights in a .safetensors file, got {weights.name}; pickles are never loaded")
+    try:
+        with quiet():
+            model = open_clip.create_model(name, pretrained=str(weights), precision="fp32")
+    except Exception as error:
+        raise ModelError(f"cannot load {weights} as open_clip's {name}: {error}") from error
+    tokenizer = open_clip.get_tokenizer(name)
+    texts = _Texts(model, tokenizer)
+    return LensModel(reference.text, "openclip", model, tower(model, name), _preprocessing(model.visual), texts)
+
+
+def _download(open_clip: Any, name: str, tag: str) -> Path:
+    known = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in known:
+        raise ModelError(f"open_clip has no weights {tag!r} for {name}{closest(tag, known)}")
+    try:
+        with quiet():
+            return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, tag)))
+    except Exception as error:
+        raise ModelError(f"cannot download {name}/{tag}: {error}") from error
+
+
+def _preprocessing(visual: Any) -> Preprocessing:
+    from transformers import CLIPImageProcessorPil
+
+    config = visual.preprocess_cfg
+    size = config["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    modes = {"bilinear": 2, "bicubic": 3}
+    if config.get("resize_mode", "shortest") not in ("shortest", "squash") or config["interpolation"] not in modes:
+        raise ModelError(f"unsupported open_clip preprocessing: {config}; expected shortest or squash, bicubic/bilinear")
+    squash = config.get("resize_mode") == "squash" or height != width
+    processor = CLIPImageProcessorPil(
+        size={"height": height, "width": width} if squash else {"shortest_edge": height},
+        crop_size={"height": height, "width": width},
+        image_mean=config["mean"],
+        image_std=config["std"],
+        resample=modes[config["interpolation"]],
+    )
+    return from_processor(processor)
+
+
+class _Texts:
+    """Texts through open_clip's tokenizer and text tower; the tokenizer cuts silently, so lengths are tested first."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+
+    def __call__(self, texts: Sequence[str], device: torch.device) -> Tensor:
+        """[text, embed], unnormalised."""
+        context = self.tokenizer.context_length
+        if hasattr(self.tokenizer, "encode"):
+            # Start and end tokens are added to what `encode` gives.
+            long = [text for text in texts if len(self.tokenizer.encode(text)) + 2 > context]
+            if long:
+                raise ModelError(
+                    f"{len(long)} of {len(texts)} texts are longer than the model's context of {context} tokens "
+                    f"(first: {long[0][:60]!r}); shorten them"
+                )
+        return self.model.encode_text(self.tokenizer(list(texts)).to(device))
+
+
+def tower(model: Any, name: str) -> VisionTower:
+    """References into an open_clip `CLIP` or `CustomTextCLIP` in memory; raises `ModelError` for other towers."""
+    visual = model.visual
+    if type(visual).__name__ != "VisionTransformer":
+        raise ModelError(
+            f"{name}: the image tower is a {type(visual).__name__}; expected open_clip's VisionTransformer. "
+            "Models with a timm tower are often on the Hugging Face hub in a supported form (hf:...)"
+        )
+    if visual.attn_pool is not None or visual.pool_type != "tok":
+        raise ModelError(f"{name}: pooling {visual.pool_type!r} is not supported; expected the class token ('tok')")
+    blocks = visual.transformer.resblocks
+
+    def reader(index: int, block: Any) -> Reader:
+        def weights() -> AttentionWeights:
+            attention = AttentionWeights.from_multihead(block.attn)
+            gain = _layer_scale(block.ls_1)
+            return attention if gain is None else attention.scaled(gain())
+
+        return Reader(block.ln_1, weights, layers_before=index)
+
+    return VisionTower(
+        module=visual,
+        forward=visual,
+        readers=tuple(reader(index, block) for index, block in enumerate(blocks)),
+        mlps=tuple(MLP(block.mlp.c_proj, _layer_scale(block.ls_2)) for block in blocks),
+        final_norm=visual.ln_post,
+        projection=None if visual.proj is None else lambda: visual.proj.detach().T,
+        activation=type(blocks[0].mlp.gelu).__name__,
+        image_size=tuple(visual.image_size),
+        patch=visual.patch_size[0],
+    )
+
+
+def _layer_scale(module: nn.Module) -> Callable[[], Tensor] | None:
+    """LayerScale's gain [width], or None where the block has none."""
+    if isinstance(module, nn.Identity):
+        return None
+    return lambda: module.gamma.detach()  # type: ignore[union-attr, operator]

@@ -1,0 +1,48 @@
+"""References: how a person names a model.
+
+    hf:ORG/NAME            a Hugging Face repository     hf:/folder or hf:./folder     a local folder
+    openclip:NAME/TAG      an open_clip checkpoint       openclip:/file?model=NAME     local weights (safetensors)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from secondlens.errors import ModelError, closest
+
+SCHEMES = ("hf", "openclip")
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A parsed reference: `scheme`, `location` (repository, name or path), `path` where it is local, `options`."""
+
+    text: str
+    scheme: str
+    location: str
+    path: Path | None
+    options: dict[str, str]
+
+
+def parse_reference(text: str) -> ModelReference:
+    """Split a reference into its parts; raises `ModelError` with the accepted forms for anything else."""
+    scheme, colon, rest = text.partition(":")
+    if not colon or not rest:
+        raise ModelError(
+            f"expected a model reference such as 'hf:openai/clip-vit-base-patch32' or 'hf:./folder', got {text!r}"
+        )
+    if scheme not in SCHEMES:
+        raise ModelError(f"unknown kind of model reference {scheme!r}{closest(scheme, SCHEMES)}")
+    location, _, query = rest.partition("?")
+    options = {key: values[-1] for key, values in parse_qs(query).items()}
+    return ModelReference(text, scheme, location, _local_path(scheme, location), options)
+
+
+def _local_path(scheme: str, location: str) -> Path | None:
+    path = Path(location).expanduser()
+    if path.exists():
+        return path
+    # "ORG/NAME" is a repository; anything that starts like a path was meant as one.
+    if location.startswith(("/", "./", "../", "~")) or (scheme == "hf" and location.count("/") != 1):
+        raise ModelError(f"no such model folder or file: {path} (from the reference '{scheme}:{location}')")
+    return None
