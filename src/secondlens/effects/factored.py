@@ -1,0 +1,115 @@
+"""`FactoredEffects`: the second-order effects of a layer's neurons on a batch of images, never materialised unasked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondlens.effects.paths import (
+    Convention,
+    Path,
+    check_convention,
+    check_layer,
+    coefficients,
+    path_weights,
+    paths_of,
+    write_maps,
+)
+from secondlens.errors import SecondLensError
+from secondlens.models.capture import capture
+from secondlens.models.model import LensModel
+
+
+@dataclass(frozen=True)
+class FactoredEffects:
+    """phi[image, neuron] = sum_path coefficients[image, neuron, path] * writes[neuron, path], over |z(image)|.
+
+    In units of the unit-norm embedding. Path k is a neuron-head pair: `paths[k]` says which head of which reader.
+    """
+
+    layer: int
+    convention: Convention
+    paths: tuple[Path, ...]
+    coefficients: Float[Tensor, "image neuron path"]
+    writes: Float[Tensor, "neuron path embed"]
+
+    def dense(
+        self, images: slice | Sequence[int] = slice(None), neurons: slice | Sequence[int] = slice(None)
+    ) -> Float[Tensor, "image neuron embed"]:
+        """phi itself, for the images and neurons asked for (default: all)."""
+        rows = self.coefficients[images][:, neurons].transpose(0, 1)
+        return torch.bmm(rows, self.writes[neurons]).transpose(0, 1)
+
+    def mean(self) -> Float[Tensor, "neuron embed"]:
+        """Mean of phi over the batch."""
+        mean = self.coefficients.double().mean(dim=0)[:, None]
+        return torch.bmm(mean, self.writes.double())[:, 0].to(self.writes)
+
+    def norms(self, around: Float[Tensor, "neuron path"] | None = None) -> Float[Tensor, "image neuron"]:
+        """|phi - phi_0|, through the Gram matrix u u^T; `around` holds the coefficients of phi_0 (default: zero)."""
+        rows = self.coefficients.transpose(0, 1).double()
+        if around is not None:
+            rows = rows - around.double()[:, None]
+        factor = gram_factor(self.writes)
+        return torch.bmm(rows, factor.transpose(1, 2)).norm(dim=2).T.to(self.coefficients)
+
+    def project(self, directions: Float[Tensor, "direction embed"]) -> Float[Tensor, "image neuron direction"]:
+        """<phi, d> for texts or any other directions d."""
+        if directions.shape[-1] != self.writes.shape[-1]:
+            raise SecondLensError(
+                f"expected directions of {self.writes.shape[-1]} dimensions (the joint space), "
+                f"got {directions.shape[-1]}"
+            )
+        along = self.writes @ directions.to(self.writes).T
+        return torch.bmm(self.coefficients.transpose(0, 1), along).transpose(0, 1)
+
+    def total(self) -> Float[Tensor, "image embed"]:
+        """Sum of phi over neurons: the layer's whole second-order effect."""
+        return torch.einsum("bnk,nke->be", self.coefficients, self.writes)
+
+
+@torch.no_grad()
+def second_order_effects(
+    model: LensModel,
+    pixels: Float[Tensor, "image 3 height width"],
+    layer: int,
+    convention: Convention = "centred",
+) -> FactoredEffects:
+    """Second-order effects (Gandelsman et al. 2025, equation 6, with layer norms as in A.6) of one layer's neurons.
+
+    pixels: as `model.preprocess` gives them. convention: "centred", the exact linear term, or "released".
+
+    Raises `SecondLensError` for a layer that no later attention reads or an unknown convention, `CaptureError` where
+    the model does not run as its adapter says.
+    """
+    check_convention(convention)
+    check_layer(model.tower, layer)
+    trace = capture(model.tower, pixels, [layer])
+    return FactoredEffects(
+        layer=layer,
+        convention=convention,
+        paths=tuple(paths_of(model.tower, layer)),
+        coefficients=coefficients(path_weights(trace, model.tower, layer), trace.activations[layer]),
+        writes=write_maps(model.tower, layer, convention).directions(),
+    )
+
+
+def gram_factor(writes: Float[Tensor, "neuron path embed"]) -> Float[Tensor, "neuron path path"]:
+    """F in float64 with F^T F = u u^T, so that |sum_k s[k] u[k]| = |F s|: paths replace the joint space.
+
+    Cholesky where the write directions of a neuron are independent; elsewhere (more paths than dimensions, a dead
+    head) the square root from an eigendecomposition.
+    """
+    wide = writes.double()
+    gram = torch.bmm(wide, wide.transpose(1, 2))
+    lower, info = torch.linalg.cholesky_ex(gram)
+    factor = lower.transpose(1, 2)
+    failed = info.nonzero()[:, 0]
+    if len(failed):
+        values, vectors = torch.linalg.eigh(gram[failed])
+        roots = values.clamp(min=0).sqrt()
+        factor = factor.clone()
+        factor[failed] = roots[:, :, None] * vectors.transpose(1, 2)
+    return factor
