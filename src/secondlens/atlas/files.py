@@ -1,0 +1,68 @@
+"""Files that are whole or absent: written under a temporary name, then renamed."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import save_file
+from torch import Tensor
+
+from secondlens.errors import AtlasError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, atomically."""
+    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file, atomically."""
+    _write(path, lambda temporary: save_file(tensors, temporary))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file, atomically."""
+    _write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a folder without write permission into a message that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise AtlasError(
+                f"no space left on the disk of {folder}; what was finished is kept: free some space and run the same "
+                "command again, it goes on from the last checkpoint"
+            ) from error
+        if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError | FileExistsError):
+            raise AtlasError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+        raise
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    with disk_errors(path.parent):
+        try:
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except Exception as error:
+            temporary.unlink(missing_ok=True)
+            # safetensors reports a full disk as an error of its own, with the system's words in it.
+            if not isinstance(error, OSError) and "No space left" in str(error):
+                raise OSError(errno.ENOSPC, str(error)) from error
+            raise

@@ -1,0 +1,230 @@
+"""`Atlas`: a survey's results, read lazily from their folder."""
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+from jaxtyping import Float, Int
+from pydantic import ValidationError
+from safetensors import safe_open
+from torch import Tensor
+
+from secondlens.atlas.files import sha256
+from secondlens.atlas.manifest import IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerCard, Manifest
+from secondlens.effects.histogram import share_above
+from secondlens.effects.paths import Path as NeuronPath
+from secondlens.errors import AtlasError, closest
+from secondlens.models.model import LensModel
+
+
+class SkippedImage(NamedTuple):
+    """An image that could not be surveyed, and why."""
+
+    id: str
+    reason: str
+
+
+class Atlas:
+    """An atlas on disk. `Atlas.open(folder)`; `atlas.layer(9)`; `atlas.image_ids`; `atlas.skipped`."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Atlas":
+        """Open a complete atlas.
+
+        Raises `AtlasError` for a folder that is missing, is no atlas, is an unfinished one, or has another schema.
+        """
+        folder = Path(folder)
+        path = folder / MANIFEST
+        if not path.is_file():
+            if not folder.is_dir():
+                raise AtlasError(f"no such atlas folder: {folder}")
+            if (folder / "progress").is_dir():
+                raise AtlasError(f"{folder} holds an unfinished survey; run the same survey command again to finish it")
+            raise AtlasError(f"{folder} is no atlas: it has no {MANIFEST}; make one with: secondlens survey")
+        return cls(folder, _read_manifest(path))
+
+    @property
+    def layers(self) -> list[int]:
+        """Surveyed layers."""
+        return [card.layer for card in self.manifest.layers]
+
+    @cached_property
+    def image_ids(self) -> list[str]:
+        """Ids of the surveyed images, in order; `top_positions` count into it."""
+        return self._image_table(skipped=False)
+
+    @cached_property
+    def skipped(self) -> list[SkippedImage]:
+        """Images that could not be read, with the reason."""
+        table = pq.read_table(self.folder / IMAGES).to_pylist()
+        return [SkippedImage(row["id"], row["skipped"]) for row in table if row["skipped"] is not None]
+
+    def layer(self, layer: int) -> "AtlasLayer":
+        """One layer; raises `AtlasError` with the surveyed layers where it is not among them."""
+        for card in self.manifest.layers:
+            if card.layer == layer:
+                return AtlasLayer(self, card)
+        raise AtlasError(f"layer {layer} is not in this atlas; it has layers {', '.join(map(str, self.layers))}")
+
+    def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """JPEG thumbnails by id, for those that the survey kept."""
+        path = self.folder / THUMBNAILS
+        if not path.is_file():
+            return {}
+        table = pq.read_table(path, filters=[("id", "in", list(ids))])
+        return dict(zip(table["id"].to_pylist(), table["jpeg"].to_pylist(), strict=True))
+
+    def require_model(self, model: LensModel) -> None:
+        """Raise `AtlasError` unless this atlas was made of that model."""
+        if model.weights_hash != self.manifest.model.weights_sha256:
+            raise AtlasError(
+                f"{self.folder} is an atlas of {self.manifest.model.reference} (weights "
+                f"{self.manifest.model.weights_sha256[:12]}), not of {model.reference} (weights "
+                f"{model.weights_hash[:12]}); give the model it was made of, or survey this one"
+            )
+
+    def check(self) -> list[str]:
+        """Problems with the files: missing or changed ones, tensors of the wrong shape; an empty list if sound."""
+        problems = []
+        for name, expected in self.manifest.files.items():
+            path = self.folder / name
+            if not path.is_file():
+                problems.append(f"{name} is missing")
+            elif sha256(path) != expected:
+                problems.append(f"{name} has changed since the survey wrote it")
+        if not problems:
+            for layer in self.layers:
+                problems += self.layer(layer).check()
+            if len(self.image_ids) != self.manifest.images.count:
+                problems.append(f"{IMAGES} lists {len(self.image_ids)} images, expected {self.manifest.images.count}")
+        return problems
+
+    def _image_table(self, skipped: bool) -> list[str]:
+        table = pq.read_table(self.folder / IMAGES).to_pylist()
+        return [row["id"] for row in table if (row["skipped"] is not None) == skipped]
+
+
+class AtlasLayer:
+    """One layer of an atlas: the tensors of `effects.layer.LayerResult`, each read when asked for.
+
+    directions, mean_effects: [neuron, embed]. explained_variance: [neuron]. top_norms, top_images: [neuron, top],
+    descending, ids as in `atlas.image_ids`.
+    """
+
+    directions: Float[Tensor, "neuron embed"]
+    mean_effects: Float[Tensor, "neuron embed"]
+    explained_variance: Float[Tensor, " neuron"]
+    top_norms: Float[Tensor, "neuron top"]
+    top_positions: Int[Tensor, "neuron top"]
+    histogram: Int[Tensor, "neuron bin"]
+
+    def __init__(self, atlas: Atlas, card: LayerCard) -> None:
+        self.atlas = atlas
+        self.card = card
+        self.path = atlas.folder / card.file
+
+    @property
+    def index(self) -> int:
+        """Number of the layer in the model."""
+        return self.card.layer
+
+    @property
+    def paths(self) -> list[NeuronPath]:
+        """(reader, head) of each path."""
+        return [NeuronPath(*path) for path in self.card.paths]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of the tensors in the file."""
+        with self._open() as file:
+            return sorted(file.keys())
+
+    def __getattr__(self, name: str) -> Tensor:
+        # Only called for what is not set yet: each tensor is read once.
+        if name.startswith("_") or name in ("atlas", "card", "path") or name not in self.names:
+            raise AttributeError(f"an atlas's layer has no {name!r}{closest(name, self.names)}")
+        with self._open() as file:
+            tensor = file.get_tensor(name)
+        setattr(self, name, tensor)
+        return tensor
+
+    def row(self, name: str, neuron: int) -> Tensor:
+        """One neuron's row of a tensor, read without the rest."""
+        self.require_neuron(neuron)
+        with self._open() as file:
+            return file.get_slice(name)[neuron]
+
+    def require_neuron(self, neuron: int) -> None:
+        """Raise `AtlasError` where there is no such neuron."""
+        count = self.atlas.manifest.model.neurons
+        if not 0 <= neuron < count:
+            raise AtlasError(f"layer {self.index} has neurons 0 to {count - 1}, got {neuron}")
+
+    @cached_property
+    def top_images(self) -> np.ndarray:
+        """[neuron, top] ids of the images with the largest effects, in descending order of norm."""
+        return np.array(self.atlas.image_ids, dtype=object)[self.top_positions.numpy()]
+
+    @cached_property
+    def thresholds(self) -> Float[Tensor, " neuron"]:
+        """The top-th largest norm: above it an effect counts as significant (paper, section 3)."""
+        return self.top_norms[:, -1]
+
+    def share_above(self, threshold: Float[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
+        """Share of images with a norm above a threshold a neuron; norms are blurred by at most `drift`."""
+        return share_above(self.histogram, threshold)
+
+    @cached_property
+    def selectivity(self) -> Float[Tensor, " neuron"]:
+        """Share of images whose effect is at least half as large as the largest: small for a selective neuron."""
+        return self.share_above(self.top_norms[:, 0] / 2)
+
+    def check(self) -> list[str]:
+        """Tensors of the wrong shape."""
+        model, problems = self.atlas.manifest.model, []
+        expected = {
+            "directions": [model.neurons, model.embed_dim],
+            "mean_effects": [model.neurons, model.embed_dim],
+            "mean_coefficients": [model.neurons, len(self.paths)],
+            "top_norms": [model.neurons, self.atlas.manifest.top],
+            "top_positions": [model.neurons, self.atlas.manifest.top],
+        }
+        for name, shape in expected.items():
+            found = list(getattr(self, name).shape) if name in self.names else None
+            if found != shape:
+                problems.append(f"{self.card.file}: {name} has shape {found}, expected {shape}")
+        return problems
+
+    def _open(self) -> Any:
+        try:
+            return safe_open(self.path, framework="pt")
+        except Exception as error:
+            raise AtlasError(
+                f"cannot read {self.path}: {error}; 'secondlens atlas check' lists what is damaged"
+            ) from error
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AtlasError(f"cannot read {path}: {error}; survey the model again") from error
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found != SCHEMA_VERSION:
+        raise AtlasError(
+            f"{path} has schema version {found}, this secondlens reads version {SCHEMA_VERSION}; "
+            "survey the model again, or use the secondlens that wrote it"
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise AtlasError(f"{path} does not fit the schema at {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

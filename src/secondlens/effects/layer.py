@@ -1,0 +1,169 @@
+"""The statistics of one layer during a survey: blocks of neurons that fit the cache, and their result."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from secondlens.effects.factored import gram_factor
+from secondlens.effects.paths import Convention, path_weights, paths_of, write_maps
+from secondlens.effects.rank_one import rank_one
+from secondlens.effects.statistics import EffectStatistics, TopEffects
+from secondlens.models.capture import Trace
+from secondlens.models.tower import VisionTower
+
+# Neurons worked on at a time: what one block writes for one batch stays in a core's cache.
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """What a survey knows about a layer; the tensors of an atlas's layer file, float32.
+
+    directions: first principal component of the centred top effects, unit norm (zero for a neuron without effect).
+    explained_variance: its share in them. spectrum: shares of the first components; participation: effective rank.
+    components: v_j with r_j = sum_k v_j[k] u[k]. path_projections: <u[k], r_1>; path_shares: of each path in the
+    projections' energy. top_share: share of the top images in sum over all images of |phi - mean|^2.
+    variance: mean of |phi - mean|^2. histogram: counts of |phi - reference| (`effects.histogram`), the reference
+    being within `drift` of the mean. proved: top images found in one pass; the others by a second.
+    """
+
+    mean_coefficients: Float[Tensor, "neuron path"]
+    mean_effects: Float[Tensor, "neuron embed"]
+    directions: Float[Tensor, "neuron embed"]
+    explained_variance: Float[Tensor, " neuron"]
+    spectrum: Float[Tensor, "neuron component"]
+    participation: Float[Tensor, " neuron"]
+    components: Float[Tensor, "neuron component path"]
+    path_projections: Float[Tensor, "neuron path"]
+    path_shares: Float[Tensor, "neuron path"]
+    top_positions: Int[Tensor, "neuron top"]
+    top_norms: Float[Tensor, "neuron top"]
+    top_projections: Float[Tensor, "neuron top"]
+    top_share: Float[Tensor, " neuron"]
+    variance: Float[Tensor, " neuron"]
+    histogram: Int[Tensor, "neuron bin"]
+    drift: Float[Tensor, " neuron"]
+    proved: Bool[Tensor, " neuron"]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, as they go to disk."""
+        return {field.name: getattr(self, field.name).cpu().contiguous() for field in fields(self)}
+
+    @classmethod
+    def concatenate(cls, parts: list["LayerResult"]) -> "LayerResult":
+        """Blocks of neurons, one after the other."""
+        return cls(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)})
+
+    def with_rows(self, rows: Tensor, other: "LayerResult") -> "LayerResult":
+        """Some neurons' rows taken from a second pass; what that pass cannot know better stays."""
+        keep = ("histogram", "drift", "variance", "proved", "mean_coefficients", "mean_effects")
+        changed = {}
+        for field in fields(self):
+            if field.name not in keep:
+                tensor = getattr(self, field.name).clone()
+                tensor[rows] = getattr(other, field.name).to(tensor)
+                changed[field.name] = tensor
+        return replace(self, **changed)
+
+
+class LayerStatistics:
+    """Statistics of all neurons of a layer, or of those in `neurons` around a known `reference` [neuron, path]."""
+
+    def __init__(
+        self,
+        tower: VisionTower,
+        layer: int,
+        candidates: int,
+        convention: Convention = "centred",
+        neurons: Tensor | None = None,
+        reference: Tensor | None = None,
+    ) -> None:
+        self.tower = tower
+        self.layer = layer
+        self.maps = write_maps(tower, layer, convention)
+        rows = torch.arange(tower.neurons) if neurons is None else neurons
+        self.rows = rows.to(self.maps.values.device)
+        self.blocks: list[EffectStatistics] = []
+        for start, block in self._spans():
+            factor = gram_factor(self.maps.directions(block)).float()
+            known = None if reference is None else reference[start : start + len(block)].to(factor)
+            self.blocks.append(EffectStatistics(factor, candidates, known))
+        self._all = neurons is None
+
+    @property
+    def count(self) -> int:
+        """Images taken in so far."""
+        return self.blocks[0].count
+
+    def update(self, trace: Trace, positions: Int[Tensor, " image"]) -> None:
+        """Take in one captured batch."""
+        weights = path_weights(trace, self.tower, self.layer).transpose(1, 2)
+        activations = trace.activations[self.layer].transpose(1, 2)
+        positions = positions.to(activations.device)
+        for (start, rows), block in zip(self._spans(), self.blocks, strict=True):
+            some = activations[:, start : start + len(rows)] if self._all else activations[:, rows]
+            block.update(torch.bmm(some, weights).transpose(0, 1), positions)
+
+    def merge(self, other: "LayerStatistics") -> None:
+        """Add what another pass over other images found."""
+        for mine, theirs in zip(self.blocks, other.blocks, strict=True):
+            mine.merge(theirs)
+
+    def result(self, top: int) -> LayerResult:
+        """Statistics, directions and top images of everything so far."""
+        parts = [
+            _block_result(block.result(top), block, self.maps.directions(rows))
+            for (_, rows), block in zip(self._spans(), self.blocks, strict=True)
+        ]
+        return LayerResult.concatenate(parts)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The blocks' states, by name."""
+        return {f"{i}.{name}": tensor for i, block in enumerate(self.blocks) for name, tensor in block.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state of a layer with the same neurons."""
+        for i, block in enumerate(self.blocks):
+            prefix = f"{i}."
+            block.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+
+    def _spans(self) -> Iterator[tuple[int, Tensor]]:
+        return ((start, self.rows[start : start + BLOCK]) for start in range(0, len(self.rows), BLOCK))
+
+
+def statistics_bytes(tower: VisionTower, layer: int, candidates: int) -> int:
+    """Memory of a layer's statistics: factors, held coefficients and sums, in float32 and float64."""
+    paths = len(paths_of(tower, layer))
+    dims = sum(tower.readers[index].weights().value.shape[1] * tower.heads for index in tower.readers_of(layer))
+    maps = 4 * dims * (tower.neurons + tower.embed_dim)
+    return maps + tower.neurons * (4 * paths * (paths + candidates) + 8 * paths + 12 * candidates + 400)
+
+
+def _block_result(top: TopEffects, block: EffectStatistics, writes: Float[Tensor, "neuron path embed"]) -> LayerResult:
+    found = rank_one(top, block.factor)
+    writes = writes.double()
+    directions = torch.bmm(found.components[:, :1], writes)[:, 0]
+    energy = top.variance * block.count
+    share = top.norms.square().sum(dim=1) / energy.clamp(min=torch.finfo(torch.float64).tiny)
+    return LayerResult(
+        mean_coefficients=top.mean.float(),
+        mean_effects=torch.bmm(top.mean[:, None], writes)[:, 0].float(),
+        directions=torch.nn.functional.normalize(directions, dim=1).float(),
+        explained_variance=found.spectrum[:, 0].float(),
+        spectrum=found.spectrum.float(),
+        participation=found.participation.float(),
+        components=found.components.float(),
+        path_projections=found.along.float(),
+        path_shares=found.path_shares.float(),
+        top_positions=top.positions,
+        top_norms=top.norms.float(),
+        top_projections=found.projections.float(),
+        top_share=share.clamp(max=1).float(),
+        variance=top.variance.float(),
+        histogram=block.histogram.counts,
+        drift=top.drift.float(),
+        proved=top.proved,
+    )
