@@ -1,1 +1,69 @@
-"""secondlens."""
+"""secondlens: what every neuron of a CLIP-like vision transformer writes to the text-image space.
+
+    import secondlens as sl
+    model = sl.load_model("hf:openai/clip-vit-base-patch32")
+    atlas = sl.survey(model, "photos/", out="atlas/", layers=[8, 9, 10])
+    atlas.layer(9).directions                                              # [neuron, embed]
+
+The names below are the public interface. They are imported when first used, so that `import secondlens` and the
+command line's `--help` do not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secondlens.atlas import Atlas, AtlasLayer
+    from secondlens.effects import (
+        FactoredEffects,
+        first_order_effects,
+        first_order_neurons,
+        patch_contributions,
+        second_order_effects,
+    )
+    from secondlens.errors import SecondLensError
+    from secondlens.models import LensModel, load_model
+    from secondlens.survey import survey
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Atlas": "secondlens.atlas",
+    "AtlasLayer": "secondlens.atlas",
+    "FactoredEffects": "secondlens.effects",
+    "LensModel": "secondlens.models",
+    "SecondLensError": "secondlens.errors",
+    "first_order_effects": "secondlens.effects",
+    "first_order_neurons": "secondlens.effects",
+    "load_model": "secondlens.models",
+    "patch_contributions": "secondlens.effects",
+    "second_order_effects": "secondlens.effects",
+    "survey": "secondlens.survey",
+}
+
+__all__ = [
+    "Atlas",
+    "AtlasLayer",
+    "FactoredEffects",
+    "LensModel",
+    "SecondLensError",
+    "__version__",
+    "first_order_effects",
+    "first_order_neurons",
+    "load_model",
+    "patch_contributions",
+    "second_order_effects",
+    "survey",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'secondlens' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

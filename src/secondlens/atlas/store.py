@@ -25,7 +25,7 @@ class SkippedImage(NamedTuple):
     """An image that could not be surveyed, and why."""
 
     id: str
-    reason: str
+    reason: str | None
 
 
 class Atlas:
@@ -57,15 +57,25 @@ class Atlas:
         return [card.layer for card in self.manifest.layers]
 
     @cached_property
-    def image_ids(self) -> list[str]:
-        """Ids of the surveyed images, in order; `top_positions` count into it."""
-        return self._image_table(skipped=False)
+    def _images(self) -> list[SkippedImage]:
+        """All images in the source's order, with the reason or None."""
+        table = pq.read_table(self.folder / IMAGES)
+        return [SkippedImage(*row) for row in zip(table["id"].to_pylist(), table["skipped"].to_pylist(), strict=True)]
 
     @cached_property
+    def image_ids(self) -> list[str]:
+        """Ids of the surveyed images, in the source's order."""
+        return [image.id for image in self._images if image.reason is None]
+
+    @cached_property
+    def source_ids(self) -> list[str]:
+        """Ids of all images, skipped ones too; a layer's `top_positions` count into it."""
+        return [image.id for image in self._images]
+
+    @property
     def skipped(self) -> list[SkippedImage]:
         """Images that could not be read, with the reason."""
-        table = pq.read_table(self.folder / IMAGES).to_pylist()
-        return [SkippedImage(row["id"], row["skipped"]) for row in table if row["skipped"] is not None]
+        return [image for image in self._images if image.reason is not None]
 
     def layer(self, layer: int) -> "AtlasLayer":
         """One layer; raises `AtlasError` with the surveyed layers where it is not among them."""
@@ -106,10 +116,6 @@ class Atlas:
             if len(self.image_ids) != self.manifest.images.count:
                 problems.append(f"{IMAGES} lists {len(self.image_ids)} images, expected {self.manifest.images.count}")
         return problems
-
-    def _image_table(self, skipped: bool) -> list[str]:
-        table = pq.read_table(self.folder / IMAGES).to_pylist()
-        return [row["id"] for row in table if (row["skipped"] is not None) == skipped]
 
 
 class AtlasLayer:
@@ -171,7 +177,7 @@ class AtlasLayer:
     @cached_property
     def top_images(self) -> np.ndarray:
         """[neuron, top] ids of the images with the largest effects, in descending order of norm."""
-        return np.array(self.atlas.image_ids, dtype=object)[self.top_positions.numpy()]
+        return np.array(self.atlas.source_ids, dtype=object)[self.top_positions.numpy()]
 
     @cached_property
     def thresholds(self) -> Float[Tensor, " neuron"]:

@@ -52,8 +52,7 @@ class FactoredEffects:
         rows = self.coefficients.transpose(0, 1).double()
         if around is not None:
             rows = rows - around.double()[:, None]
-        factor = gram_factor(self.writes)
-        return torch.bmm(rows, factor.transpose(1, 2)).norm(dim=2).T.to(self.coefficients)
+        return torch.bmm(rows, gram_root(self.writes)).norm(dim=2).T.to(self.coefficients)
 
     def project(self, directions: Float[Tensor, "direction embed"]) -> Float[Tensor, "image neuron direction"]:
         """<phi, d> for texts or any other directions d."""
@@ -96,20 +95,17 @@ def second_order_effects(
     )
 
 
-def gram_factor(writes: Float[Tensor, "neuron path embed"]) -> Float[Tensor, "neuron path path"]:
-    """F in float64 with F^T F = u u^T, so that |sum_k s[k] u[k]| = |F s|: paths replace the joint space.
+def gram_root(writes: Float[Tensor, "neuron path embed"]) -> Float[Tensor, "neuron path path"]:
+    """R in float64 with R R^T = u u^T, so that |sum_k s[k] u[k]| = |s R|: paths replace the joint space.
 
     Cholesky where the write directions of a neuron are independent; elsewhere (more paths than dimensions, a dead
     head) the square root from an eigendecomposition.
     """
     wide = writes.double()
-    gram = torch.bmm(wide, wide.transpose(1, 2))
-    lower, info = torch.linalg.cholesky_ex(gram)
-    factor = lower.transpose(1, 2)
+    gram = torch.bmm(wide, wide.mT)
+    root, info = torch.linalg.cholesky_ex(gram)
     failed = info.nonzero()[:, 0]
     if len(failed):
         values, vectors = torch.linalg.eigh(gram[failed])
-        roots = values.clamp(min=0).sqrt()
-        factor = factor.clone()
-        factor[failed] = roots[:, :, None] * vectors.transpose(1, 2)
-    return factor
+        root[failed] = vectors * values.clamp(min=0).sqrt()[:, None]
+    return root

@@ -1,13 +1,13 @@
 """The statistics of one layer during a survey: blocks of neurons that fit the cache, and their result."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from secondlens.effects.factored import gram_factor
+from secondlens.effects.factored import gram_root
+from secondlens.effects.parallel import map_blocks
 from secondlens.effects.paths import Convention, path_weights, paths_of, write_maps
 from secondlens.effects.rank_one import rank_one
 from secondlens.effects.statistics import EffectStatistics, TopEffects
@@ -15,7 +15,7 @@ from secondlens.models.capture import Trace
 from secondlens.models.tower import VisionTower
 
 # Neurons worked on at a time: what one block writes for one batch stays in a core's cache.
-BLOCK = 512
+BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class LayerResult:
 
 
 class LayerStatistics:
-    """Statistics of all neurons of a layer, or of those in `neurons` around a known `reference` [neuron, path]."""
+    """Statistics of a layer's neurons: all of them, or in a second pass those in `rows`."""
 
     def __init__(
         self,
@@ -78,20 +78,19 @@ class LayerStatistics:
         layer: int,
         candidates: int,
         convention: Convention = "centred",
-        neurons: Tensor | None = None,
-        reference: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> None:
         self.tower = tower
         self.layer = layer
         self.maps = write_maps(tower, layer, convention)
-        rows = torch.arange(tower.neurons) if neurons is None else neurons
-        self.rows = rows.to(self.maps.values.device)
-        self.blocks: list[EffectStatistics] = []
-        for start, block in self._spans():
-            factor = gram_factor(self.maps.directions(block)).float()
-            known = None if reference is None else reference[start : start + len(block)].to(factor)
-            self.blocks.append(EffectStatistics(factor, candidates, known))
-        self._all = neurons is None
+        chosen = torch.ones(tower.neurons, dtype=torch.bool)
+        if rows is not None:
+            chosen = chosen.logical_not().index_fill(0, rows.cpu(), True)
+        blocks = torch.arange(tower.neurons).split(BLOCK)
+        groups = [block[chosen[block]] for block in blocks]
+        self.rows = [group.to(self.maps.values.device) for group in groups if len(group)]
+        roots = map_blocks(lambda group: gram_root(self.maps.directions(group)).float(), self.rows, self.maps.values.device)
+        self.blocks = [EffectStatistics(root, candidates, complete=rows is not None) for root in roots]
 
     @property
     def count(self) -> int:
@@ -103,8 +102,10 @@ class LayerStatistics:
         weights = path_weights(trace, self.tower, self.layer).transpose(1, 2)
         activations = trace.activations[self.layer].transpose(1, 2)
         positions = positions.to(activations.device)
-        for (start, rows), block in zip(self._spans(), self.blocks, strict=True):
-            some = activations[:, start : start + len(rows)] if self._all else activations[:, rows]
+        for rows, block in zip(self.rows, self.blocks, strict=True):
+            # A slice where the block is whole: no copy of the activations.
+            whole = len(rows) == rows[-1] - rows[0] + 1
+            some = activations[:, rows[0] : rows[-1] + 1] if whole else activations[:, rows]
             block.update(torch.bmm(some, weights).transpose(0, 1), positions)
 
     def merge(self, other: "LayerStatistics") -> None:
@@ -112,17 +113,30 @@ class LayerStatistics:
         for mine, theirs in zip(self.blocks, other.blocks, strict=True):
             mine.merge(theirs)
 
-    def result(self, top: int) -> LayerResult:
-        """Statistics, directions and top images of everything so far."""
-        parts = [
-            _block_result(block.result(top), block, self.maps.directions(rows))
-            for (_, rows), block in zip(self._spans(), self.blocks, strict=True)
-        ]
-        return LayerResult.concatenate(parts)
+    def result(self, top: int) -> tuple[LayerResult, Tensor | None]:
+        """Statistics, directions and top images of everything so far; and the numbers of the images that a second
+        pass must see (none if every neuron is proved), None for all images.
+        """
+
+        def finish(pair: tuple[Tensor, EffectStatistics]) -> tuple[LayerResult, Tensor | None]:
+            rows, block = pair
+            found = block.result(top)
+            return _block_result(found, block, self.maps.directions(rows)), found.ambiguous
+
+        pairs = list(zip(self.rows, self.blocks, strict=True))
+        parts, ambiguous = zip(*map_blocks(finish, pairs, self.maps.values.device), strict=True)
+        known = [numbers for numbers in ambiguous if numbers is not None]
+        return LayerResult.concatenate(list(parts)), torch.cat(known).unique() if len(known) == len(ambiguous) else None
+
+    def second_pass(self, proved: Bool[Tensor, " neuron"], top: int) -> dict[str, Tensor]:
+        """The state with which statistics of the neurons that are not proved begin a second pass."""
+        some = [(~proved[rows]).nonzero()[:, 0] for rows in self.rows]
+        pairs = [(block, neurons) for block, neurons in zip(self.blocks, some, strict=True) if len(neurons)]
+        return _states([block.second_pass(neurons, top) for block, neurons in pairs])
 
     def state_dict(self) -> dict[str, Tensor]:
         """The blocks' states, by name."""
-        return {f"{i}.{name}": tensor for i, block in enumerate(self.blocks) for name, tensor in block.state_dict().items()}
+        return _states(self.blocks)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state of a layer with the same neurons."""
@@ -130,20 +144,21 @@ class LayerStatistics:
             prefix = f"{i}."
             block.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
 
-    def _spans(self) -> Iterator[tuple[int, Tensor]]:
-        return ((start, self.rows[start : start + BLOCK]) for start in range(0, len(self.rows), BLOCK))
+
+def _states(blocks: list[EffectStatistics]) -> dict[str, Tensor]:
+    return {f"{i}.{name}": tensor for i, block in enumerate(blocks) for name, tensor in block.state_dict().items()}
 
 
 def statistics_bytes(tower: VisionTower, layer: int, candidates: int) -> int:
-    """Memory of a layer's statistics: factors, held coefficients and sums, in float32 and float64."""
+    """Memory of a layer's statistics: roots, held coefficients and sums, in float32 and float64."""
     paths = len(paths_of(tower, layer))
     dims = sum(tower.readers[index].weights().value.shape[1] * tower.heads for index in tower.readers_of(layer))
     maps = 4 * dims * (tower.neurons + tower.embed_dim)
-    return maps + tower.neurons * (4 * paths * (paths + candidates) + 8 * paths + 12 * candidates + 400)
+    return maps + tower.neurons * (4 * paths * (paths + candidates) + 8 * paths + 24 * candidates + 400)
 
 
 def _block_result(top: TopEffects, block: EffectStatistics, writes: Float[Tensor, "neuron path embed"]) -> LayerResult:
-    found = rank_one(top, block.factor)
+    found = rank_one(top, block.root)
     writes = writes.double()
     directions = torch.bmm(found.components[:, :1], writes)[:, 0]
     energy = top.variance * block.count

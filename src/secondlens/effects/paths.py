@@ -86,7 +86,10 @@ class WriteMaps:
 
     def directions(self, neurons: slice | Tensor = slice(None)) -> Float[Tensor, "neuron path embed"]:
         """u for some neurons (default: all)."""
-        return torch.bmm(self.outputs, self.values[:, :, neurons]).permute(2, 0, 1).contiguous()
+        values = self.values[:, :, neurons]
+        writes = values.new_empty(values.shape[2], len(values), self.outputs.shape[1])
+        # Path by path into its place: a permuted copy would cost more than the product.
+        return torch.bmm(values.mT, self.outputs.mT, out=writes.transpose(0, 1)).transpose(0, 1)
 
 
 @torch.no_grad()

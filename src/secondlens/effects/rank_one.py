@@ -2,7 +2,7 @@
 
 Of the top images' centred effects Phi [top, embed] of a neuron (around the survey's mean), the first right singular
 vector is its direction r (paper, section 4). With coefficients S [top, path], Phi = S u, so the singular vectors come
-from Y = S F^T [top, path]; for a left singular vector x / |x|, the right one is u^T S^T x / |x|^2.
+from Y = S R [top, path]; for projections x = Phi r with |x|^2 = l, the eigenvalue, r = u^T S^T x / l.
 """
 
 from dataclasses import dataclass
@@ -35,13 +35,12 @@ class RankOne:
     path_shares: Float[Tensor, "neuron path"]
 
 
-def rank_one(top: TopEffects, factor: Float[Tensor, "neuron path path"], components: int = 4) -> RankOne:
+def rank_one(top: TopEffects, root: Float[Tensor, "neuron path path"], components: int = 4) -> RankOne:
     """Decompose the top effects of a block of neurons; a neuron without any effect gets zeros throughout.
 
     components: how many to keep; fewer where there are fewer images or paths.
     """
-    factor = factor.double()
-    rows = torch.bmm(top.centred, factor.mT)
+    root, rows = root.double(), top.rows
     images, paths = rows.shape[1:]
     count = min(components, images, paths)
     # Y Y^T and Y^T Y share their non-zero eigenvalues: decompose the smaller.
@@ -55,7 +54,7 @@ def rank_one(top: TopEffects, factor: Float[Tensor, "neuron path path"], compone
     projections = torch.where(alive[:, None], projections * _signs(projections)[:, None], 0.0)
     # Phi^T x_j = l_j r_j, so r_j = u^T (S^T x_j / l_j).
     weights = torch.bmm(projections.mT, top.centred) / eigenvalues.clamp(min=TINY)[:, :, None]
-    along = torch.bmm(factor.mT, torch.bmm(factor, weights[:, 0, :, None]))[:, :, 0]
+    along = torch.bmm(root, torch.bmm(root.mT, weights[:, 0, :, None]))[:, :, 0]
     first = projections[:, :, 0]
     shares = torch.einsum("nt,ntk->nk", first, top.centred) * along
     return RankOne(

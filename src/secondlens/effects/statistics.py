@@ -1,13 +1,15 @@
 """Mergeable statistics of the second-order effects of a block of neurons, in one pass over the images.
 
-All of it lives in path space: with u u^T = F^T F of a neuron (`gram_factor`), |sum_k s[k] u[k]| = |F s|.
+All of it lives in path space: with u u^T = R R^T of a neuron (`gram_root`), |sum_k s[k] u[k]| = |s R|.
 
 1. While fewer images than `candidates` have come, keep all their coefficients.
 2. When there are that many, their mean becomes the reference c, once and for all.
-3. From then on keep, per neuron, the coefficients of the `candidates` images with the largest norm around c. An image
-   that was let go has a norm of at most `released` around c, so at most released + |mean - c| around the final mean.
-4. At the end, norms are taken around the final mean. A neuron whose top-th norm exceeds that bound is *proved*: no
-   image that was let go can belong to its top. The others need a second pass, around the mean that is then known.
+3. From then on keep, per neuron, the coefficients of the `candidates` images with the largest norm around c, and of as
+   many after them, the *runners-up*, only number and norm. Any other image had a norm of at most `released`.
+4. At the end, norms are taken around the final mean, which can add at most |mean - c| to a norm around c. A neuron
+   whose top-th norm is above every runner-up's bound is *proved*: no image without coefficients belongs to its top.
+5. For the others a second pass looks at just those runners-up that could belong (`ambiguous`), around the mean that is
+   then known; at all images only where even `released` could.
 
 Sums are float64. `update`, `merge`, `result`, `state_dict`: one machine, resumed runs and a cluster use the same code.
 """
@@ -29,47 +31,56 @@ class TopEffects:
     """What a pass found about a block of neurons.
 
     mean: mean coefficients. positions, norms: images with the largest |phi - mean phi|, descending, ties by position.
-    centred: their coefficients less the mean. variance: mean over images of |phi - mean phi|^2.
+    centred: their coefficients less the mean; rows: the same times R, effects in an orthonormal basis. variance: mean over images of |phi - mean phi|^2.
     proved: no other image can belong to the top. drift: |mean phi - reference|, which blurs the histogram.
+    ambiguous: numbers of the images that could belong to the top of a neuron that is not proved; None if any could.
     """
 
     mean: Float[Tensor, "neuron path"]
     positions: Int[Tensor, "neuron top"]
     norms: Float[Tensor, "neuron top"]
     centred: Float[Tensor, "neuron top path"]
+    rows: Float[Tensor, "neuron top path"]
     variance: Float[Tensor, " neuron"]
     proved: Tensor
     drift: Float[Tensor, " neuron"]
+    ambiguous: Int[Tensor, " image"] | None
+
+
+STATE = ("sum", "square_sum", "held", "norms", "positions", "runner_norms", "runner_positions", "released")
 
 
 class EffectStatistics:
     """Streaming statistics of a block of neurons.
 
-    factor: F of each neuron. candidates: how many images to keep a neuron, at least the `top` asked of `result`.
-    reference: coefficients of a known reference point (then the first images are not waited for).
+    root: R of each neuron. candidates: how many images to keep a neuron, at least the `top` asked of `result`.
+    complete: a second pass, which seeks the largest norms only; its state comes from `second_pass`.
     """
 
     def __init__(
         self,
-        factor: Float[Tensor, "neuron path path"],
+        root: Float[Tensor, "neuron path path"],
         candidates: int,
-        reference: Float[Tensor, "neuron path"] | None = None,
+        complete: bool = False,
     ) -> None:
         if candidates < 1:
             raise SecondLensError(f"expected at least one candidate image a neuron, got {candidates}")
-        neurons, paths = factor.shape[0], factor.shape[2]
-        like = {"device": factor.device}
-        self.factor = factor.float()
+        neurons, paths = root.shape[0], root.shape[2]
+        like = {"device": root.device}
+        self.root = root.float()
         self.candidates = candidates
         self.count = 0
         self.sum = torch.zeros(neurons, paths, dtype=torch.float64, **like)
         self.square_sum = torch.zeros(neurons, dtype=torch.float64, **like)
-        self.reference = None if reference is None else reference.float()
-        self.histogram = NormHistogram(neurons, device=factor.device)
+        self.complete = complete
+        self.reference: Tensor | None = None
+        self.histogram = NormHistogram(neurons, device=root.device)
         self.held = torch.zeros(neurons, candidates, paths, **like)
         # -1 marks an empty place: every image that comes is larger.
         self.norms = torch.full((neurons, candidates), -1.0, **like)
         self.positions = torch.full((neurons, candidates), -1, dtype=torch.int64, **like)
+        self.runner_norms = torch.full_like(self.norms, -1.0)
+        self.runner_positions = torch.full_like(self.positions, -1)
         self.released = torch.zeros(neurons, **like)
 
     @property
@@ -92,7 +103,7 @@ class EffectStatistics:
         Around another reference, norms that were let go are at most the distance of the references larger, and the
         histogram stays as it was counted: both enter `drift` and the proof.
         """
-        if other.candidates != self.candidates or other.factor.shape != self.factor.shape:
+        if other.candidates != self.candidates or other.root.shape != self.root.shape:
             raise SecondLensError("expected statistics of the same neurons with as many candidates to merge")
         if other.filling:
             self.update(other.held[:, : other.count], other.positions[0, : other.count])
@@ -115,10 +126,10 @@ class EffectStatistics:
         self.sum += other.sum
         self.count += other.count
         self.histogram.merge(other.histogram)
-        # `other` let images go only where its places were full.
-        gone = torch.where(kept.all(dim=1), torch.maximum(other.released, other.norms.amin(dim=1)) + apart, 0.0)
-        self.released = torch.maximum(self.released, gone)
         self._keep_largest(other.held, norms, other.positions)
+        bounds = torch.where(other.runner_positions >= 0, other.runner_norms + apart[:, None], -1.0)
+        self._keep_runners(bounds, other.runner_positions)
+        self.released = torch.maximum(self.released, torch.where(other.released > 0, other.released + apart, 0.0))
 
     def result(self, top: int) -> TopEffects:
         """Statistics around the mean of everything so far; raises where fewer than `top` images have come."""
@@ -128,21 +139,54 @@ class EffectStatistics:
                 "expected at most as many as there are"
             )
         mean = self.sum / self.count
-        centred = self.held.double() - mean[:, None]
-        norms = torch.where(self.positions >= 0, self._wide(centred).norm(dim=2), -1.0)
+        # float32 picks a few more than asked for, float64 ranks them: ties are then as close as float32's rounding.
+        offset = torch.bmm(mean.float()[:, None], self.root)
+        rough = torch.baddbmm(offset, self.held, self.root, beta=-1).norm(dim=2)
+        rough = torch.where(self.positions >= 0, rough, -1.0)
+        picked = rough.topk(min(self.candidates, top + top // 8 + 8), dim=1).indices
         # Ties by position, so that the order in which images came does not show.
-        by_position = self.positions.argsort(dim=1)
-        order = norms.gather(1, by_position).argsort(dim=1, descending=True, stable=True)[:, :top]
-        chosen = by_position.gather(1, order)
-        norms = norms.gather(1, chosen)
-        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
-        drift, proved, variance = self._around(mean, norms[:, -1])
-        return TopEffects(mean, self.positions.gather(1, chosen), norms, centred[rows, chosen], variance, proved, drift)
+        picked = picked.gather(1, self.positions.gather(1, picked).argsort(dim=1))
+        neuron = torch.arange(len(picked), device=picked.device)[:, None]
+        positions = self.positions[neuron, picked]
+        centred = self.held[neuron, picked].double() - mean[:, None]
+        rows = self._wide(centred)
+        norms = torch.where(positions >= 0, rows.norm(dim=2), -1.0)
+        order = norms.argsort(dim=1, descending=True, stable=True)[:, :top]
+        norms = norms.gather(1, order)
+        drift, slack, variance = self._around(mean)
+        threshold = norms[:, -1:]
+        maybe = (self.runner_positions >= 0) & (self.runner_norms + (drift + slack)[:, None] >= threshold)
+        lost = (self.released > 0) & (self.released + drift + slack >= threshold[:, 0])
+        return TopEffects(
+            mean=mean,
+            positions=positions.gather(1, order),
+            norms=norms,
+            centred=centred[neuron, order],
+            rows=rows[neuron, order],
+            variance=variance,
+            proved=~(maybe.any(dim=1) | lost),
+            drift=drift,
+            ambiguous=None if lost.any() else self.runner_positions[maybe].unique(),
+        )
+
+    def second_pass(self, neurons: Tensor, top: int) -> "EffectStatistics":
+        """Statistics of some of the neurons around the mean, holding what is held here: for step 5.
+
+        Give it the ambiguous images; it ignores those that it holds.
+        """
+        mean = self.sum / self.count
+        again = EffectStatistics(self.root[neurons], top, complete=True)
+        again.reference = mean[neurons].float()
+        held, positions = self.held[neurons], self.positions[neurons]
+        again._keep_largest(held, torch.where(positions >= 0, again._norms(held), -1.0), positions)
+        again.sum, again.count = self.sum[neurons], self.count
+        again.square_sum = self._around(mean)[2][neurons] * self.count
+        again.histogram.counts = self.histogram.counts[neurons]
+        return again
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything but `factor`, as tensors; a reference that is not yet fixed is absent."""
-        names = ("sum", "square_sum", "held", "norms", "positions", "released")
-        state = {name: getattr(self, name).clone() for name in names}
+        """Everything but `root`, as tensors; a reference that is not yet fixed is absent."""
+        state = {name: getattr(self, name).clone() for name in STATE}
         state["count"] = torch.tensor(self.count)
         state["histogram"] = self.histogram.counts.clone()
         if self.reference is not None:
@@ -150,18 +194,18 @@ class EffectStatistics:
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state; the same `factor` and `candidates` must have been given."""
-        for name in ("sum", "square_sum", "held", "norms", "positions", "released"):
+        """Go on from a state; the same `root` and `candidates` must have been given."""
+        for name in STATE:
             if state[name].shape != getattr(self, name).shape:
                 raise SecondLensError(
                     f"expected a state with {name} of shape {list(getattr(self, name).shape)}, "
                     f"got {list(state[name].shape)}"
                 )
-            setattr(self, name, state[name].to(self.factor.device, copy=True))
+            setattr(self, name, state[name].to(self.root.device, copy=True))
         self.count = int(state["count"])
-        self.histogram.counts = state["histogram"].to(self.factor.device, copy=True)
+        self.histogram.counts = state["histogram"].to(self.root.device, copy=True)
         reference = state.get("reference")
-        self.reference = None if reference is None else reference.to(self.factor.device, copy=True)
+        self.reference = None if reference is None else reference.to(self.root.device, copy=True)
 
     def _fill(self, coefficients: Tensor, positions: Tensor) -> None:
         span = slice(self.count, self.count + len(positions))
@@ -178,53 +222,69 @@ class EffectStatistics:
         self._count_norms(self.norms)
 
     def _stream(self, coefficients: Tensor, positions: Tensor) -> None:
-        norms = self._norms(coefficients)
+        norms, positions = self._norms(coefficients), positions.expand(len(coefficients), -1)
+        if self.complete:
+            known = (positions[:, :, None] == self.positions[:, None]).any(dim=2)
+            self._keep_largest(coefficients, torch.where(known, -1.0, norms), positions)
+            return
         self._count_norms(norms)
         self.sum += coefficients.sum(dim=1, dtype=torch.float64)
-        self.count += len(positions)
-        self._keep_largest(coefficients, norms, positions.expand(len(norms), -1))
+        self.count += positions.shape[1]
+        self._keep_largest(coefficients, norms, positions)
 
     def _count_norms(self, norms: Tensor) -> None:
         self.histogram.update(norms)
         self.square_sum += norms.double().square().sum(dim=1)
 
     def _norms(self, coefficients: Float[Tensor, "neuron image path"], centre: bool = True) -> Tensor:
-        """|F (s - c)| in float32."""
+        """|(s - c) R| in float32."""
         if centre:
             assert self.reference is not None
-            offset = torch.bmm(self.reference[:, None], self.factor.mT)
-            return torch.baddbmm(offset, coefficients, self.factor.mT, beta=-1).norm(dim=2)
-        return torch.bmm(coefficients, self.factor.mT).norm(dim=2)
+            offset = torch.bmm(self.reference[:, None], self.root)
+            return torch.baddbmm(offset, coefficients, self.root, beta=-1).norm(dim=2)
+        return torch.bmm(coefficients, self.root).norm(dim=2)
 
     def _wide(self, coefficients: Tensor) -> Tensor:
-        """F s in float64."""
-        return torch.bmm(coefficients, self.factor.double().mT)
+        """s R in float64."""
+        return torch.bmm(coefficients, self.root.double())
 
     def _keep_largest(self, coefficients: Tensor, norms: Tensor, positions: Tensor) -> None:
         """Of what is held and what comes, keep the largest norms, in place: what enters takes the place of what leaves."""
         both = torch.cat([self.norms, norms], dim=1)
         stays = torch.zeros_like(both, dtype=torch.bool)
         stays.scatter_(1, both.topk(self.candidates, dim=1, sorted=False).indices, True)
+        entering, leaving = stays[:, self.candidates :], ~stays[:, : self.candidates]
         # Row by row as many enter as leave, and nonzero goes row by row: the two lists pair up.
-        neuron, source = stays[:, self.candidates :].nonzero(as_tuple=True)
-        _, place = (~stays[:, : self.candidates]).nonzero(as_tuple=True)
+        neuron, source = entering.nonzero(as_tuple=True)
+        _, place = leaving.nonzero(as_tuple=True)
+        out_norms, out_positions = norms.clone(), positions.clone()
+        out_norms[neuron, source] = self.norms[neuron, place]
+        out_positions[neuron, source] = self.positions[neuron, place]
         self.held[neuron, place] = coefficients[neuron, source]
         self.norms[neuron, place] = norms[neuron, source]
         self.positions[neuron, place] = positions[neuron, source]
+        if not self.complete:
+            self._keep_runners(out_norms, out_positions)
 
-    def _around(self, mean: Tensor, smallest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(drift, proved, variance) around the final mean."""
-        everything = torch.ones_like(self.released, dtype=torch.bool)
+    def _keep_runners(self, norms: Tensor, positions: Tensor) -> None:
+        """Of the runners-up and those who were let go just now, keep the largest and note the largest of the others."""
+        both = torch.cat([self.runner_norms, norms], dim=1)
+        kept = both.topk(self.candidates, dim=1, sorted=False)
+        # Wherever the places are full, nobody outside is above the smallest inside.
+        gone = (both >= 0).sum(dim=1) > self.candidates
+        self.released = torch.where(gone, torch.maximum(self.released, kept.values.amin(dim=1)), self.released)
+        self.runner_norms = kept.values
+        self.runner_positions = torch.cat([self.runner_positions, positions], dim=1).gather(1, kept.indices)
+
+    def _around(self, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(drift, slack, variance) around the final mean; slack is what float32 may add to a norm around c."""
         if self.reference is None:
-            held = self.held[:, : self.count].double() - mean[:, None]
-            variance = self._wide(held).square().sum(dim=(1, 2)) / self.count
-            return torch.zeros_like(variance), everything, variance
+            centred = torch.where((self.positions >= 0)[:, :, None], self.held.double() - mean[:, None], 0.0)
+            variance = self._wide(centred).square().sum(dim=(1, 2)) / self.count
+            return torch.zeros_like(variance), torch.zeros_like(variance), variance
         reference = self.reference.double()
         drift = self._wide((mean - reference)[:, None])[:, 0].norm(dim=1)
         variance = (self.square_sum / self.count - drift.square()).clamp(min=0)
-        let_go = torch.maximum(self.released, torch.where(self.positions.amin(dim=1) >= 0, self.norms.amin(dim=1), 0.0))
-        # Norms were taken in float32: a sum over paths of products of the size of |F s|, less |F c|.
-        size = let_go + self._wide(reference[:, None])[:, 0].norm(dim=1)
-        bound = let_go.double() + drift + FLOAT32_EPS * self.factor.shape[2] ** 0.5 * size
-        nothing_gone = (self.count <= self.candidates) & (self.released == 0)
-        return drift, torch.where(nothing_gone, everything, smallest >= bound), variance
+        # A float32 sum over paths of products of the size of |s R|, less |c R|.
+        size = self.norms.amax(dim=1).clamp(min=0) + self._wide(reference[:, None])[:, 0].norm(dim=1)
+        return drift, FLOAT32_EPS * self.root.shape[2] ** 0.5 * size, variance

@@ -1,0 +1,1 @@
+"""Benchmarks: figures with the machine, versions and command that made them."""

@@ -1,0 +1,54 @@
+"""Results as JSON files with the machine that made them, and the table in README.md made from those files."""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results"
+
+
+def memory_gib() -> float:
+    """Peak resident memory of this process."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    return {
+        "cpu": model,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def record(benchmark: str, figures: dict[str, Any]) -> None:
+    """Print figures and keep them as one JSON file a benchmark and setting."""
+    command = f"python -m benchmarks.{benchmark} " + " ".join(sys.argv[1:])
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=FOLDER)
+    entry = {
+        "benchmark": benchmark,
+        "command": command.strip(),
+        "commit": commit.stdout.strip(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "figures": figures,
+    }
+    print(json.dumps(figures, indent=2))
+    RESULTS.mkdir(exist_ok=True)
+    slug = "-".join(argument.strip("-") for argument in sys.argv[1:]).replace("/", "_") or "default"
+    (RESULTS / f"{benchmark}-{slug}.json").write_text(json.dumps(entry, indent=2) + "\n")

@@ -1,0 +1,103 @@
+"""What a survey costs beside upstream's plain forward pass over the same images: same batches, in turn, in one run.
+
+Decoding is excluded from both. The survey's figure holds everything else: write directions and Gram factors before the
+first batch, capture and statistics in every batch, principal components after the last.
+
+    python -m benchmarks.survey --model vit-b-32 --layers 8-10 --images 1000
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from benchmarks.report import memory_gib, record
+from secondlens.effects.layer import LayerStatistics
+from secondlens.images.loader import Batch
+from secondlens.models.hf_clip import tower
+from secondlens.models.model import LensModel, Preprocessing
+from secondlens.survey.plan import make_plan
+from secondlens.survey.run import update
+
+SIZES: dict[str, dict[str, Any]] = {
+    "vit-b-32": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+                 "patch_size": 32, "projection_dim": 512},
+    "vit-b-16": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+                 "patch_size": 16, "projection_dim": 512},
+    "vit-l-14": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+                 "patch_size": 14, "projection_dim": 768},
+}  # fmt: skip
+
+
+def random_model(name: str) -> LensModel:
+    """A CLIP image tower of real size with random weights."""
+    torch.manual_seed(0)
+    module = CLIPVisionModelWithProjection(CLIPVisionConfig(image_size=224, **SIZES[name]))
+    return LensModel(name, "hf-clip", module, tower(module), Preprocessing(torch.stack, {}), None)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """(seconds, result)."""
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+def measure(name: str, layers: list[int], images: int, batch_size: int, top: int, memory: int | None) -> dict[str, Any]:
+    """Paired times over `images` random images."""
+    model = random_model(name)
+    plan = make_plan(model, layers, images, top, batch_size, memory)
+    assert len(plan.groups) == 1, "the benchmark times one pass: give more memory"
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(batch_size, 3, 224, 224, generator=generator)
+    model.encode_images(pixels)
+    before, found = timed(lambda: [LayerStatistics(model.tower, layer, plan.candidates) for layer in layers])
+    plain, ours = [], []
+    for number in range(images // batch_size):
+        pixels = torch.randn(batch_size, 3, 224, 224, generator=generator)
+        positions = torch.arange(number * batch_size, (number + 1) * batch_size)
+        batch = Batch(number, positions, pixels, (), ())
+        plain.append(timed(lambda p=pixels: model.encode_images(p))[0])
+        ours.append(timed(lambda b=batch: update(model, found, b))[0])
+    after, results = timed(lambda: [layer.result(top)[0] for layer in found])
+    proved = torch.cat([result.proved for result in results]).float().mean()
+    return {
+        "model": name,
+        "layers": f"{layers[0]}-{layers[-1]}",
+        "images": len(plain) * batch_size,
+        "batch_size": batch_size,
+        "top": top,
+        "candidates": plan.candidates,
+        "plain_images_per_second": round(batch_size / statistics.median(plain), 2),
+        "survey_images_per_second": round(len(plain) * batch_size / (sum(ours) + before + after), 2),
+        "ratio_per_batch": round(statistics.median(a / b for a, b in zip(ours, plain, strict=True)), 3),
+        "ratio_in_all": round((sum(ours) + before + after) / sum(plain), 3),
+        "seconds_before": round(before, 2),
+        "seconds_after": round(after, 2),
+        "proved": round(float(proved), 4),
+        "planned_gib": round(plan.bytes / 2**30, 2),
+        "peak_gib": memory_gib(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=SIZES, default="vit-b-32")
+    parser.add_argument("--layers", default="8-10", help="first-last")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--top", type=int, default=100)
+    parser.add_argument("--memory", type=float, help="limit in GiB")
+    arguments = parser.parse_args()
+    first, last = map(int, arguments.layers.split("-"))
+    memory = None if arguments.memory is None else int(arguments.memory * 2**30)
+    layers = list(range(first, last + 1))
+    record("survey", measure(arguments.model, layers, arguments.images, arguments.batch_size, arguments.top, memory))
+
+
+if __name__ == "__main__":
+    main()

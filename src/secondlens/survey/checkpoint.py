@@ -1,0 +1,132 @@
+"""Progress of a survey on disk: a killed survey goes on from here and ends as if it had not been killed.
+
+`progress/progress.json` is written last and by rename, and names the state file it belongs to; what it does not name
+is left over from a kill and removed.
+"""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import load_file
+from torch import Tensor
+
+from secondlens.atlas.files import disk_errors, write_table, write_tensors, write_text
+from secondlens.errors import SurveyError
+
+# A checkpoint may cost a twentieth of the time, and a kill at most this many seconds or twenty checkpoints' time.
+INTERVAL = 60.0
+SHARE = 0.05
+
+
+@dataclass
+class Progress:
+    """Where a survey stands.
+
+    settings: what must not change. groups, candidates: the plan, which depends on the memory that was free.
+    group, scan, batch: the pass, its first ("survey") or second ("proof") scan, and the next batch. order: images of
+    the second scan. skipped: reasons by position. second_pass: how many neurons of a layer needed one.
+    """
+
+    settings: dict[str, Any]
+    groups: list[list[int]]
+    candidates: int
+    group: int = 0
+    scan: str = "survey"
+    batch: int = 0
+    order: list[int] = field(default_factory=list)
+    skipped: dict[int, str] = field(default_factory=dict)
+    second_pass: dict[int, int] = field(default_factory=dict)
+    thumbnails: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    state: str | None = None
+
+
+class Checkpoints:
+    """Reads and writes `Progress` and the statistics' state in an atlas's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "progress"
+        self._written = time.monotonic()
+        self._cost = 0.0
+        self._thumbnails: list[tuple[str, bytes]] = []
+
+    def load(self, fresh: Progress) -> Progress:
+        """The progress of an interrupted run, else the fresh one; raises `SurveyError` where settings differ."""
+        path = self.folder / "progress.json"
+        if not path.is_file():
+            with disk_errors(self.folder.parent):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            return fresh
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        require_same(stored["settings"], fresh.settings, f"{self.folder.parent} holds an unfinished survey of other settings")
+        for name in ("skipped", "second_pass"):
+            stored[name] = {int(key): value for key, value in stored[name].items()}
+        progress = Progress(**stored)
+        known = {path.name, progress.state, *progress.thumbnails}
+        for left_over in self.folder.iterdir():
+            if left_over.name not in known:
+                left_over.unlink()
+        return progress
+
+    def state(self, progress: Progress) -> dict[str, Tensor]:
+        """The statistics' state that belongs to a progress."""
+        return {} if progress.state is None else load_file(self.folder / progress.state)
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return time.monotonic() - self._written > max(INTERVAL, self._cost / SHARE)
+
+    def add_thumbnails(self, ids: list[str], jpegs: tuple[bytes, ...]) -> None:
+        """Keep thumbnails until the next checkpoint."""
+        self._thumbnails += zip(ids, jpegs, strict=True)
+
+    def save(self, progress: Progress, state: dict[str, Tensor]) -> None:
+        """Write everything; the progress last."""
+        started, old = time.monotonic(), progress.state
+        tag = f"{progress.group:03d}-{progress.scan}-{progress.batch:08d}"
+        if self._thumbnails:
+            name = f"thumbnails-{tag}.parquet"
+            ids, jpegs = zip(*self._thumbnails, strict=True)
+            write_table(self.folder / name, pa.table({"id": pa.array(ids), "jpeg": pa.array(jpegs, pa.binary())}))
+            progress.thumbnails.append(name)
+            self._thumbnails = []
+        progress.state = None
+        if state:
+            progress.state = f"state-{tag}.safetensors"
+            write_tensors(self.folder / progress.state, state)
+        write_text(self.folder / "progress.json", json.dumps(vars(progress)))
+        if old is not None and old != progress.state:
+            (self.folder / old).unlink(missing_ok=True)
+        self._written = time.monotonic()
+        self._cost = self._written - started
+
+    def collect_thumbnails(self, progress: Progress, target: Path) -> None:
+        """All thumbnails as one Parquet file, sorted by nothing but the order in which they came."""
+        tables = [pq.read_table(self.folder / name) for name in progress.thumbnails]
+        if tables:
+            write_table(target, pa.concat_tables(tables).sort_by("id"))
+
+    def remove(self) -> None:
+        """The survey is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def require_same(stored: dict[str, Any], asked: dict[str, Any], what: str) -> None:
+    """Raise `SurveyError` that names the first setting in which two surveys differ."""
+    for name in asked:
+        if stored.get(name) != asked[name]:
+            raise SurveyError(
+                f"{what}: {name} was {_short(stored.get(name))}, now {_short(asked[name])}; "
+                "run it with the same settings, or choose another folder"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,115 @@
+"""What a survey will need, before it starts: candidates, passes over the images, memory."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from secondlens.effects.layer import BLOCK, statistics_bytes
+from secondlens.effects.paths import check_layer, paths_of
+from secondlens.errors import SurveyError
+from secondlens.models.model import LensModel
+
+# On a real ViT twice the asked-for images prove 99 to 100 % of the neurons in one pass, four times all of them. The
+# more the memory holds, the less is left for a second look.
+CANDIDATES_PER_TOP = (4, 3, 2)
+# torch, transformers and the interpreter themselves, as measured.
+LIBRARIES = 700 * 2**20
+
+
+@dataclass(frozen=True)
+class SurveyPlan:
+    """groups: layers surveyed together, one pass over the images each. bytes: expected peak memory in all."""
+
+    groups: tuple[tuple[int, ...], ...]
+    candidates: int
+    bytes: int
+
+    @property
+    def sentence(self) -> str:
+        """For people: passes and memory."""
+        passes = len(self.groups)
+        return f"{passes} pass{'es' if passes > 1 else ''} over the images, about {self.bytes / 2**30:.1f} GiB of memory"
+
+
+def parse_memory(text: str) -> int:
+    """Bytes from "4GB", "512 MiB" or a plain number of bytes."""
+    units = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+    cleaned = text.strip().lower().removesuffix("b").removesuffix("i")
+    number, unit = (cleaned[:-1], cleaned[-1:]) if cleaned[-1:].isalpha() else (cleaned, "")
+    try:
+        return int(float(number) * units[unit])
+    except (ValueError, KeyError) as error:
+        raise SurveyError(f"expected an amount of memory such as 4GB or 512MB, got {text!r}") from error
+
+
+def available_memory() -> int:
+    """Physical memory that is free now, in bytes."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def make_plan(
+    model: LensModel, layers: Sequence[int], images: int, top: int, batch_size: int, memory: int | None = None
+) -> SurveyPlan:
+    """Group layers into as few passes as memory allows, with as many candidates as then fit.
+
+    memory: the limit in bytes; by default three quarters of what is free.
+
+    Raises `SurveyError` for layers out of range or given twice, a `top` that fits no image count, and a limit under
+    which not even one layer fits.
+    """
+    if not layers or len(set(layers)) != len(layers):
+        raise SurveyError(f"expected one or more layers, each once, got {list(layers)}")
+    for layer in layers:
+        check_layer(model.tower, layer)
+    if top < 1:
+        raise SurveyError(f"expected to keep at least one top image a neuron, got --top {top}")
+    if top > images:
+        raise SurveyError(f"top is {top}, but there are only {images} images; give --top {images} or less, or more images")
+    if batch_size < 1:
+        raise SurveyError(f"expected a batch size of at least 1, got {batch_size}")
+    limit = memory if memory is not None else available_memory() * 3 // 4
+    plans = []
+    for factor in CANDIDATES_PER_TOP:
+        candidates = min(images, factor * top)
+        groups = _group(model, layers, candidates, batch_size, limit)
+        needed = max(_bytes(model, group, candidates, batch_size) for group in groups)
+        plans.append(SurveyPlan(groups, candidates, needed))
+    # Fewest passes first, then the most candidates; a plan that does not fit only where none does.
+    best = min(plans, key=lambda plan: (plan.bytes > limit, len(plan.groups), -plan.candidates))
+    needed = best.bytes
+    if needed > limit:
+        raise SurveyError(
+            f"this survey needs about {needed / 2**30:.1f} GiB of memory a layer, more than the limit of "
+            f"{limit / 2**30:.1f} GiB; give a smaller --top or --batch-size, or more with --memory"
+        )
+    return best
+
+
+def _group(
+    model: LensModel, layers: Sequence[int], candidates: int, batch_size: int, limit: int
+) -> tuple[tuple[int, ...], ...]:
+    groups: list[tuple[int, ...]] = []
+    for layer in sorted(layers):
+        joined = (*groups[-1], layer) if groups else (layer,)
+        if groups and _bytes(model, joined, candidates, batch_size) <= limit:
+            groups[-1] = joined
+        else:
+            groups.append((layer,))
+    return tuple(groups)
+
+
+def _bytes(model: LensModel, layers: Sequence[int], candidates: int, batch_size: int) -> int:
+    tower = model.tower
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.module.parameters())
+    height, width = tower.image_size
+    tokens = (height // tower.patch) * (width // tower.patch) + tower.prefix_tokens
+    element = torch.finfo(model.dtype).bits // 8
+    held = batch_size * tokens * tower.neurons * max(element, 4) * len(layers)
+    forward = batch_size * tokens * (2 * tower.neurons + 8 * tower.width) * element
+    statistics = sum(statistics_bytes(tower, layer, candidates) for layer in layers)
+    # A block's result is computed in float64: held coefficients, their images under R, and R itself.
+    paths = len(paths_of(tower, min(layers)))
+    block = 8 * min(BLOCK, tower.neurons) * paths * (3 * candidates + 3 * paths + tower.embed_dim)
+    return LIBRARIES + weights + held + forward + statistics + block

@@ -1,0 +1,355 @@
+"""`survey`: one streaming pass over the images, from a model to an atlas.
+
+1. Plan: group the layers so that their statistics fit in memory; usually all in one group.
+2. For each group, one pass over the images in a fixed random order: capture, update statistics, checkpoint.
+3. Results of each layer, written as they are ready. Neurons whose top images one pass did not prove get a second pass
+   around the mean that is then known.
+4. The manifest, last.
+"""
+
+import platform
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import Tensor
+
+import secondlens
+from secondlens.atlas.files import disk_errors, sha256, write_table, write_tensors, write_text
+from secondlens.atlas.manifest import (
+    IMAGES,
+    MANIFEST,
+    THUMBNAILS,
+    ImagesCard,
+    LayerCard,
+    Manifest,
+    ModelCard,
+    ids_hash,
+    layer_file,
+)
+from secondlens.atlas.store import Atlas
+from secondlens.effects.layer import LayerResult, LayerStatistics
+from secondlens.effects.paths import Convention, check_convention, paths_of
+from secondlens.errors import SurveyError
+from secondlens.images.loader import Batch, batches, processing_order
+from secondlens.images.sources import ImageSource, open_source
+from secondlens.models.capture import capture
+from secondlens.models.load import load_model
+from secondlens.models.model import LensModel
+from secondlens.survey.checkpoint import Checkpoints, Progress, require_same
+from secondlens.survey.plan import SurveyPlan, make_plan
+from secondlens.survey.progress import SurveyBar
+
+BATCH_SIZE = 32
+THUMBNAIL_SIZE = 128
+
+
+def survey(
+    model: LensModel | str,
+    images: Any,
+    out: str | Path,
+    *,
+    layers: Sequence[int] | None = None,
+    top: int = 100,
+    convention: Convention = "centred",
+    batch_size: int = BATCH_SIZE,
+    workers: int = 0,
+    memory: int | None = None,
+    thumbnails: bool = True,
+    progress: bool = False,
+) -> Atlas:
+    """Survey neurons over images and write an atlas.
+
+    model: a loaded model or a reference. images: anything `open_source` takes. out: the atlas's folder; a survey that
+    was interrupted there goes on, a complete one of the same settings is opened. layers: all that a later attention
+    reads, by default. top: images kept a neuron (the paper: 100 of about 5,000). workers: processes that decode.
+    memory: limit in bytes; layers are surveyed in several passes where they do not fit in one. progress: a bar on
+    stderr.
+
+    Raises `ImageError` for unusable images, `SurveyError` for settings that cannot work (top larger than the number of
+    images, another survey in the folder, too little memory), `AtlasError` where the folder cannot be written.
+    """
+    if isinstance(model, str):
+        model = load_model(model)
+    source = open_source(images)
+    layers = list(model.tower.lens_layers) if layers is None else list(layers)
+    check_convention(convention)
+    plan = make_plan(model, layers, len(source.ids), top, batch_size, memory)
+    run = Run(model, source, Path(out), plan, top, convention, batch_size, workers, thumbnails)
+    finished = run.finished()
+    if finished is not None:
+        return finished
+    with SurveyBar(progress) as bar:
+        bar.note(f"{len(source.ids)} images, layers {', '.join(map(str, sorted(layers)))}: {plan.sentence}")
+        run.execute(bar)
+    return Atlas.open(out)
+
+
+@dataclass
+class Run:
+    """One survey: settings and the steps of the module's docstring."""
+
+    model: LensModel
+    source: ImageSource
+    out: Path
+    plan: SurveyPlan
+    top: int
+    convention: Convention
+    batch_size: int
+    workers: int
+    thumbnails: bool
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that changes numbers: an interrupted survey goes on only with the same."""
+        return {
+            "model weights": self.model.weights_hash,
+            "preprocessing": self.model.preprocessing.settings,
+            "precision": str(self.model.dtype),
+            "images": ids_hash(self.source.ids),
+            "layers": sorted(layer for group in self.plan.groups for layer in group),
+            "top": self.top,
+            "convention": self.convention,
+            "batch size": self.batch_size,
+        }
+
+    def finished(self) -> Atlas | None:
+        """The complete atlas of the same settings in the folder, if there is one; `SurveyError` for another one."""
+        if not (self.out / MANIFEST).is_file():
+            return None
+        atlas = Atlas.open(self.out)
+        manifest = atlas.manifest
+        every = sorted([*atlas.image_ids, *(skipped.id for skipped in atlas.skipped)])
+        stored = {
+            "model weights": manifest.model.weights_sha256,
+            "preprocessing": manifest.model.preprocessing,
+            "precision": manifest.model.dtype,
+            "images": ids_hash(every),
+            "layers": atlas.layers,
+            "top": manifest.top,
+            "convention": manifest.convention,
+            "batch size": manifest.batch_size,
+        }
+        asked = {**self.settings(), "images": ids_hash(sorted(self.source.ids))}
+        require_same(stored, asked, f"{self.out} holds an atlas of other settings")
+        return atlas
+
+    def execute(self, bar: SurveyBar) -> None:
+        """Run to the end, from the last checkpoint where there is one."""
+        checkpoints = Checkpoints(self.out)
+        fresh = Progress(self.settings(), [list(group) for group in self.plan.groups], self.plan.candidates)
+        progress = checkpoints.load(fresh)
+        clock = _Clock(progress.seconds)
+        while progress.group < len(progress.groups):
+            if progress.scan == "survey":
+                self._first_scan(checkpoints, progress, bar, clock)
+            self._second_scan(checkpoints, progress, bar, clock)
+        self._finish(checkpoints, progress, clock())
+
+    def _first_scan(self, checkpoints: Checkpoints, progress: Progress, bar: SurveyBar, clock: "_Clock") -> None:
+        """All images; the layers' files; and the state of a second scan for the neurons that are not proved."""
+        layers = progress.groups[progress.group]
+        statistics = [
+            LayerStatistics(self.model.tower, layer, progress.candidates, self.convention) for layer in layers
+        ]
+        order = processing_order(len(self.source.ids))
+        title = f"pass {progress.group + 1} of {len(progress.groups)}"
+        self._scan(statistics, title, order, checkpoints, progress, bar, clock)
+        self._require_enough(statistics[0].count, progress.skipped.values())
+        state: dict[str, Tensor] = {}
+        again: set[int] = set()
+        while statistics:
+            # One at a time, so that a layer's memory is free before the next one's result is computed.
+            found = statistics.pop(0)
+            result, ambiguous = found.result(self.top)
+            unproved = int((~result.proved).sum())
+            if unproved:
+                progress.second_pass[found.layer] = unproved
+                again.update(order if ambiguous is None else ambiguous.tolist())
+                for name, tensor in found.second_pass(result.proved, self.top).items():
+                    state[f"{found.layer}.{name}"] = tensor
+            write_tensors(self.out / layer_file(found.layer), result.tensors())
+        progress.order = [position for position in order if position in again]
+        progress.scan, progress.batch, progress.seconds = "proof", 0, clock()
+        checkpoints.save(progress, state)
+
+    def _second_scan(self, checkpoints: Checkpoints, progress: Progress, bar: SurveyBar, clock: "_Clock") -> None:
+        """The images that could belong to the top of a neuron that the first scan did not prove."""
+        layers = [layer for layer in progress.groups[progress.group] if layer in progress.second_pass]
+        if layers:
+            rows = {layer: (~load_file(self.out / layer_file(layer))["proved"]).nonzero()[:, 0] for layer in layers}
+            bar.note(
+                f"{sum(map(len, rows.values()))} neurons need a second look at {len(progress.order)} images: "
+                "their top images are not proved by one pass"
+            )
+            statistics = [
+                LayerStatistics(self.model.tower, layer, self.top, self.convention, rows[layer]) for layer in layers
+            ]
+            self._scan(statistics, "second look", progress.order, checkpoints, progress, bar, clock)
+            for found in statistics:
+                path = self.out / layer_file(found.layer)
+                tensors = LayerResult(**load_file(path))
+                tensors = tensors.with_rows(rows[found.layer], found.result(self.top)[0])
+                write_tensors(path, tensors.tensors())
+        progress.group, progress.scan, progress.batch, progress.seconds = progress.group + 1, "survey", 0, clock()
+        checkpoints.save(progress, {})
+
+    def _scan(
+        self,
+        statistics: list[LayerStatistics],
+        title: str,
+        order: list[int],
+        checkpoints: Checkpoints,
+        progress: Progress,
+        bar: SurveyBar,
+        clock: "_Clock",
+    ) -> None:
+        state = checkpoints.state(progress)
+        for found in statistics:
+            prefix = f"{found.layer}."
+            mine = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            if mine:
+                found.load_state_dict(mine)
+        del state
+        bar.restart(title, len(order), min(progress.batch * self.batch_size, len(order)))
+        first = progress.group == 0 and progress.scan == "survey"
+
+        def save() -> None:
+            progress.seconds = clock()
+            state = {f"{s.layer}.{name}": tensor for s in statistics for name, tensor in s.state_dict().items()}
+            checkpoints.save(progress, state)
+
+        try:
+            for batch in self._batches(order, progress.batch, thumbnails=first and self.thumbnails):
+                self._note_skipped(batch, progress, first)
+                if len(batch.positions):
+                    update(self.model, statistics, batch)
+                    if batch.thumbnails:
+                        ids = [self.source.ids[position] for position in batch.positions.tolist()]
+                        checkpoints.add_thumbnails(ids, batch.thumbnails)
+                progress.batch = batch.number + 1
+                bar.advance(len(batch.positions) + len(batch.skipped))
+                if checkpoints.due():
+                    save()
+        except KeyboardInterrupt:
+            save()
+            raise
+
+    def _batches(self, order: list[int], first: int, thumbnails: bool) -> Iterator[Batch]:
+        return batches(
+            self.source,
+            self.model.preprocessing.transform,
+            order=order,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            first=first,
+            thumbnail_size=THUMBNAIL_SIZE if thumbnails else None,
+        )
+
+    def _note_skipped(self, batch: Batch, progress: Progress, first: bool) -> None:
+        for skipped in batch.skipped:
+            if first:
+                progress.skipped[skipped.position] = skipped.reason
+            elif skipped.position not in progress.skipped:
+                raise SurveyError(
+                    f"{self.source.ids[skipped.position]} could be read in an earlier pass but not now "
+                    f"({skipped.reason}); the images must not change during a survey: restore it and run again"
+                )
+
+    def _require_enough(self, count: int, reasons: Iterable[str]) -> None:
+        if count == 0:
+            raise SurveyError(
+                f"none of the {len(self.source.ids)} images could be read (first: {next(iter(reasons))}); "
+                "expected pictures in a supported format"
+            )
+        if count < self.top:
+            raise SurveyError(
+                f"top is {self.top}, but only {count} of {len(self.source.ids)} images could be read; "
+                f"give --top {count} or less, or more images"
+            )
+
+    def _finish(self, checkpoints: Checkpoints, progress: Progress, seconds: float) -> None:
+        ids = self.source.ids
+        reasons = [progress.skipped.get(position) for position in range(len(ids))]
+        table = pa.table({"id": pa.array(ids, pa.string()), "skipped": pa.array(reasons, pa.string())})
+        write_table(self.out / IMAGES, table)
+        checkpoints.collect_thumbnails(progress, self.out / THUMBNAILS)
+        layers = sorted(layer for group in progress.groups for layer in group)
+        files = [*(layer_file(layer) for layer in layers), IMAGES]
+        if (self.out / THUMBNAILS).is_file():
+            files.append(THUMBNAILS)
+        kept = [name for name, reason in zip(ids, reasons, strict=True) if reason is None]
+        manifest = Manifest(
+            secondlens=secondlens.__version__,
+            model=_model_card(self.model),
+            images=ImagesCard(
+                source=self.source.description,
+                count=len(kept),
+                skipped=len(progress.skipped),
+                ids_sha256=ids_hash(kept),
+            ),
+            convention=self.convention,
+            top=self.top,
+            candidates=progress.candidates,
+            batch_size=self.batch_size,
+            layers=[
+                LayerCard(
+                    layer=layer,
+                    file=layer_file(layer),
+                    paths=[tuple(path) for path in paths_of(self.model.tower, layer)],
+                    second_pass=progress.second_pass.get(layer, 0),
+                )
+                for layer in layers
+            ],
+            files={name: sha256(self.out / name) for name in files},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(seconds, 1),
+            versions={
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        )
+        write_text(self.out / MANIFEST, manifest.model_dump_json(indent=2))
+        with disk_errors(self.out):
+            checkpoints.remove()
+
+
+def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> None:
+    """One captured forward pass into the statistics of some layers."""
+    trace = capture(model.tower, batch.pixels, [found.layer for found in statistics])
+    for found in statistics:
+        found.update(trace, batch.positions)
+
+
+def _model_card(model: LensModel) -> ModelCard:
+    tower = model.tower
+    return ModelCard(
+        reference=model.reference,
+        family=model.family,
+        weights_sha256=model.weights_hash,
+        layers=model.layers,
+        neurons=model.neurons,
+        heads=model.heads,
+        embed_dim=model.embed_dim,
+        activation=tower.activation,
+        pooling=tower.pooling,
+        dtype=str(model.dtype),
+        preprocessing=model.preprocessing.settings,
+    )
+
+
+class _Clock:
+    """Seconds spent on a survey, over all its runs."""
+
+    def __init__(self, before: float) -> None:
+        self._start = time.monotonic() - before
+
+    def __call__(self) -> float:
+        return time.monotonic() - self._start
