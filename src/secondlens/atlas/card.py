@@ -1,0 +1,59 @@
+"""One neuron's card: everything an atlas knows about it, as plain data, and its top images as a picture."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from secondlens.atlas.files import disk_errors
+from secondlens.atlas.store import Atlas
+from secondlens.errors import AtlasError
+
+CELL = 128
+COLUMNS = 5
+
+
+def neuron_card(atlas: Atlas, layer: int, neuron: int) -> dict[str, Any]:
+    """JSON-able: layer, neuron, figures, spectrum, paths with their shares, all top images, texts where described.
+
+    Raises `AtlasError` for a layer or neuron that is not in the atlas.
+    """
+    opened = atlas.layer(layer)
+    opened.require_neuron(neuron)
+    paths = zip(opened.paths, opened.path_shares[neuron].tolist(), strict=True)
+    images = zip(
+        opened.top_images[neuron], opened.top_norms[neuron].tolist(), opened.top_projections[neuron].tolist(), strict=True
+    )
+    return {
+        "layer": layer,
+        "neuron": neuron,
+        "explained_variance": float(opened.explained_variance[neuron]),
+        "participation": float(opened.participation[neuron]),
+        "threshold": float(opened.thresholds[neuron]),
+        "selectivity": float(opened.selectivity[neuron]),
+        "top_share": float(opened.top_share[neuron]),
+        "root_mean_square": float(opened.variance[neuron].sqrt()),
+        "spectrum": opened.spectrum[neuron].tolist(),
+        "paths": [{"reader": path.reader, "head": path.head, "share": share} for path, share in paths],
+        "texts": [],
+        "top_images": [{"id": image, "norm": norm, "projection": x} for image, norm, x in images],
+    }
+
+
+def contact_sheet(atlas: Atlas, images: Sequence[dict[str, Any]], path: Path) -> None:
+    """A PNG of top images with their norms, from the atlas's thumbnails; raises `AtlasError` where it kept none."""
+    thumbnails = atlas.thumbnails([image["id"] for image in images])
+    if not thumbnails:
+        raise AtlasError(f"{atlas.folder} has no thumbnails (it was surveyed with --no-thumbnails); survey it with them")
+    rows = -(-len(images) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * CELL, rows * (CELL + 14)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, image in enumerate(images):
+        left, upper = place % COLUMNS * CELL, place // COLUMNS * (CELL + 14)
+        picture = Image.open(io.BytesIO(thumbnails[image["id"]]))
+        sheet.paste(picture, (left + (CELL - picture.width) // 2, upper + (CELL - picture.height) // 2))
+        pen.text((left + 2, upper + CELL), f"{image['norm']:.4f}", fill="black")
+    with disk_errors(path.parent):
+        sheet.save(path, "PNG")

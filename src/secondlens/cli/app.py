@@ -1,0 +1,44 @@
+"""The command line: noun-verb commands; data on stdout, messages on stderr; torch is imported inside commands."""
+
+import sys
+
+import typer
+
+import secondlens
+from secondlens.cli import atlas, models, neurons, survey
+from secondlens.errors import SecondLensError
+
+app = typer.Typer(
+    help="What every neuron of a CLIP-like vision transformer writes to the text-image space.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(models.app, name="models")
+app.add_typer(neurons.app, name="neurons")
+app.add_typer(atlas.app, name="atlas")
+app.command(name="survey")(survey.survey_command)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    """Root options."""
+    if version:
+        print(secondlens.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    try:
+        app()
+    except SecondLensError as error:
+        print(f"secondlens: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("secondlens: interrupted; what was finished is kept: the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

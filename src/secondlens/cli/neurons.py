@@ -1,0 +1,94 @@
+"""`secondlens neurons`: look at neurons of an atlas."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
+from secondlens.errors import AtlasError
+
+if TYPE_CHECKING:
+    from secondlens.atlas import AtlasLayer
+
+app = typer.Typer(help="Look at the neurons of an atlas.", no_args_is_help=True)
+
+SORTS = ("explained_variance", "top_norm", "selectivity", "top_share", "participation")
+AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder.")]
+
+
+@app.command(name="list")
+def list_neurons(
+    atlas: AtlasArgument,
+    layer: Annotated[int | None, typer.Option(help="One layer; default: all.")] = None,
+    sort: Annotated[str, typer.Option(help=f"By {', '.join(SORTS)}.")] = "top_norm",
+    ascending: Annotated[bool, typer.Option(help="Smallest first.")] = False,
+    limit: Annotated[int, typer.Option(help="How many to print.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List neurons with their figures."""
+    from secondlens.atlas import Atlas
+    from secondlens.errors import closest
+
+    if sort not in SORTS:
+        raise AtlasError(f"cannot sort by {sort!r}{closest(sort, SORTS)}")
+    opened = Atlas.open(atlas)
+    rows = [row for index in (opened.layers if layer is None else [layer]) for row in _figures(opened.layer(index))]
+    rows.sort(key=lambda row: row[sort], reverse=not ascending)
+    rows = rows[:limit]
+    if as_json:
+        print_json({"neurons": rows})
+    elif rows:
+        names = list(rows[0])
+        print_table([name.replace("_", " ") for name in names], [[row[name] for name in names] for row in rows])
+
+
+@app.command()
+def show(
+    atlas: AtlasArgument,
+    layer: Annotated[int, typer.Argument(help="Layer.")],
+    neuron: Annotated[int, typer.Argument(help="Neuron.")],
+    top: Annotated[int, typer.Option(help="How many of its top images to print.")] = 10,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of the top images to this PNG.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one neuron: figures, strongest paths, top images."""
+    from secondlens.atlas import Atlas
+    from secondlens.atlas.card import contact_sheet, neuron_card
+
+    opened = Atlas.open(atlas)
+    card = neuron_card(opened, layer, neuron)
+    if sheet is not None:
+        contact_sheet(opened, card["top_images"][:top], sheet)
+        typer.echo(f"wrote {sheet}", err=True)
+    if as_json:
+        print_json(card)
+        return
+    lists = ("top_images", "paths", "spectrum", "texts")
+    print_facts({name.replace("_", " "): value for name, value in card.items() if name not in lists})
+    strongest = sorted(card["paths"], key=lambda path: -abs(path["share"]))[:5]
+    print_table(
+        ["reader", "head", "share of effect"],
+        [[path["reader"], path["head"], path["share"]] for path in strongest],
+        "strongest paths (the attention that reads the neuron)",
+    )
+    print_table(
+        ["image", "norm", "projection"],
+        [[image["id"], image["norm"], image["projection"]] for image in card["top_images"][:top]],
+        "images with the largest effect",
+    )
+
+
+def _figures(layer: "AtlasLayer") -> list[dict[str, Any]]:
+    columns = {
+        "explained_variance": layer.explained_variance.tolist(),
+        "top_norm": layer.top_norms[:, 0].tolist(),
+        "threshold": layer.thresholds.tolist(),
+        "selectivity": layer.selectivity.tolist(),
+        "top_share": layer.top_share.tolist(),
+        "participation": layer.participation.tolist(),
+    }
+    return [
+        {"layer": layer.index, "neuron": neuron, **{name: values[neuron] for name, values in columns.items()}}
+        for neuron in range(len(columns["top_norm"]))
+    ]
