@@ -20,8 +20,8 @@ from secondlens.effects.layer import LayerStatistics
 from secondlens.images.loader import Batch
 from secondlens.models.hf_clip import tower
 from secondlens.models.model import LensModel, Preprocessing
-from secondlens.survey.plan import make_plan
-from secondlens.survey.run import update
+from secondlens.surveys.plan import make_plan
+from secondlens.surveys.run import update
 
 SIZES: dict[str, dict[str, Any]] = {
     "vit-b-32": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -96,7 +96,10 @@ def main() -> None:
     first, last = map(int, arguments.layers.split("-"))
     memory = None if arguments.memory is None else int(arguments.memory * 2**30)
     layers = list(range(first, last + 1))
-    record("survey", measure(arguments.model, layers, arguments.images, arguments.batch_size, arguments.top, memory))
+    record(
+        "survey",
+        measure(arguments.model, layers, arguments.images, arguments.batch_size, arguments.top, memory),
+    )
 
 
 if __name__ == "__main__":

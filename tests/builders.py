@@ -75,7 +75,9 @@ def build(spec: Spec, seed: int = 0) -> PreTrainedModel:
         model = SiglipModel(SiglipConfig(vision_config=common, text_config={**text, "projection_size": spec.width}))
     else:
         labels = {index: name for index, name in enumerate(["cat, house cat", "dog", "crane", "fire truck, crane"])}
-        model = ViTForImageClassification(ViTConfig(**common, id2label=labels, architectures=["ViTForImageClassification"]))
+        model = ViTForImageClassification(
+            ViTConfig(**common, id2label=labels, architectures=["ViTForImageClassification"])
+        )
     return randomise(model, seed)
 
 

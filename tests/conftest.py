@@ -9,8 +9,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from builders import SHARED, SPECS, Spec, build
+import torchvision_names  # noqa: F401, I001  (before anything that imports torchvision)
 
+from builders import SHARED, SPECS, Spec, build
 from secondlens.models import LensModel, load_model
 
 

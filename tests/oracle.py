@@ -78,10 +78,20 @@ class SlowTower:
         self.state = {name: tensor.detach().double() for name, tensor in model.state_dict().items()}
         config = model.config if family == "vit" else model.config.vision_config
         self.family, self.activation = family, config.hidden_act
-        self.eps, self.heads, self.patch = config.layer_norm_eps, config.num_attention_heads, config.patch_size
+        self.eps, self.heads, self.patch = (
+            config.layer_norm_eps,
+            config.num_attention_heads,
+            config.patch_size,
+        )
         prefix, names = {
-            "clip": ("vision_model.encoder.layers.{}.", ("layer_norm1", "self_attn", "out_proj", "layer_norm2")),
-            "siglip": ("vision_model.encoder.layers.{}.", ("layer_norm1", "self_attn", "out_proj", "layer_norm2")),
+            "clip": (
+                "vision_model.encoder.layers.{}.",
+                ("layer_norm1", "self_attn", "out_proj", "layer_norm2"),
+            ),
+            "siglip": (
+                "vision_model.encoder.layers.{}.",
+                ("layer_norm1", "self_attn", "out_proj", "layer_norm2"),
+            ),
             "vit": ("vit.layers.{}.", ("layernorm_before", "attention", "o_proj", "layernorm_after")),
         }[family]
         self.blocks = []

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from secondlens.errors import SecondLensError
     from secondlens.models import LensModel, load_model
-    from secondlens.survey import survey
+    from secondlens.surveys import survey
 
 __version__ = "0.1.0"
 
@@ -38,7 +38,7 @@ _HOMES = {
     "load_model": "secondlens.models",
     "patch_contributions": "secondlens.effects",
     "second_order_effects": "secondlens.effects",
-    "survey": "secondlens.survey",
+    "survey": "secondlens.surveys",
 }
 
 __all__ = [

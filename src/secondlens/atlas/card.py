@@ -24,7 +24,10 @@ def neuron_card(atlas: Atlas, layer: int, neuron: int) -> dict[str, Any]:
     opened.require_neuron(neuron)
     paths = zip(opened.paths, opened.path_shares[neuron].tolist(), strict=True)
     images = zip(
-        opened.top_images[neuron], opened.top_norms[neuron].tolist(), opened.top_projections[neuron].tolist(), strict=True
+        opened.top_images[neuron],
+        opened.top_norms[neuron].tolist(),
+        opened.top_projections[neuron].tolist(),
+        strict=True,
     )
     return {
         "layer": layer,
@@ -46,7 +49,9 @@ def contact_sheet(atlas: Atlas, images: Sequence[dict[str, Any]], path: Path) ->
     """A PNG of top images with their norms, from the atlas's thumbnails; raises `AtlasError` where it kept none."""
     thumbnails = atlas.thumbnails([image["id"] for image in images])
     if not thumbnails:
-        raise AtlasError(f"{atlas.folder} has no thumbnails (it was surveyed with --no-thumbnails); survey it with them")
+        raise AtlasError(
+            f"{atlas.folder} has no thumbnails (it was surveyed with --no-thumbnails); survey it with them"
+        )
     rows = -(-len(images) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * CELL, rows * (CELL + 14)), "white")
     pen = ImageDraw.Draw(sheet)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MANIFEST = "atlas.json"
 IMAGES = "images.parquet"
 THUMBNAILS = "thumbnails.parquet"

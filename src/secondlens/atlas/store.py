@@ -233,4 +233,6 @@ def _read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise AtlasError(f"{path} does not fit the schema at {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise AtlasError(
+            f"{path} does not fit the schema at {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error

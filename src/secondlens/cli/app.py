@@ -35,9 +35,6 @@ def main() -> None:
     except SecondLensError as error:
         print(f"secondlens: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("secondlens: interrupted; what was finished is kept: the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

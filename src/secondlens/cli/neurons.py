@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at the neurons of an atlas.", no_args_is_help=True)
 
 SORTS = ("explained_variance", "top_norm", "selectivity", "top_share", "participation")
+HEADINGS = {
+    "layer": "layer",
+    "neuron": "neuron",
+    "explained_variance": "explained",
+    "top_norm": "largest",
+    "threshold": "threshold",
+    "selectivity": "selectivity",
+    "top_share": "top share",
+    "participation": "rank",
+}
 AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder.")]
 
 
@@ -39,8 +49,7 @@ def list_neurons(
     if as_json:
         print_json({"neurons": rows})
     elif rows:
-        names = list(rows[0])
-        print_table([name.replace("_", " ") for name in names], [[row[name] for name in names] for row in rows])
+        print_table(list(HEADINGS.values()), [[row[name] for name in HEADINGS] for row in rows])
 
 
 @app.command()

@@ -24,7 +24,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     table = Table(title=Text(title) if title else None, box=box.SIMPLE_HEAD, title_justify="left")
     for index, name in enumerate(columns):
         numeric = bool(kept) and all(isinstance(row[index], int | float) for row in kept)
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(name), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row in kept:
         table.add_row(*(Text(_cell(value)) for value in row))
     Console().print(table)

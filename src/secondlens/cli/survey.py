@@ -10,7 +10,7 @@ from secondlens.errors import SurveyError
 
 
 def parse_layers(text: str | None) -> list[int] | None:
-    """"8,9,10", "4-10" or both; None for all layers."""
+    """ "8,9,10", "4-10" or both; None for all layers."""
     if text is None or text == "all":
         return None
     layers: list[int] = []
@@ -29,8 +29,12 @@ def survey_command(
     layers: Annotated[str | None, typer.Option(help="e.g. 8,9,10 or 4-10; default: all.")] = None,
     top: Annotated[int, typer.Option(help="Images kept a neuron.")] = 100,
     batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images; default: one a core, at most 4.")] = None,
-    memory: Annotated[str | None, typer.Option(help="Limit, e.g. 6GB; default: three quarters of what is free.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that decode images; default: one a core, at most 4.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Limit, e.g. 6GB; default: three quarters of what is free.")
+    ] = None,
     convention: Annotated[str, typer.Option(help="centred or released.")] = "centred",
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32",
@@ -41,25 +45,32 @@ def survey_command(
     import os
 
     from secondlens.models import load_model
-    from secondlens.survey import parse_memory, survey
+    from secondlens.surveys import parse_memory, survey
 
     chosen = parse_layers(layers)
     limit = None if memory is None else parse_memory(memory)
     if workers is None:
         workers = min(4, os.cpu_count() or 1)
-    atlas = survey(
-        load_model(model, device=device, dtype=dtype),
-        images,
-        out,
-        layers=chosen,
-        top=top,
-        convention=convention,  # type: ignore[arg-type]
-        batch_size=batch_size,
-        workers=workers,
-        memory=limit,
-        thumbnails=thumbnails,
-        progress=True,
-    )
+    try:
+        atlas = survey(
+            load_model(model, device=device, dtype=dtype),
+            images,
+            out,
+            layers=chosen,
+            top=top,
+            convention=convention,  # type: ignore[arg-type]
+            batch_size=batch_size,
+            workers=workers,
+            memory=limit,
+            thumbnails=thumbnails,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        typer.echo(
+            "secondlens: interrupted; what was finished is kept: the same command goes on from there",
+            err=True,
+        )
+        raise typer.Exit(130) from None
     manifest = atlas.manifest
     facts = {
         "atlas": str(out),

@@ -68,7 +68,9 @@ def direct_effects(tower: VisionTower, trace: Trace) -> DirectEffects:
     """The parts of a first-order trace."""
     readers = [trace.readers[index] for index in range(len(tower.readers))]
     weights = [reader.weights() for reader in tower.readers]
-    heads = [attention_output(w, seen.mixed) for w, seen in zip(weights, readers, strict=True) if seen.mixed is not None]
+    heads = [
+        attention_output(w, seen.mixed) for w, seen in zip(weights, readers, strict=True) if seen.mixed is not None
+    ]
     layers = [POOL_MLP] if tower.pool_mlp is not None else list(range(len(tower.mlps)))
     mlps = [_written(tower, trace, layer) for layer in layers]
     biases = torch.stack([w.output_bias.to(heads[0]) for w in weights]).sum(dim=0)

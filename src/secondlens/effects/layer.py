@@ -89,7 +89,9 @@ class LayerStatistics:
         blocks = torch.arange(tower.neurons).split(BLOCK)
         groups = [block[chosen[block]] for block in blocks]
         self.rows = [group.to(self.maps.values.device) for group in groups if len(group)]
-        roots = map_blocks(lambda group: gram_root(self.maps.directions(group)).float(), self.rows, self.maps.values.device)
+        roots = map_blocks(
+            lambda group: gram_root(self.maps.directions(group)).float(), self.rows, self.maps.values.device
+        )
         self.blocks = [EffectStatistics(root, candidates, complete=rows is not None) for root in roots]
 
     @property

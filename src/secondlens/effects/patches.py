@@ -36,7 +36,10 @@ def patch_contributions(
 
 
 def write_projections(
-    tower: VisionTower, layer: int, directions: Float[Tensor, "direction embed"], convention: Convention = "centred"
+    tower: VisionTower,
+    layer: int,
+    directions: Float[Tensor, "direction embed"],
+    convention: Convention = "centred",
 ) -> Float[Tensor, "direction path neuron"]:
     """<u[n,k], t> without making u: (t^T outputs[k]) values[k]. Input-independent, to be made once for many images."""
     if directions.ndim != 2 or directions.shape[1] != tower.embed_dim:

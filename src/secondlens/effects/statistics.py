@@ -31,7 +31,8 @@ class TopEffects:
     """What a pass found about a block of neurons.
 
     mean: mean coefficients. positions, norms: images with the largest |phi - mean phi|, descending, ties by position.
-    centred: their coefficients less the mean; rows: the same times R, effects in an orthonormal basis. variance: mean over images of |phi - mean phi|^2.
+    centred: their coefficients less the mean. rows: the same times R, the effects in an orthonormal basis.
+    variance: mean over images of |phi - mean phi|^2.
     proved: no other image can belong to the top. drift: |mean phi - reference|, which blurs the histogram.
     ambiguous: numbers of the images that could belong to the top of a neuron that is not proved; None if any could.
     """
@@ -66,22 +67,22 @@ class EffectStatistics:
         if candidates < 1:
             raise SecondLensError(f"expected at least one candidate image a neuron, got {candidates}")
         neurons, paths = root.shape[0], root.shape[2]
-        like = {"device": root.device}
+        device = root.device
         self.root = root.float()
         self.candidates = candidates
         self.count = 0
-        self.sum = torch.zeros(neurons, paths, dtype=torch.float64, **like)
-        self.square_sum = torch.zeros(neurons, dtype=torch.float64, **like)
+        self.sum = torch.zeros(neurons, paths, dtype=torch.float64, device=device)
+        self.square_sum = torch.zeros(neurons, dtype=torch.float64, device=device)
         self.complete = complete
         self.reference: Tensor | None = None
         self.histogram = NormHistogram(neurons, device=root.device)
-        self.held = torch.zeros(neurons, candidates, paths, **like)
+        self.held = torch.zeros(neurons, candidates, paths, device=device)
         # -1 marks an empty place: every image that comes is larger.
-        self.norms = torch.full((neurons, candidates), -1.0, **like)
-        self.positions = torch.full((neurons, candidates), -1, dtype=torch.int64, **like)
+        self.norms = torch.full((neurons, candidates), -1.0, device=device)
+        self.positions = torch.full((neurons, candidates), -1, dtype=torch.int64, device=device)
         self.runner_norms = torch.full_like(self.norms, -1.0)
         self.runner_positions = torch.full_like(self.positions, -1)
-        self.released = torch.zeros(neurons, **like)
+        self.released = torch.zeros(neurons, device=device)
 
     @property
     def filling(self) -> bool:
@@ -249,7 +250,7 @@ class EffectStatistics:
         return torch.bmm(coefficients, self.root.double())
 
     def _keep_largest(self, coefficients: Tensor, norms: Tensor, positions: Tensor) -> None:
-        """Of what is held and what comes, keep the largest norms, in place: what enters takes the place of what leaves."""
+        """Of what is held and what comes, keep the largest norms; what enters takes the place of what leaves."""
         both = torch.cat([self.norms, norms], dim=1)
         stays = torch.zeros_like(both, dtype=torch.bool)
         stays.scatter_(1, both.topk(self.candidates, dim=1, sorted=False).indices, True)

@@ -1,13 +1,26 @@
-"""Images: sources of pictures, safe decoding, batches. Knows nothing of models."""
+"""Pictures: where they are, how they are decoded, and how they become batches of pixels."""
 
-from secondlens.images.decode import UnreadableImage, decode, thumbnail
-from secondlens.images.loader import Batch, Skipped, batches, processing_order
-from secondlens.images.sources import ImageSource, open_source
+from secondlens.images.decode import MAX_PIXELS, UnreadableImage, decode, thumbnail
+from secondlens.images.loader import Batch, Preprocess, Skipped, batches, processing_order
+from secondlens.images.sources import (
+    DatasetSource,
+    FileListSource,
+    FolderSource,
+    ImageSource,
+    TarSource,
+    open_source,
+)
 
 __all__ = [
+    "MAX_PIXELS",
     "Batch",
+    "DatasetSource",
+    "FileListSource",
+    "FolderSource",
     "ImageSource",
+    "Preprocess",
     "Skipped",
+    "TarSource",
     "UnreadableImage",
     "batches",
     "decode",

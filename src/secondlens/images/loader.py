@@ -1,49 +1,52 @@
-"""Batches of preprocessed images, decoded in worker processes, the same however often a run is interrupted."""
+"""From a source of pictures to batches of pixels, decoded and preprocessed in worker processes.
+
+What a batch covers is fixed by the order and the batch size alone: an unreadable picture leaves a gap in its
+batch and moves no other picture. So a run that resumes at batch `first` forms the same batches again.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from secondlens.errors import ImageError
 from secondlens.images.decode import UnreadableImage, decode, thumbnail
 from secondlens.images.sources import ImageSource
 
 Preprocess = Callable[[list[Image.Image]], Tensor]
 
+_ORDER_SEED = 20_240_607
+
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image that could not be used; `position` counts into the source's ids."""
+    """A picture that could not be used: its index into `source.ids`, and why."""
 
     position: int
     reason: str
 
 
-@dataclass(frozen=True)
+# Compared by identity: tensors have no single truth value.
+@dataclass(frozen=True, eq=False)
 class Batch:
-    """Batch `number`: pixels [image, 3, height, width] of the readable images, whose `positions` are [image].
+    """The readable pictures of one slice of the order, and what was skipped in it.
 
-    thumbnails: JPEG bytes of each readable image, where asked for.
+    `positions` are indices into `source.ids`, one a row of `pixels`; `thumbnails` are JPEG files in the same
+    order, or empty if none were asked for. If no picture is readable, `pixels` is [0, 3, 0, 0].
     """
 
     number: int
-    positions: Tensor
-    pixels: Tensor
+    positions: Int64[Tensor, "image"]
+    pixels: Float[Tensor, "image 3 height width"]
     skipped: tuple[Skipped, ...]
     thumbnails: tuple[bytes, ...]
-
-
-def processing_order(count: int) -> list[int]:
-    """A fixed random order of `count` images.
-
-    Photographs are often sorted by class; the mean of the first few hundred in a random order is close to the mean of
-    all, which is what lets a survey prove most neurons in one pass.
-    """
-    return np.random.Generator(np.random.PCG64(count)).permutation(count).tolist()
 
 
 def batches(
@@ -56,78 +59,144 @@ def batches(
     first: int = 0,
     thumbnail_size: int | None = None,
 ) -> Iterator[Batch]:
-    """Batch b covers order[b * batch_size : (b + 1) * batch_size], whatever of it can be read.
+    """Batch `b` = the pictures at `order[b * batch_size : (b + 1) * batch_size]`, b = first, first + 1, ...
 
-    first: the number of the batch to begin with, so that a resumed run forms the same batches.
-    workers: processes that decode and preprocess; 0 does it in this one.
+    `preprocess` takes the readable RGB images of a batch to pixels [image, 3, height, width]; `order` holds
+    indices into `source.ids`. With `workers` > 0 it runs in that many processes, each two batches ahead; they
+    end when the iterator is closed. Raises `ValueError` for impossible arguments and `ImageError` if the
+    source holds something else than pictures or `preprocess` gives another shape.
     """
-    spans = [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
-    dataset = _Batches(source, preprocess, spans, first, thumbnail_size)
-    # One item of the dataset is a whole batch, so workers preprocess by the batch and hand over one tensor.
-    yield from DataLoader(
-        dataset,
-        batch_size=None,
-        shuffle=False,
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
-        worker_init_fn=_single_threaded,
-    )
+    if batch_size < 1 or workers < 0 or first < 0 or (thumbnail_size is not None and thumbnail_size < 1):
+        raise ValueError("batch_size and thumbnail_size must be positive; workers and first must not be negative")
+    if order and not 0 <= min(order) <= max(order) < len(source.ids):
+        raise ValueError(f"order must hold indices into the {len(source.ids)} ids of the source")
+    slices = [
+        _Slice(number, tuple(order[number * batch_size : (number + 1) * batch_size]))
+        for number in range(first, -(-len(order) // batch_size))
+    ]
+    return _load(_Reader(source, preprocess, thumbnail_size), slices, workers)
 
 
-class _Batches(Dataset):
-    def __init__(
-        self,
-        source: ImageSource,
-        preprocess: Preprocess,
-        spans: list[list[int]],
-        first: int,
-        thumbnail_size: int | None,
-    ) -> None:
-        self.source = source
-        self.preprocess = preprocess
-        self.spans = spans
-        self.first = first
-        self.thumbnail_size = thumbnail_size
+def processing_order(count: int) -> list[int]:
+    """A fixed pseudo-random permutation of range(count): the same on every machine, whatever the pictures.
 
-    def __len__(self) -> int:
-        return len(self.spans) - self.first
+    Collections are often sorted by class, and the mean over the first hundred pictures of one class is a poor
+    estimate of the mean over all. Sorts the raw output of PCG64, a stream that numpy promises not to change;
+    its `permutation` carries no such promise.
+    """
+    keys = np.random.PCG64(_ORDER_SEED).random_raw(count)
+    return np.argsort(keys, kind="stable").tolist()
 
-    def __getitem__(self, item: int) -> Batch:
-        number = item + self.first
-        positions, images, skipped = [], [], []
-        for position in self.spans[number]:
+
+@dataclass(frozen=True)
+class _Slice:
+    number: int
+    positions: tuple[int, ...]
+
+
+class _Picture(NamedTuple):
+    position: int
+    image: Image.Image
+
+
+@dataclass(frozen=True)
+class _Reader(Dataset):
+    source: ImageSource
+    preprocess: Preprocess
+    thumbnail_size: int | None
+
+    def __getitem__(self, part: _Slice) -> Batch | ImageError:
+        # As a value: an exception raised in a worker reaches the consumer as another one, with its traceback
+        # as the message.
+        try:
+            with _one_thread():
+                return self._batch(part)
+        except ImageError as error:
+            return error
+
+    def _batch(self, part: _Slice) -> Batch:
+        read: list[_Picture] = []
+        skipped: list[Skipped] = []
+        for position in part.positions:
             try:
-                images.append(decode(self.source.read(position)))
-                positions.append(position)
+                read.append(_Picture(position, self._read(position)))
             except UnreadableImage as error:
                 skipped.append(Skipped(position, error.reason))
-        pixels, failed = self._pixels(images)
-        skipped += [Skipped(positions[index], reason) for index, reason in failed.items()]
-        kept = [index for index in range(len(images)) if index not in failed]
+        pictures, pixels = self._pixels(read, skipped)
+        if pixels.ndim != 4 or pixels.shape[:2] != (len(pictures), 3):
+            raise ImageError(
+                f"expected pixels [{len(pictures)}, 3, height, width] from preprocess, "
+                f"came {list(pixels.shape)}; return one row an image"
+            )
         size = self.thumbnail_size
         return Batch(
-            number=number,
-            positions=torch.tensor([positions[index] for index in kept], dtype=torch.int64),
+            number=part.number,
+            positions=torch.tensor([picture.position for picture in pictures], dtype=torch.int64),
             pixels=pixels,
-            skipped=tuple(skipped),
-            thumbnails=tuple(thumbnail(images[index], size) for index in kept) if size else (),
+            skipped=tuple(sorted(skipped, key=lambda gap: part.positions.index(gap.position))),
+            thumbnails=() if size is None else tuple(thumbnail(picture.image, size) for picture in pictures),
         )
 
-    def _pixels(self, images: list[Image.Image]) -> tuple[Tensor, dict[int, str]]:
-        if not images:
-            return torch.zeros(0, 3, 0, 0), {}
+    def _read(self, position: int) -> Image.Image:
         try:
-            return self.preprocess(images), {}
+            data = self.source.read(position)
+        except OSError as error:
+            raise UnreadableImage(f"unreadable: {error.strerror or error}") from error
+        return decode(data)
+
+    def _pixels(self, read: list[_Picture], skipped: list[Skipped]) -> tuple[list[_Picture], Tensor]:
+        """The pictures that can be preprocessed and their pixels; the others are added to `skipped`."""
+        nothing = torch.zeros(0, 3, 0, 0)
+        if not read:
+            return [], nothing
+        try:
+            return read, self.preprocess([picture.image for picture in read])
         except Exception:
-            # One image of an impossible shape must not cost its batch: find it.
-            rows, failed = [], {}
-            for index, image in enumerate(images):
+            # One picture of an odd shape (1 x 5000) must not take its batch along.
+            kept, rows = [], []
+            for picture in read:
                 try:
-                    rows.append(self.preprocess([image]))
+                    rows.append(self.preprocess([picture.image]))
+                    kept.append(picture)
                 except Exception as error:
-                    failed[index] = f"preprocessing failed: {error}"
-            return torch.cat(rows) if rows else torch.zeros(0, 3, 0, 0), failed
+                    text = " ".join(str(error).split())[:120] or type(error).__name__
+                    skipped.append(Skipped(picture.position, f"preprocessing failed: {text}"))
+            return kept, torch.cat(rows) if rows else nothing
 
 
-def _single_threaded(worker: int) -> None:
+def _load(reader: _Reader, slices: list[_Slice], workers: int) -> Iterator[Batch]:
+    loader = DataLoader(
+        reader,
+        batch_size=None,
+        sampler=slices,
+        collate_fn=_unchanged,
+        num_workers=workers,
+    )
+    items = iter(loader)
+    try:
+        for item in items:
+            if isinstance(item, ImageError):
+                raise item
+            yield item
+    finally:
+        # The DataLoader's iterator ends its workers when the last reference to it goes.
+        del items
+
+
+def _unchanged(item: Any) -> Any:
+    return item
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: workers are parallel already, and the tensors of a picture are small.
+
+    Threads that wait for each other at so small a task cost more than they give, up to a factor of ten where
+    other programs keep the cores busy.
+    """
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

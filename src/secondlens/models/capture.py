@@ -81,14 +81,26 @@ def capture(
     sites = _Sites()
     needed = range(len(tower.readers)) if first_order else tower.readers_of(min(layers)) if layers else []
     for index in needed:
-        sites.add(f"layer norm of reader {index}", tower.readers[index].norm, _on_norm(tower, index, trace, first_order))
+        sites.add(
+            f"layer norm of reader {index}",
+            tower.readers[index].norm,
+            _on_norm(tower, index, trace, first_order),
+        )
     for layer, mlp in enumerate(tower.mlps):
         if layer in layers or (first_order and tower.final_norm is not None):
             sites.add(
-                f"MLP of layer {layer}", mlp.project, _on_mlp(layer, trace, layer in layers, first_order), before=True
+                f"MLP of layer {layer}",
+                mlp.project,
+                _on_mlp(layer, trace, layer in layers, first_order),
+                before=True,
             )
     if first_order and tower.pool_mlp is not None:
-        sites.add("MLP of the pooling head", tower.pool_mlp.project, _on_mlp(POOL_MLP, trace, False, True), before=True)
+        sites.add(
+            "MLP of the pooling head",
+            tower.pool_mlp.project,
+            _on_mlp(POOL_MLP, trace, False, True),
+            before=True,
+        )
     if tower.final_norm is not None:
         sites.add("final layer norm", tower.final_norm, _on_final(tower.final_norm, trace, first_order), before=True)
     with sites.hooked():
@@ -105,7 +117,9 @@ def wide(tensor: Tensor) -> Tensor:
 
 
 def pooled_attention(
-    weights: AttentionWeights, tokens: Float[Tensor, "image token width"], probe: Float[Tensor, " width"] | None
+    weights: AttentionWeights,
+    tokens: Float[Tensor, "image token width"],
+    probe: Float[Tensor, " width"] | None,
 ) -> Float[Tensor, "image head token"]:
     """softmax_i(scale * (W_Q x[0] + b_Q) . W_K x[i]) a head; with a probe, its query instead of token 0's."""
     asks = tokens[:, 0] if probe is None else probe.to(tokens).expand(len(tokens), -1)

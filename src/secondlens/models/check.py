@@ -63,7 +63,9 @@ def measure(tower: VisionTower, trace: Trace) -> SelfCheck:
         errors.append(relative_error(outputs[layer], after - before - written))
         total = total + outputs[layer] + written
     norm = tower.final_norm
-    normed = torch.nn.functional.layer_norm(total, norm.normalized_shape, norm.weight.to(total), norm.bias.to(total), norm.eps)
+    normed = torch.nn.functional.layer_norm(
+        total, norm.normalized_shape, norm.weight.to(total), norm.bias.to(total), norm.eps
+    )
     return SelfCheck(max(errors), relative_error(tower.project(normed), trace.embeddings))
 
 

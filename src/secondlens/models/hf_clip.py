@@ -4,7 +4,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from secondlens.models.hf_common import TokenisedTexts, activation_name, image_size, load_tokenizer, load_weights
+from secondlens.models.hf_common import (
+    TokenisedTexts,
+    activation_name,
+    image_size,
+    load_tokenizer,
+    load_weights,
+)
 from secondlens.models.model import LensModel
 from secondlens.models.preprocessing import OPENAI_MEAN, OPENAI_STD, load_processor
 from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower
@@ -21,7 +27,10 @@ def load(reference: str, location: str, config: Any) -> LensModel:
     vision = config.vision_config if full else config
     size = {"height": image_size(vision)[0], "width": image_size(vision)[1]}
     processor = CLIPImageProcessorPil(
-        size={"shortest_edge": vision.image_size}, crop_size=size, image_mean=OPENAI_MEAN, image_std=OPENAI_STD
+        size={"shortest_edge": vision.image_size},
+        crop_size=size,
+        image_mean=OPENAI_MEAN,
+        image_std=OPENAI_STD,
     )
     tokenizer = load_tokenizer(location) if full else None
     texts = None

@@ -9,7 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from secondlens.models.hf_common import TokenisedTexts, activation_name, image_size, load_tokenizer, load_weights
+from secondlens.models.hf_common import (
+    TokenisedTexts,
+    activation_name,
+    image_size,
+    load_tokenizer,
+    load_weights,
+)
 from secondlens.models.model import LensModel
 from secondlens.models.preprocessing import load_processor
 from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower

@@ -62,8 +62,7 @@ class LabelTexts:
             # The full list of a thousand labels helps nobody.
             hint = closest(text.lower(), self.rows).split(";")[0]
             raise ModelError(
-                f"the classifier has no label {text!r}{hint}; it has no text tower, so only its "
-                "labels can be encoded"
+                f"the classifier has no label {text!r}{hint}; it has no text tower, so only its labels can be encoded"
             )
         return row
 
@@ -77,7 +76,11 @@ def tower(model: Any) -> VisionTower:
 
         def weights() -> AttentionWeights:
             return AttentionWeights.from_linears(
-                attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, config.num_attention_heads
+                attention.q_proj,
+                attention.k_proj,
+                attention.v_proj,
+                attention.o_proj,
+                config.num_attention_heads,
             )
 
         return Reader(block.layernorm_before, weights, layers_before=index)

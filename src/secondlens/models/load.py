@@ -53,7 +53,12 @@ def _load_hf(reference: ModelReference) -> LensModel:
 
 def float_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """A float dtype by name or itself."""
-    names = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    names = {
+        "float64": torch.float64,
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }
     if isinstance(dtype, torch.dtype):
         if dtype not in names.values():
             raise ModelError(f"expected a float precision ({', '.join(names)}), got {dtype}")

@@ -64,7 +64,9 @@ def _preprocessing(visual: Any) -> Preprocessing:
     height, width = (size, size) if isinstance(size, int) else size
     modes = {"bilinear": 2, "bicubic": 3}
     if config.get("resize_mode", "shortest") not in ("shortest", "squash") or config["interpolation"] not in modes:
-        raise ModelError(f"unsupported open_clip preprocessing: {config}; expected shortest or squash, bicubic/bilinear")
+        raise ModelError(
+            f"unsupported open_clip preprocessing: {config}; expected shortest or squash, bicubic/bilinear"
+        )
     squash = config.get("resize_mode") == "squash" or height != width
     processor = CLIPImageProcessorPil(
         size={"height": height, "width": width} if squash else {"shortest_edge": height},
@@ -134,4 +136,4 @@ def _layer_scale(module: nn.Module) -> Callable[[], Tensor] | None:
     """LayerScale's gain [width], or None where the block has none."""
     if isinstance(module, nn.Identity):
         return None
-    return lambda: module.gamma.detach()  # type: ignore[union-attr, operator]
+    return lambda: module.gamma.detach()  # type: ignore[operator]

@@ -1,7 +1,7 @@
 """References: how a person names a model.
 
-    hf:ORG/NAME            a Hugging Face repository     hf:/folder or hf:./folder     a local folder
-    openclip:NAME/TAG      an open_clip checkpoint       openclip:/file?model=NAME     local weights (safetensors)
+hf:ORG/NAME            a Hugging Face repository     hf:/folder or hf:./folder     a local folder
+openclip:NAME/TAG      an open_clip checkpoint       openclip:/file?model=NAME     local weights (safetensors)
 """
 
 from dataclasses import dataclass

@@ -126,10 +126,10 @@ class MLP:
 
     def bias(self) -> Float[Tensor, " width"]:
         """The constant that the MLP adds whatever its neurons do."""
-        if self.project.bias is None:
+        bias: Tensor | None = self.project.bias
+        if bias is None:
             return self.project.weight.new_zeros(self.project.weight.shape[0])
-        bias = self.project.bias.detach()
-        return bias if self.gain is None else bias * self.gain()
+        return bias.detach() if self.gain is None else bias.detach() * self.gain()
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,11 @@ class Checkpoints:
                 self.folder.mkdir(parents=True, exist_ok=True)
             return fresh
         stored = json.loads(path.read_text(encoding="utf-8"))
-        require_same(stored["settings"], fresh.settings, f"{self.folder.parent} holds an unfinished survey of other settings")
+        require_same(
+            stored["settings"],
+            fresh.settings,
+            f"{self.folder.parent} holds an unfinished survey of other settings",
+        )
         for name in ("skipped", "second_pass"):
             stored[name] = {int(key): value for key, value in stored[name].items()}
         progress = Progress(**stored)

@@ -43,9 +43,9 @@ from secondlens.images.sources import ImageSource, open_source
 from secondlens.models.capture import capture
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
-from secondlens.survey.checkpoint import Checkpoints, Progress, require_same
-from secondlens.survey.plan import SurveyPlan, make_plan
-from secondlens.survey.progress import SurveyBar
+from secondlens.surveys.checkpoint import Checkpoints, Progress, require_same
+from secondlens.surveys.plan import SurveyPlan, make_plan
+from secondlens.surveys.progress import SurveyBar
 
 BATCH_SIZE = 32
 THUMBNAIL_SIZE = 128
@@ -197,7 +197,12 @@ class Run:
                 tensors = LayerResult(**load_file(path))
                 tensors = tensors.with_rows(rows[found.layer], found.result(self.top)[0])
                 write_tensors(path, tensors.tensors())
-        progress.group, progress.scan, progress.batch, progress.seconds = progress.group + 1, "survey", 0, clock()
+        progress.group, progress.scan, progress.batch, progress.seconds = (
+            progress.group + 1,
+            "survey",
+            0,
+            clock(),
+        )
         checkpoints.save(progress, {})
 
     def _scan(
@@ -302,7 +307,7 @@ class Run:
                 LayerCard(
                     layer=layer,
                     file=layer_file(layer),
-                    paths=[tuple(path) for path in paths_of(self.model.tower, layer)],
+                    paths=[(path.reader, path.head) for path in paths_of(self.model.tower, layer)],
                     second_pass=progress.second_pass.get(layer, 0),
                 )
                 for layer in layers

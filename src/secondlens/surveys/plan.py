@@ -30,7 +30,9 @@ class SurveyPlan:
     def sentence(self) -> str:
         """For people: passes and memory."""
         passes = len(self.groups)
-        return f"{passes} pass{'es' if passes > 1 else ''} over the images, about {self.bytes / 2**30:.1f} GiB of memory"
+        return (
+            f"{passes} pass{'es' if passes > 1 else ''} over the images, about {self.bytes / 2**30:.1f} GiB of memory"
+        )
 
 
 def parse_memory(text: str) -> int:
@@ -66,7 +68,9 @@ def make_plan(
     if top < 1:
         raise SurveyError(f"expected to keep at least one top image a neuron, got --top {top}")
     if top > images:
-        raise SurveyError(f"top is {top}, but there are only {images} images; give --top {images} or less, or more images")
+        raise SurveyError(
+            f"top is {top}, but there are only {images} images; give --top {images} or less, or more images"
+        )
     if batch_size < 1:
         raise SurveyError(f"expected a batch size of at least 1, got {batch_size}")
     limit = memory if memory is not None else available_memory() * 3 // 4

@@ -1,0 +1,150 @@
+"""Pictures in WebDataset-style tar shards, indexed once and then read by seeking."""
+
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from glob import glob, has_magic
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from secondlens.errors import ImageError
+from secondlens.images.decode import EXTENSIONS
+from secondlens.images.sources.base import check_ids, has_picture_extension, text_id
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+class _Member(NamedTuple):
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class TarSource:
+    """One picture a sample of uncompressed tar shards, in their order; the ids are `shard-name.tar/member`.
+
+    As in WebDataset, a sample is the members whose names agree up to the first dot of the file name: of
+    `7.jpg`, `7.txt` and `7.mask.png` the picture is `7.jpg`. Raises `ImageError` if a shard is missing,
+    compressed, truncated or no tar, if there is no picture, or if two shards of one name repeat a member.
+    """
+
+    shards: tuple[Path, ...]
+    ids: tuple[str, ...] = field(init=False, repr=False)
+    _places: tuple[tuple[int, int, int], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        ids: list[str] = []
+        places: list[tuple[int, int, int]] = []
+        for number, shard in enumerate(self.shards):
+            for member in _one_picture_a_sample(_members(shard)):
+                ids.append(text_id(f"{shard.name}/{member.name}"))
+                places.append((number, member.offset, member.size))
+        if not ids:
+            raise ImageError(
+                f"expected pictures in {', '.join(map(str, self.shards[:3])) or 'tar shards'}, found none; "
+                f"extensions looked for: {' '.join(sorted(EXTENSIONS))}"
+            )
+        check_ids(ids, "the list of shards")
+        object.__setattr__(self, "ids", tuple(ids))
+        object.__setattr__(self, "_places", tuple(places))
+
+    @classmethod
+    def of(cls, shards: str | Path | Sequence[str | Path]) -> "TarSource":
+        """The pictures of one shard, a list of them, or a pattern: `{000..012}.tar`, `{a,b}.tar`, `*.tar`."""
+        given = [shards] if isinstance(shards, str | Path) else shards
+        return cls(tuple(path for one in given for path in _expand(str(one))))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """`kind` "tar"; `location`, the absolute paths of the shards in order."""
+        return {"kind": "tar", "location": [str(shard.resolve()) for shard in self.shards]}
+
+    def read(self, index: int) -> bytes:
+        """The bytes of the picture at `index`."""
+        number, offset, size = self._places[index]
+        # Opened for each read: no handle, and so no file position, is ever shared between processes.
+        with self.shards[number].open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(size)
+
+    def path(self, index: int) -> None:
+        """None: no picture of a shard is a file of its own."""
+        return
+
+
+def _expand(pattern: str) -> list[Path]:
+    # A file that really is named like a pattern is meant literally.
+    if Path(pattern).exists():
+        return [Path(pattern)]
+    paths: list[Path] = []
+    for name in _expand_braces(pattern):
+        # Path.glob takes no absolute pattern.
+        found = [Path(path) for path in sorted(glob(name))] if has_magic(name) else [Path(name)]  # noqa: PTH207
+        if not found:
+            raise ImageError(f"expected tar shards, no file matches {name!r}; check the pattern")
+        paths += found
+    return paths
+
+
+def _expand_braces(pattern: str) -> list[str]:
+    braces = _BRACES.search(pattern)
+    if braces is None:
+        return [pattern]
+    limits = _RANGE.fullmatch(braces[1])
+    if limits is None:
+        choices = braces[1].split(",")
+    else:
+        numbers = range(int(limits[1]), int(limits[2]) + 1)
+        choices = [f"{number:0{len(limits[1])}d}" for number in numbers]
+        if not choices:
+            raise ImageError(f"expected an ascending range in {pattern!r}, came {braces[0]}; swap its ends")
+    before, after = pattern[: braces.start()], pattern[braces.end() :]
+    return [name for choice in choices for name in _expand_braces(before + choice + after)]
+
+
+def _members(shard: Path) -> Iterator[_Member]:
+    """Name, offset and size of the regular files of a tar, or `ImageError` naming the shard."""
+    try:
+        with shard.open("rb") as stream:
+            magic = stream.read(6)
+            for prefix, compression in _COMPRESSED.items():
+                if magic.startswith(prefix):
+                    raise ImageError(
+                        f"expected an uncompressed tar, {shard} is compressed with {compression}: its "
+                        "pictures cannot be read in any order; decompress it"
+                    )
+            stream.seek(0)
+            with tarfile.open(fileobj=stream, mode="r:") as archive:
+                for info in archive:
+                    if info.isreg() and not info.issparse():
+                        yield _Member(info.name, info.offset_data, info.size)
+                # tarfile takes any header it cannot read for the end; the true end is a block of zeros.
+                stream.seek(archive.offset)
+            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise ImageError(
+                    f"expected a whole tar, {shard} is truncated or damaged at byte {archive.offset}; "
+                    "copy or write it again"
+                )
+    except tarfile.TarError as error:
+        raise ImageError(
+            f"expected a whole tar, {shard} is truncated, damaged or no tar ({error}); copy or write it again"
+        ) from error
+    except OSError as error:
+        raise ImageError(f"expected a tar shard, cannot read {shard}: {error.strerror}") from error
+
+
+def _one_picture_a_sample(members: Iterator[_Member]) -> list[_Member]:
+    chosen: dict[str, tuple[bool, _Member]] = {}
+    for member in members:
+        path = PurePosixPath(member.name)
+        if path.name.startswith(".") or not has_picture_extension(member.name):
+            continue
+        stem, _, extension = path.name.partition(".")
+        key, plain = str(path.with_name(stem)), "." not in extension
+        if key not in chosen or (plain and not chosen[key][0]):
+            chosen[key] = (plain, member)
+    return [member for _, member in chosen.values()]

@@ -1,0 +1,26 @@
+"""The public page: what `secondlens` exports, and that its documentation says so."""
+
+import inspect
+from pathlib import Path
+
+import secondlens as sl
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_public_name_exists_and_is_documented() -> None:
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for name in sl.__all__:
+        value = getattr(sl, name)
+        if name == "__version__":
+            continue
+        assert inspect.getdoc(value), name
+        assert f"`{name}`" in reference, f"docs/api.md does not mention {name}"
+    assert set(sl._HOMES) == set(sl.__all__) - {"__version__"}
+
+
+def test_the_version_is_one() -> None:
+    import tomllib
+
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == sl.__version__
+    assert f"## {sl.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
