@@ -21,7 +21,7 @@ lint: setup      ## style and types
 	$(VENV)/bin/mypy
 
 test: lint       ## style, types and tests
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --jaxtyping-packages=secondlens,beartype.beartype
 
 $(OPENCLIP_VENV)/.ready: pyproject.toml constraints.txt tests/openclip/requirements.txt
 	$(PYTHON) -m venv $(OPENCLIP_VENV)

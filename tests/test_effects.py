@@ -7,6 +7,7 @@ import secondlens as sl
 from builders import Spec, build, pixels
 from oracle import SlowTower, second_order
 from secondlens.effects.factored import gram_root
+from secondlens.effects.paths import check_convention
 from secondlens.models import LensModel
 
 # float32 through a few small layers; measured at most 2e-6.
@@ -162,6 +163,6 @@ def test_unknown_settings_are_named(clip: LensModel) -> None:
     with pytest.raises(sl.SecondLensError, match="the model has layers 0 to 3"):
         sl.second_order_effects(clip, images, 17)
     with pytest.raises(sl.SecondLensError, match="did you mean 'centred'"):
-        sl.second_order_effects(clip, images, 0, convention="centered")
+        check_convention("centered")
     with pytest.raises(sl.SecondLensError, match="24 dimensions"):
         sl.second_order_effects(clip, images, 0).project(torch.randn(2, 7))

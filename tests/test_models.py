@@ -69,7 +69,7 @@ def test_capture_leaves_nothing_behind(model: LensModel, spec: Spec) -> None:
     assert hooks(model) == before
     assert not trace.activations[0].requires_grad
     with pytest.raises((RuntimeError, ValueError)):
-        capture(model.tower, torch.zeros(2, 5, 7, 7), [0])
+        capture(model.tower, torch.zeros(2, 3, 7, 7), [0])
     assert hooks(model) == before
 
 

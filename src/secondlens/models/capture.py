@@ -77,7 +77,7 @@ def capture(
     Raises `CaptureError` where a site did not fire exactly once.
     """
     weight = tower.mlps[0].project.weight
-    trace = Trace(embeddings=torch.empty(0))
+    trace = Trace(embeddings=torch.empty(0, 0))
     sites = _Sites()
     needed = range(len(tower.readers)) if first_order else tower.readers_of(min(layers)) if layers else []
     for index in needed:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from secondlens.errors import ModelError
 from secondlens.models.tower import VisionTower
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """Texts to the joint space."""
 
