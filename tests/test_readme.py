@@ -1,0 +1,69 @@
+"""The README's commands and code run as they stand, with a small local model in the place of the large one."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from builders import Spec, build
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+MODEL = "hf:openai/clip-vit-base-patch32"
+
+
+@pytest.fixture
+def desk(tmp_path: Path, pictures: Path) -> Path:
+    """A folder with `photos` and a model of twelve layers with 3,072 neurons, as the README's has."""
+    pictures.rename(tmp_path / "photos")
+    for path in sorted((tmp_path / "photos").iterdir()):
+        Image.open(path).convert("RGB").save(path.with_suffix(".jpg"))
+    Image.open(path).convert("RGB").save(tmp_path / "photos" / "tent.jpg")
+    folder = tmp_path / "model"
+    build(Spec("clip", layers=12, heads=2, width=16, neurons=3072)).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "a": 3, "tent": 4, "<unk>": 5}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(folder)
+    return tmp_path
+
+
+def localise(text: str) -> str:
+    # The survey's 100 top images need more pictures than a test should have.
+    return text.replace(MODEL, "hf:./model").replace("--top 100", "--top 20").replace("top=100", "top=20")
+
+
+def test_commands_run(desk: Path) -> None:
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    commands = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    assert len(commands) >= 6
+    for command in commands:
+        words = shlex.split(localise(command))
+        assert words[0] == "secondlens"
+        result = subprocess.run(
+            [sys.executable, "-m", "secondlens.cli.app", *words[1:]], cwd=desk, capture_output=True, text=True
+        )
+        assert result.returncode == 0, (command, result.stderr)
+        assert result.stdout.strip(), command
+    assert Image.open(desk / "neuron.png").width == 5 * 128
+
+
+def test_python_runs(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(localise(code), names)
+    fx = names["fx"]
+    assert fx.coefficients.shape == (1, 3072, 4)  # type: ignore[attr-defined]
+    assert torch.isfinite(fx.dense(neurons=slice(0, 8))).all()  # type: ignore[attr-defined]
+
+
+def test_links_point_somewhere() -> None:
+    root = Path(__file__).resolve().parents[1]
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (root / target).exists(), target
