@@ -75,6 +75,7 @@ def main() -> None:
             "decoding_alone_images_per_second": round(len(order) / seconds["a"], 1),
             "ratio_to_memory": round(statistics.median(d / m for d, m in zip(decoded, memory, strict=True)), 3),
         },
+        places=("--model", "--images"),
     )
 
 

@@ -20,7 +20,7 @@ from secondlens.models.capture import capture
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from oracle import SlowTower, second_order  # noqa: E402
+from oracle import SlowTower, second_order
 
 
 def main() -> None:

@@ -36,9 +36,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def record(benchmark: str, figures: dict[str, Any]) -> None:
-    """Print figures and keep them as one JSON file a benchmark and setting."""
-    command = f"python -m benchmarks.{benchmark} " + " ".join(sys.argv[1:])
+def record(benchmark: str, figures: dict[str, Any], places: tuple[str, ...] = ()) -> None:
+    """Print figures and keep them as one JSON file a benchmark and setting.
+
+    places: options whose values say where things lie on this machine; the kept command has the option's name instead.
+    """
+    arguments = list(sys.argv[1:])
+    for option in places:
+        if option in arguments:
+            arguments[arguments.index(option) + 1] = option.strip("-").upper()
+    command = f"python -m benchmarks.{benchmark} " + " ".join(arguments)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=FOLDER)
     entry = {
         "benchmark": benchmark,
@@ -50,5 +57,5 @@ def record(benchmark: str, figures: dict[str, Any]) -> None:
     }
     print(json.dumps(figures, indent=2))
     RESULTS.mkdir(exist_ok=True)
-    slug = "-".join(argument.strip("-") for argument in sys.argv[1:]).replace("/", "_") or "default"
+    slug = "-".join(argument.strip("-") for argument in arguments) or "default"
     (RESULTS / f"{benchmark}-{slug}.json").write_text(json.dumps(entry, indent=2) + "\n")

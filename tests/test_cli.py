@@ -70,7 +70,7 @@ def test_neurons_show_and_list(atlas: Path, tmp_path: Path) -> None:
     norms = [image["norm"] for image in card["top_images"]]
     assert norms == sorted(norms, reverse=True)
     assert abs(sum(path["share"] for path in card["paths"]) - 1) < 1e-4
-    assert Image.open(sheet).size == (5 * 128, 2 * 142)
+    assert Image.open(sheet).size == (5 * 134 + 6, 2 * 148 + 6)
     assert card["top_images"][0]["id"] in run("neurons", "show", atlas, 1, 7).stdout
     listed = json.loads(run("neurons", "list", atlas, "--sort", "explained_variance", "--limit", 5, "--json").stdout)
     values = [row["explained_variance"] for row in listed["neurons"]]

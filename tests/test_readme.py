@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import Spec, build
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from builders import Spec, build
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 MODEL = "hf:openai/clip-vit-base-patch32"
@@ -49,7 +50,7 @@ def test_commands_run(desk: Path) -> None:
         )
         assert result.returncode == 0, (command, result.stderr)
         assert result.stdout.strip(), command
-    assert Image.open(desk / "neuron.png").width == 5 * 128
+    assert Image.open(desk / "neuron.png").size == (676, 302)
 
 
 def test_python_runs(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

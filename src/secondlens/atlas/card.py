@@ -11,7 +11,7 @@ from secondlens.atlas.files import disk_errors
 from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError
 
-CELL = 128
+CELL, GAP, CAPTION = 128, 6, 14
 COLUMNS = 5
 
 
@@ -52,13 +52,13 @@ def contact_sheet(atlas: Atlas, images: Sequence[dict[str, Any]], path: Path) ->
         raise AtlasError(
             f"{atlas.folder} has no thumbnails (it was surveyed with --no-thumbnails); survey it with them"
         )
-    rows = -(-len(images) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * CELL, rows * (CELL + 14)), "white")
+    across, down = CELL + GAP, CELL + CAPTION + GAP
+    sheet = Image.new("RGB", (COLUMNS * across + GAP, -(-len(images) // COLUMNS) * down + GAP), "white")
     pen = ImageDraw.Draw(sheet)
     for place, image in enumerate(images):
-        left, upper = place % COLUMNS * CELL, place // COLUMNS * (CELL + 14)
+        left, upper = GAP + place % COLUMNS * across, GAP + place // COLUMNS * down
         picture = Image.open(io.BytesIO(thumbnails[image["id"]]))
         sheet.paste(picture, (left + (CELL - picture.width) // 2, upper + (CELL - picture.height) // 2))
-        pen.text((left + 2, upper + CELL), f"{image['norm']:.4f}", fill="black")
+        pen.text((left, upper + CELL), f"{image['norm']:.4f}", fill="black")
     with disk_errors(path.parent):
         sheet.save(path, "PNG")

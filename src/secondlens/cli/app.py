@@ -33,7 +33,8 @@ def main() -> None:
     try:
         app()
     except SecondLensError as error:
-        print(f"secondlens: {error}", file=sys.stderr)
+        # Upstream's messages, quoted in ours, may have many lines.
+        print("secondlens:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
 
 

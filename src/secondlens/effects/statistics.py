@@ -11,7 +11,8 @@ All of it lives in path space: with u u^T = R R^T of a neuron (`gram_root`), |su
 5. For the others a second pass looks at just those runners-up that could belong (`ambiguous`), around the mean that is
    then known; at all images only where even `released` could.
 
-Sums over batches are float64. `update`, `merge`, `result`, `state_dict`: one machine, resumed runs and a cluster use the same code.
+Sums over batches are float64. `update`, `merge`, `result`, `state_dict`: one machine, resumed runs and a cluster use
+the same code.
 """
 
 from dataclasses import dataclass
@@ -272,7 +273,7 @@ class EffectStatistics:
             self._keep_runners(out_norms, out_positions)
 
     def _keep_runners(self, norms: Tensor, positions: Tensor) -> None:
-        """Of the runners-up and those who were let go, keep the largest; put off until there are enough to be worth it."""
+        """Of the runners-up and those who were let go, keep the largest; put off until there are enough of them."""
         self._pending.append((norms, positions))
         if sum(some.shape[1] for some, _ in self._pending) >= self.candidates:
             self._sort_runners()

@@ -4,6 +4,7 @@ What a batch covers is fixed by the order and the batch size alone: an unreadabl
 batch and moves no other picture. So a run that resumes at batch `first` forms the same batches again.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -171,6 +172,7 @@ def _load(reader: _Reader, slices: list[_Slice], workers: int) -> Iterator[Batch
         sampler=slices,
         collate_fn=_unchanged,
         num_workers=workers,
+        worker_init_fn=_leave_interrupts_to_the_consumer,
     )
     items = iter(loader)
     try:
@@ -181,6 +183,11 @@ def _load(reader: _Reader, slices: list[_Slice], workers: int) -> Iterator[Batch
     finally:
         # The DataLoader's iterator ends its workers when the last reference to it goes.
         del items
+
+
+def _leave_interrupts_to_the_consumer(worker: int) -> None:
+    # Ctrl-C reaches every process of a terminal's group; the consumer closes the iterator when it has tidied up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _unchanged(item: Any) -> Any:

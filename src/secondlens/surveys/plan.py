@@ -14,6 +14,8 @@ from secondlens.models.model import LensModel
 # On a real ViT twice the asked-for images prove 99 to 100 % of the neurons in one pass, four times all of them. The
 # more the memory holds, the less is left for a second look.
 CANDIDATES_PER_TOP = (4, 3, 2)
+# Up to here memory is spent on candidates; beyond, only where that saves a pass over the images.
+COMFORT = 5 * 2**30
 # torch, transformers and the interpreter themselves, as measured.
 LIBRARIES = 900 * 2**20
 
@@ -80,8 +82,8 @@ def make_plan(
         groups = _group(model, layers, candidates, batch_size, limit)
         needed = max(_bytes(model, group, candidates, batch_size) for group in groups)
         plans.append(SurveyPlan(groups, candidates, needed))
-    # Fewest passes first, then the most candidates; a plan that does not fit only where none does.
-    best = min(plans, key=lambda plan: (plan.bytes > limit, len(plan.groups), -plan.candidates))
+    # Fewest passes first, then the most candidates in comfort; a plan that does not fit only where none does.
+    best = min(plans, key=lambda p: (p.bytes > limit, len(p.groups), max(p.bytes, COMFORT), -p.candidates))
     needed = best.bytes
     if needed > limit:
         raise SurveyError(

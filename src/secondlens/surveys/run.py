@@ -7,36 +7,24 @@
 4. The manifest, last.
 """
 
-import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import torch
-import transformers
 from safetensors.torch import load_file
 from torch import Tensor
 
-import secondlens
-from secondlens.atlas.files import disk_errors, sha256, write_table, write_tensors, write_text
+from secondlens.atlas.files import write_tensors
 from secondlens.atlas.manifest import (
-    IMAGES,
     MANIFEST,
-    THUMBNAILS,
-    ImagesCard,
-    LayerCard,
-    Manifest,
-    ModelCard,
     ids_hash,
     layer_file,
 )
 from secondlens.atlas.store import Atlas
 from secondlens.effects.layer import LayerResult, LayerStatistics
-from secondlens.effects.paths import Convention, check_convention, paths_of
+from secondlens.effects.paths import Convention, check_convention
 from secondlens.errors import SurveyError
 from secondlens.images.loader import Batch, batches, processing_order
 from secondlens.images.sources import ImageSource, open_source
@@ -44,6 +32,8 @@ from secondlens.models.capture import capture
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
 from secondlens.surveys.checkpoint import Checkpoints, Progress, require_same
+from secondlens.surveys.finish import write_manifest
+from secondlens.surveys.interrupt import deferred
 from secondlens.surveys.plan import SurveyPlan, make_plan
 from secondlens.surveys.progress import SurveyBar
 
@@ -150,7 +140,7 @@ class Run:
             if progress.scan == "survey":
                 self._first_scan(checkpoints, progress, bar, clock)
             self._second_scan(checkpoints, progress, bar, clock)
-        self._finish(checkpoints, progress, clock())
+        write_manifest(self, checkpoints, progress, clock())
 
     def _first_scan(self, checkpoints: Checkpoints, progress: Progress, bar: SurveyBar, clock: "_Clock") -> None:
         """All images; the layers' files; and the state of a second scan for the neurons that are not proved."""
@@ -230,7 +220,7 @@ class Run:
             state = {f"{s.layer}.{name}": tensor for s in statistics for name, tensor in s.state_dict().items()}
             checkpoints.save(progress, state)
 
-        try:
+        with deferred() as interrupt:
             for batch in self._batches(order, progress.batch, thumbnails=first and self.thumbnails):
                 self._note_skipped(batch, progress, first)
                 if len(batch.positions):
@@ -240,11 +230,9 @@ class Run:
                         checkpoints.add_thumbnails(ids, batch.thumbnails)
                 progress.batch = batch.number + 1
                 bar.advance(len(batch.positions) + len(batch.skipped))
-                if checkpoints.due():
+                if interrupt.asked or checkpoints.due():
                     save()
-        except KeyboardInterrupt:
-            save()
-            raise
+                interrupt.stop()
 
     def _batches(self, order: list[int], first: int, thumbnails: bool) -> Iterator[Batch]:
         return batches(
@@ -279,75 +267,12 @@ class Run:
                 f"give --top {count} or less, or more images"
             )
 
-    def _finish(self, checkpoints: Checkpoints, progress: Progress, seconds: float) -> None:
-        ids = self.source.ids
-        reasons = [progress.skipped.get(position) for position in range(len(ids))]
-        table = pa.table({"id": pa.array(ids, pa.string()), "skipped": pa.array(reasons, pa.string())})
-        write_table(self.out / IMAGES, table)
-        checkpoints.collect_thumbnails(progress, self.out / THUMBNAILS)
-        layers = sorted(layer for group in progress.groups for layer in group)
-        files = [*(layer_file(layer) for layer in layers), IMAGES]
-        if (self.out / THUMBNAILS).is_file():
-            files.append(THUMBNAILS)
-        kept = [name for name, reason in zip(ids, reasons, strict=True) if reason is None]
-        manifest = Manifest(
-            secondlens=secondlens.__version__,
-            model=_model_card(self.model),
-            images=ImagesCard(
-                source=self.source.description,
-                count=len(kept),
-                skipped=len(progress.skipped),
-                ids_sha256=ids_hash(kept),
-            ),
-            convention=self.convention,
-            top=self.top,
-            candidates=progress.candidates,
-            batch_size=self.batch_size,
-            layers=[
-                LayerCard(
-                    layer=layer,
-                    file=layer_file(layer),
-                    paths=[(path.reader, path.head) for path in paths_of(self.model.tower, layer)],
-                    second_pass=progress.second_pass.get(layer, 0),
-                )
-                for layer in layers
-            ],
-            files={name: sha256(self.out / name) for name in files},
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(seconds, 1),
-            versions={
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-            },
-        )
-        write_text(self.out / MANIFEST, manifest.model_dump_json(indent=2))
-        with disk_errors(self.out):
-            checkpoints.remove()
-
 
 def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> None:
     """One captured forward pass into the statistics of some layers."""
     trace = capture(model.tower, batch.pixels, [found.layer for found in statistics])
     for found in statistics:
         found.update(trace, batch.positions)
-
-
-def _model_card(model: LensModel) -> ModelCard:
-    tower = model.tower
-    return ModelCard(
-        reference=model.reference,
-        family=model.family,
-        weights_sha256=model.weights_hash,
-        layers=model.layers,
-        neurons=model.neurons,
-        heads=model.heads,
-        embed_dim=model.embed_dim,
-        activation=tower.activation,
-        pooling=tower.pooling,
-        dtype=str(model.dtype),
-        preprocessing=model.preprocessing.settings,
-    )
 
 
 class _Clock:
