@@ -13,7 +13,7 @@ from benchmarks.table import write_table
 COMMANDS = (
     "survey --model vit-b-32 --layers 8-10 --images 1000",
     "survey --model vit-b-32 --layers 0-10 --images 1000 --memory 6",
-    "survey --model vit-l-14 --layers 20-22 --images 96 --batch-size 16",
+    "survey --model vit-l-14 --layers 20-22 --images 112 --batch-size 16",
     "oracle --model vit-b-32 --layer 9",
     "oracle --model vit-b-32 --layer 9 --dtype float32",
 )

@@ -16,6 +16,8 @@ from secondlens.models.tower import VisionTower
 
 # Neurons worked on at a time: few enough that a block's products stay in the cache, enough to keep calls few.
 BLOCK = 256
+# The same for what is made once in float64, [neuron, path, embed].
+SETUP_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,12 @@ class LayerStatistics:
         blocks = torch.arange(tower.neurons).split(BLOCK)
         groups = [block[chosen[block]] for block in blocks]
         self.rows = [group.to(self.maps.values.device) for group in groups if len(group)]
-        roots = map_blocks(
-            lambda group: gram_root(self.maps.directions(group)).float(), self.rows, self.maps.values.device
-        )
-        self.blocks = [EffectStatistics(root, candidates, complete=rows is not None) for root in roots]
+
+        def root(group: Tensor) -> Tensor:
+            return torch.cat([gram_root(self.maps.directions(part)).float() for part in group.split(SETUP_BLOCK)])
+
+        roots = map_blocks(root, self.rows, self.maps.values.device)
+        self.blocks = [EffectStatistics(made, candidates, complete=rows is not None) for made in roots]
 
     @property
     def count(self) -> int:
@@ -161,13 +165,12 @@ def statistics_bytes(tower: VisionTower, layer: int, candidates: int) -> int:
 
 def _block_result(top: TopEffects, block: EffectStatistics, writes: Float[Tensor, "neuron path embed"]) -> LayerResult:
     found = rank_one(top, block.root)
-    writes = writes.double()
-    directions = torch.bmm(found.components[:, :1], writes)[:, 0]
+    directions = torch.bmm(found.components[:, :1].to(writes), writes)[:, 0]
     energy = top.variance * block.count
     share = top.norms.square().sum(dim=1) / energy.clamp(min=torch.finfo(torch.float64).tiny)
     return LayerResult(
         mean_coefficients=top.mean.float(),
-        mean_effects=torch.bmm(top.mean[:, None], writes)[:, 0].float(),
+        mean_effects=torch.bmm(top.mean[:, None].to(writes), writes)[:, 0].float(),
         directions=torch.nn.functional.normalize(directions, dim=1).float(),
         explained_variance=found.spectrum[:, 0].float(),
         spectrum=found.spectrum.float(),
