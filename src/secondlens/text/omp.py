@@ -67,7 +67,7 @@ def pursue(
     """Orthogonal matching pursuit of a block of signals over the atoms of `screen`.
 
     Shapes: `signals [signal, embed]` to three arrays `[signal, nonzero]`. Memory: `8 * signal * nonzero *
-    (embed + nonzero)` bytes besides the scores of the screen. `nonnegative` must agree with `screen.positive`.
+    (embed + nonzero)` bytes besides the screen's scores. `nonnegative` must agree with `screen.positive`.
     """
     count, embed = signals.shape
     atoms = screen.atoms

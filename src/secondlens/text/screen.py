@@ -24,14 +24,14 @@ from torch import Tensor
 GROUP = 256
 """Texts whose maximum is taken together; only groups that reach the threshold are looked into."""
 
-CROWDED = 24
+CROWDED = 64
 """Groups with candidates beyond which a signal is searched in float64: low precision tells it too little."""
 
 SCORES_BYTES = 256 * 2**20
 """Bound on one array of scores [signal, text]."""
 
-RESCORED = 8192
-"""Candidates computed again in one go (two float64 arrays [candidate, embed])."""
+RESCORED = 256
+"""Candidates computed again in one go: few enough for their atoms and residuals to stay in the cache."""
 
 
 class Best(NamedTuple):
@@ -104,6 +104,7 @@ class Screen:
         # the operands count as TF32 (two roundings of 2^-10 at worst): that setting is the caller's.
         accumulation = embed * 2.0**-23 + (2.0**-9 if device == "cuda" else 0.0)
         result = 2.0**-8 if precision == torch.bfloat16 else 2.0**-23
+        self._buffers: dict[torch.dtype, Tensor] = {}
         self._levels = (
             _Level(rounded, difference, accumulation, result),
             # Scaling to length one costs one rounding of each atom; it is far below the sum's own error.
@@ -154,11 +155,12 @@ class Screen:
             return rows
         unit = residual[rows] / norms[rows, None]
         low = unit.to(level.atoms.dtype)
-        scores = low @ level.atoms.T
+        scores = torch.mm(low, level.atoms.T, out=self._buffer(rows.numel(), level.atoms.dtype))
         # For numbers that are not negative the order of the bits is the order of the numbers, and comparing
         # 16-bit integers is several times faster than comparing bfloat16.
         scores = scores.clamp_(min=0) if self.positive else scores.abs_()
-        scores.scatter_(1, excluded[rows].clamp(max=self.rows - 1), -1.0)
+        position = torch.arange(rows.numel(), device=rows.device)[:, None]
+        scores[position, excluded[rows].clamp(max=self.rows - 1)] = -1.0
         ordered = scores.view(torch.int16) if scores.dtype == torch.bfloat16 else scores
         ordered = ordered.view(rows.numel(), self.rows // GROUP, GROUP)
         groups = ordered.amax(dim=2)
@@ -184,6 +186,13 @@ class Screen:
         kept = index < self.atoms.shape[0]
         self._rescore(best, rows, row[kept], index[kept], residual, floor)
         return rows[crowded]
+
+    def _buffer(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Room for scores [count, text], kept between steps: getting it anew costs as much as filling it."""
+        held = self._buffers.get(dtype)
+        if held is None or held.shape[0] < count:
+            held = self._buffers[dtype] = torch.empty(count, self.rows, dtype=dtype, device=self.atoms.device)
+        return held[:count]
 
     def _rescore(
         self, best: Best, rows: Tensor, row: Tensor, index: Tensor, residual: Tensor, floor: Tensor
