@@ -91,6 +91,8 @@ def pursue(
             found = screen.best(residual[looking], excluded[looking], floor[looking]).atom
             floor[looking[found < 0]] = torch.inf
             looking, found = looking[found >= 0], found[found >= 0]
+            if looking.numel() == 0:
+                break
             picked = torch.full_like(indices[:, 0], screen.rows)
             picked[looking] = found
             excluded = torch.cat([excluded, picked[:, None]], dim=1)
