@@ -70,7 +70,9 @@ def test_picks_the_atoms_of_scikit_learn_in_its_order(kind: str, normalisation: 
     for seed in range(3):
         directions, texts = problem(seed, kind)
         nonzero = min(16, len(texts))
-        codes = sparse_decompose(directions, texts, nonzero, normalisation=normalisation)
+        # Subtracting the mean of fewer texts than dimensions makes the last two atoms left an exact tie.
+        centre = kind != "few atoms"
+        codes = sparse_decompose(directions, texts, nonzero, normalisation=normalisation, centre=centre)
         for row, signal in enumerate(directions.numpy()):
             order, path = oracle_path(signal, codes.dictionary.numpy(), nonzero)
             count = int(codes.counts[row])

@@ -12,7 +12,7 @@ Normalisation = Literal["unit", "released"]
 
 
 def text_atoms(
-    texts: Tensor, normalisation: Normalisation, centre: bool = True
+    texts: Tensor, normalisation: Normalisation | str, centre: bool = True
 ) -> Float64[Tensor, "text embed"]:
     r"""The atoms `T` of a pool of text vectors `E`, in float64.
 

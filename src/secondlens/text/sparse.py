@@ -92,8 +92,8 @@ def sparse_decompose(
     texts: Tensor | np.ndarray,
     nonzero: int = 128,
     nonnegative: bool = False,
-    method: Method = "omp",
-    normalisation: Normalisation = "unit",
+    method: Method | str = "omp",
+    normalisation: Normalisation | str = "unit",
     centre: bool = True,
     debias: bool = False,
     block: int | None = None,
@@ -174,7 +174,7 @@ def sparse_decompose(
         counts=(indices >= 0).sum(dim=1),
         signals=signals,
         dictionary=atoms,
-        method=method,
+        method="lasso" if screen is None else "omp",
         nonnegative=nonnegative,
     )
 
