@@ -32,6 +32,10 @@ class AtlasError(SecondLensError):
     """A folder that is no atlas, an incomplete or damaged one, or one of another model or schema."""
 
 
+class TextError(SecondLensError):
+    """A pool of texts, or a request to decompose directions over it, that cannot be used."""
+
+
 class MissingExtra(SecondLensError):
     """An optional library is needed; the message names the extra that installs it."""
 

@@ -1,0 +1,157 @@
+"""Sparse decomposition against scikit-learn's: time a signal, the floor, memory, and equal supports.
+
+Run: python benchmarks/sparse.py [--texts 30000 --embed 512 --nonzero 128 --signals 512 --reference 2]
+
+The dictionary is random with correlated atoms (clusters and a falling spectrum, as of a text encoder). The
+last line printed is JSON; the table before it is the same for readers.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import torch
+
+from secondlens.text.dictionary import text_atoms
+from secondlens.text.screen import Screen
+from secondlens.text.sparse import SparseCodes, sparse_decompose
+
+NEURONS = 9216
+"""The neurons of three layers of a ViT-B: the size the time is extrapolated to."""
+
+
+def correlated_problem(texts: int, embed: int, signals: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit-norm signals and texts: a shared offset, 200 clusters, a falling spectrum, noise."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    spectrum = torch.arange(1, embed + 1).float().pow(-0.5)
+    centres = normal(200, embed)
+    member = torch.randint(200, (texts,), generator=generator)
+    pool = (centres[member] + normal(texts, embed)) * spectrum + 0.3
+    directions = (centres[member[:signals]] * 0.5 + normal(signals, embed)) * spectrum
+    return torch.nn.functional.normalize(directions), torch.nn.functional.normalize(pool)
+
+
+def timed(run: Callable[[], object], repeats: int) -> list[float]:
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def peak_gib() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def product_seconds(screen: Screen, directions: torch.Tensor, dtype: torch.dtype) -> float:
+    """The floor of a step: the bare product in one precision, and the maximum of every row."""
+    left = directions[:512].to(dtype)
+    right = torch.zeros(screen.rows, directions.shape[1], dtype=dtype)
+    right[: screen.atoms.shape[0]] = screen.atoms
+    return median(timed(lambda: torch.mm(left, right.T).amax(dim=1), 5))
+
+
+def reference_seconds(
+    directions: torch.Tensor, atoms: torch.Tensor, codes: SparseCodes
+) -> tuple[list[float], list[float]]:
+    """Seconds of scikit-learn for each of a few signals, by two routes; asserts that the supports are ours.
+
+    The first is what SparseCoder does (`orthogonal_mp_gram`), in float32: in float64 its Gram matrix and the
+    copy that it makes for every signal would take 14 GB at 30,000 texts. The Gram matrix itself, which
+    SparseCoder computes once a call, is left out. The second is `orthogonal_mp` without a Gram matrix, in
+    float64; its supports are the ones to agree with, since rounding decides near-ties in float32.
+    """
+    from sklearn.linear_model import orthogonal_mp, orthogonal_mp_gram
+
+    dictionary = atoms.float().numpy()
+    columns = np.asfortranarray(atoms.numpy().T)
+    gram = dictionary @ dictionary.T
+    nonzero = codes.indices.shape[1]
+    with_gram, direct = [], []
+    for row, signal in enumerate(directions.numpy()):
+        products = dictionary @ signal
+        with_gram += timed(lambda p=products: orthogonal_mp_gram(gram, p, n_nonzero_coefs=nonzero), 1)
+        start = time.perf_counter()
+        exact = orthogonal_mp(columns, signal.astype(np.float64), n_nonzero_coefs=nonzero)
+        direct.append(time.perf_counter() - start)
+        if set(np.flatnonzero(exact)) != set(codes.indices[row].tolist()):
+            raise AssertionError(f"signal {row}: the support differs from scikit-learn's")
+        fitted = codes.coefficients[row].numpy()
+        np.testing.assert_allclose(
+            fitted, exact[codes.indices[row]], rtol=1e-5, atol=1e-6 * abs(fitted).max()
+        )
+    return with_gram, direct
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--texts", type=int, default=30_000)
+    parser.add_argument("--embed", type=int, default=512)
+    parser.add_argument("--nonzero", type=int, default=128)
+    parser.add_argument("--signals", type=int, default=512)
+    parser.add_argument(
+        "--reference", type=int, default=2, help="signals given to scikit-learn; 0 leaves it out"
+    )
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--nonnegative", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    directions, texts = correlated_problem(args.texts, args.embed, args.signals, args.seed)
+    found: list[SparseCodes] = []
+
+    def ours() -> None:
+        found[:] = [sparse_decompose(directions, texts, args.nonzero, nonnegative=args.nonnegative)]
+
+    runs = [seconds / args.signals for seconds in timed(ours, args.repeats)]
+    peak = peak_gib()
+    codes = found[0]
+    screen = Screen(codes.dictionary)
+    floors = {
+        name: product_seconds(screen, directions, getattr(torch, name)) for name in ("float32", "bfloat16")
+    }
+    step = median(runs) * min(args.signals, 512) / args.nonzero
+    prefix = timed(lambda: codes.prefix(max(1, args.nonzero // 2)), 1)[0] / args.signals
+    result: dict[str, object] = {
+        "texts": args.texts,
+        "embed": args.embed,
+        "nonzero": args.nonzero,
+        "signals": args.signals,
+        "threads": torch.get_num_threads(),
+        "ms_per_signal": 1e3 * median(runs),
+        "minutes_for_9216": median(runs) * NEURONS / 60,
+        "peak_gib": peak,
+        "ms_per_step_of_a_block": 1e3 * step,
+        "ms_product_float32": 1e3 * floors["float32"],
+        "ms_product_bfloat16": 1e3 * floors["bfloat16"],
+        "share_of_floor": min(floors.values()) / step,
+        "ms_prefix_per_signal": 1e3 * prefix,
+    }
+    if args.reference and not args.nonnegative:
+        atoms = text_atoms(texts, "unit")
+        with_gram, direct = reference_seconds(directions[: args.reference], atoms, codes)
+        result["sparse_coder_s_per_signal"] = median(with_gram)
+        result["times_sparse_coder"] = median(with_gram) / median(runs)
+        result["orthogonal_mp_s_per_signal"] = median(direct)
+        result["times_orthogonal_mp"] = median(direct) / median(runs)
+        result["equal_supports"] = args.reference
+    for name, value in result.items():
+        print(f"{name:>24}  {value:.4g}" if isinstance(value, float) else f"{name:>24}  {value}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Words for directions: pools of texts and sparse decompositions over them."""
