@@ -88,23 +88,17 @@ def reference_seconds(
         if set(np.flatnonzero(exact)) != set(codes.indices[row].tolist()):
             raise AssertionError(f"signal {row}: the support differs from scikit-learn's")
         fitted = codes.coefficients[row].numpy()
-        np.testing.assert_allclose(
-            fitted, exact[codes.indices[row]], rtol=1e-5, atol=1e-6 * abs(fitted).max()
-        )
+        np.testing.assert_allclose(fitted, exact[codes.indices[row]], rtol=1e-5, atol=1e-6 * abs(fitted).max())
     return with_gram, direct
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=30_000)
     parser.add_argument("--embed", type=int, default=512)
     parser.add_argument("--nonzero", type=int, default=128)
     parser.add_argument("--signals", type=int, default=512)
-    parser.add_argument(
-        "--reference", type=int, default=2, help="signals given to scikit-learn; 0 leaves it out"
-    )
+    parser.add_argument("--reference", type=int, default=2, help="signals given to scikit-learn; 0 leaves it out")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--nonnegative", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
@@ -120,9 +114,7 @@ def main() -> None:
     peak = peak_gib()
     codes = found[0]
     screen = Screen(codes.dictionary)
-    floors = {
-        name: product_seconds(screen, directions, getattr(torch, name)) for name in ("float32", "bfloat16")
-    }
+    floors = {name: product_seconds(screen, directions, getattr(torch, name)) for name in ("float32", "bfloat16")}
     step = median(runs) * min(args.signals, 512) / args.nonzero
     prefix = timed(lambda: codes.prefix(max(1, args.nonzero // 2)), 1)[0] / args.signals
     result: dict[str, object] = {

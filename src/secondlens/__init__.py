@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from secondlens.errors import SecondLensError
     from secondlens.models import LensModel, load_model
     from secondlens.surveys import survey
+    from secondlens.text.sparse import SparseCodes, sparse_decompose
 
 __version__ = "0.1.0"
 
@@ -33,11 +34,13 @@ _HOMES = {
     "FactoredEffects": "secondlens.effects",
     "LensModel": "secondlens.models",
     "SecondLensError": "secondlens.errors",
+    "SparseCodes": "secondlens.text.sparse",
     "first_order_effects": "secondlens.effects",
     "first_order_neurons": "secondlens.effects",
     "load_model": "secondlens.models",
     "patch_contributions": "secondlens.effects",
     "second_order_effects": "secondlens.effects",
+    "sparse_decompose": "secondlens.text.sparse",
     "survey": "secondlens.surveys",
 }
 
@@ -47,12 +50,14 @@ __all__ = [
     "FactoredEffects",
     "LensModel",
     "SecondLensError",
+    "SparseCodes",
     "__version__",
     "first_order_effects",
     "first_order_neurons",
     "load_model",
     "patch_contributions",
     "second_order_effects",
+    "sparse_decompose",
     "survey",
 ]
 

@@ -26,9 +26,7 @@ def test_equals_scikit_learn(nonnegative: bool) -> None:
     assert codes.counts.tolist() == [8] * len(directions)
     columns = codes.dictionary.numpy().T
     for row, signal in enumerate(directions):
-        _, _, path = linear_model.lars_path(
-            columns, signal, method="lasso", positive=nonnegative, max_iter=500
-        )
+        _, _, path = linear_model.lars_path(columns, signal, method="lasso", positive=nonnegative, max_iter=500)
         active = (path != 0).sum(axis=0)
         expected = path[:, int(np.argmax(active == 8))]
         found = np.zeros(len(texts))
@@ -49,9 +47,7 @@ def test_debiased_coefficients_are_a_fit_on_the_support(nonnegative: bool) -> No
     codes = sparse_decompose(directions, texts, 6, nonnegative, method="lasso", debias=True)
     for row, signal in enumerate(directions):
         atoms = codes.dictionary[codes.indices[row]].numpy().T
-        expected = (
-            optimize.nnls(atoms, signal)[0] if nonnegative else np.linalg.lstsq(atoms, signal, rcond=None)[0]
-        )
+        expected = optimize.nnls(atoms, signal)[0] if nonnegative else np.linalg.lstsq(atoms, signal, rcond=None)[0]
         assert_allclose(codes.coefficients[row], expected, rtol=1e-6, atol=1e-8)
 
 

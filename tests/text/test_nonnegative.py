@@ -40,9 +40,7 @@ def test_solver_equals_scipy(guess: str | None) -> None:
         "none": torch.zeros(40, 12).bool(),
     }
     a = torch.tensor(matrices)
-    solved = nnls_gram(
-        a.mT @ a, (a.mT @ torch.tensor(targets)[:, :, None])[:, :, 0], torch.tensor(used), start[guess]
-    )
+    solved = nnls_gram(a.mT @ a, (a.mT @ torch.tensor(targets)[:, :, None])[:, :, 0], torch.tensor(used), start[guess])
     for row in range(40):
         expected = np.zeros(12)
         expected[used[row]] = optimize.nnls(matrices[row][:, used[row]], targets[row])[0]
@@ -89,10 +87,8 @@ def test_copies_and_near_copies_are_passed_over() -> None:
     assert (codes.counts <= 16).all()
     left = (
         codes.signals
-        - (
-            codes.coefficients[:, None]
-            * (codes.indices >= 0)[:, None]
-            @ codes.dictionary[codes.indices.clamp(min=0)]
-        )[:, 0]
+        - (codes.coefficients[:, None] * (codes.indices >= 0)[:, None] @ codes.dictionary[codes.indices.clamp(min=0)])[
+            :, 0
+        ]
     )
     assert_allclose(torch.linalg.vector_norm(left, dim=1), codes.residual_norms[:, -1], atol=1e-9)

@@ -37,9 +37,7 @@ def test_equals_a_search_in_float64(pool: str, precision: torch.dtype, positive:
     size = exact if positive else exact.abs()
     excluded = torch.full((50, 2), len(atoms), dtype=torch.int64)
     for _ in range(2):
-        best = Screen(atoms, positive, precision).best(
-            residual, excluded, torch.zeros(50, dtype=torch.float64)
-        )
+        best = Screen(atoms, positive, precision).best(residual, excluded, torch.zeros(50, dtype=torch.float64))
         top, index = size.max(dim=1)
         index = torch.where(size == top[:, None], torch.arange(len(atoms)), len(atoms)).amin(dim=1)
         found = top > 0

@@ -43,9 +43,9 @@ def oracle_path(signal: np.ndarray, atoms: np.ndarray, nonzero: int) -> tuple[li
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        path = orthogonal_mp(
-            atoms.T, signal, n_nonzero_coefs=nonzero, precompute=False, return_path=True
-        ).T.reshape(-1, len(atoms))
+        path = orthogonal_mp(atoms.T, signal, n_nonzero_coefs=nonzero, precompute=False, return_path=True).T.reshape(
+            -1, len(atoms)
+        )
     order: list[int] = []
     for row in path:
         order += [int(i) for i in np.flatnonzero(row) if i not in order]
@@ -139,9 +139,7 @@ def test_exact_ties_go_to_the_lowest_index() -> None:
     # The released code multiplies its texts by 100, which divides its coefficients by 100.
     [("unit", "rows", 1.0), ("released", "asreleased", 100.0)],
 )
-def test_equals_the_released_code(
-    layer: int, nonzero: int, normalisation: str, key: str, scale: float
-) -> None:
+def test_equals_the_released_code(layer: int, nonzero: int, normalisation: str, key: str, scale: float) -> None:
     if not GOLDEN.exists():
         pytest.skip(f"the recorded outputs of the released code are not here: {GOLDEN}")
     golden = np.load(GOLDEN)
@@ -192,9 +190,7 @@ def test_scaling_a_signal_scales_its_coefficients(seed: int, exponent: int, nonn
     scaled = sparse_decompose(directions * scale, texts, nonzero=30, nonnegative=nonnegative)
     count = int(codes.counts.min()) - 1  # the last atoms before the residual is zero are decided by rounding
     assert torch.equal(scaled.indices[:, :count], codes.indices[:, :count])
-    assert_allclose(
-        scaled.prefix(count).coefficients / scale, codes.prefix(count).coefficients, rtol=1e-6, atol=1e-7
-    )
+    assert_allclose(scaled.prefix(count).coefficients / scale, codes.prefix(count).coefficients, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])

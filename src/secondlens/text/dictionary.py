@@ -11,9 +11,7 @@ from secondlens.errors import TextError, closest
 Normalisation = Literal["unit", "released"]
 
 
-def text_atoms(
-    texts: Tensor, normalisation: Normalisation | str, centre: bool = True
-) -> Float64[Tensor, "text embed"]:
+def text_atoms(texts: Tensor, normalisation: Normalisation | str, centre: bool = True) -> Float64[Tensor, "text embed"]:
     r"""The atoms `T` of a pool of text vectors `E`, in float64.
 
     Formula, with `mu` the mean row of `E` (zero if `centre` is false) and `C = E - mu`:
@@ -31,9 +29,7 @@ def text_atoms(
         TextError: an unknown normalisation, or a pool that is zero once centred (one text, or copies of one).
     """
     if normalisation not in get_args(Normalisation):
-        raise TextError(
-            f"unknown normalisation {normalisation!r}{closest(normalisation, get_args(Normalisation))}"
-        )
+        raise TextError(f"unknown normalisation {normalisation!r}{closest(normalisation, get_args(Normalisation))}")
     # A copy, because the steps below work in place: the pool is the largest array held.
     pool = texts.detach().to(torch.float64, copy=True)
     largest = pool.abs().amax().item()

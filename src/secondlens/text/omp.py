@@ -182,9 +182,7 @@ def _orthogonalise(vectors: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     if basis.shape[1] == 0:
         return vectors, vectors.new_zeros(vectors.shape[0], 0)
     piece = max(1, CACHED_BYTES // (basis[0].numel() * basis.element_size()))
-    parts = [
-        _project(v, b) for v, b in zip(torch.split(vectors, piece), torch.split(basis, piece), strict=True)
-    ]
+    parts = [_project(v, b) for v, b in zip(torch.split(vectors, piece), torch.split(basis, piece), strict=True)]
     outside, inside = (torch.cat(part) for part in zip(*parts, strict=True))
     shrunk = torch.linalg.vector_norm(outside, dim=1) < REPEAT * torch.linalg.vector_norm(vectors, dim=1)
     again = torch.nonzero(shrunk)[:, 0]

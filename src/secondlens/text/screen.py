@@ -165,9 +165,7 @@ class Screen:
         ordered = ordered.view(rows.numel(), self.rows // GROUP, GROUP)
         groups = ordered.amax(dim=2)
         top = groups.amax(dim=1, keepdim=True).view(scores.dtype).double()[:, 0]
-        error = level.difference + torch.linalg.vector_norm(unit - low.double(), dim=1) * (
-            1 + level.difference
-        )
+        error = level.difference + torch.linalg.vector_norm(unit - low.double(), dim=1) * (1 + level.difference)
         error += level.accumulation + level.result * top.clamp(min=0)
         lowest = floor[rows] / (norms[rows] * self.length)
         threshold = torch.maximum(top - 2 * error, lowest - error)
@@ -194,9 +192,7 @@ class Screen:
             held = self._buffers[dtype] = torch.empty(count, self.rows, dtype=dtype, device=self.atoms.device)
         return held[:count]
 
-    def _rescore(
-        self, best: Best, rows: Tensor, row: Tensor, index: Tensor, residual: Tensor, floor: Tensor
-    ) -> None:
+    def _rescore(self, best: Best, rows: Tensor, row: Tensor, index: Tensor, residual: Tensor, floor: Tensor) -> None:
         """Compute the candidates (`row` of `rows`, `index` of the atoms) in float64; keep each row's best."""
         if row.numel() == 0:
             return

@@ -143,9 +143,7 @@ def sparse_decompose(
     if method not in get_args(Method):
         raise TextError(f"unknown method {method!r}{closest(method, get_args(Method))}")
     if debias and method != "lasso":
-        raise TextError(
-            "debias=True is for method='lasso'; the coefficients of 'omp' are least squares already"
-        )
+        raise TextError("debias=True is for method='lasso'; the coefficients of 'omp' are least squares already")
     if block is not None and block < 1:
         raise TextError(f"block must be at least 1, not {block}")
 
