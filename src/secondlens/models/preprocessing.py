@@ -63,15 +63,18 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging as upstream
 
     verbosity, bars = upstream.get_verbosity(), upstream.is_progress_bar_enabled()
-    root_level = logging.getLogger().level
+    loggers = [logging.getLogger(name) for name in (None, "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
     upstream.set_verbosity_error()
     upstream.disable_progress_bar()
-    logging.getLogger().setLevel(logging.ERROR)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
         upstream.set_verbosity(verbosity)
-        logging.getLogger().setLevel(root_level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if bars:
             upstream.enable_progress_bar()
