@@ -17,7 +17,7 @@ import secondlens as sl
 from secondlens.atlas.manifest import MANIFEST
 from secondlens.errors import AtlasError, ImageError, ModelError, SurveyError
 from secondlens.models import LensModel
-from secondlens.surveys import checkpoint, make_plan, parse_memory
+from secondlens.surveys import make_plan, parse_memory
 
 
 def pixels_of(model: LensModel, pictures: Path) -> torch.Tensor:
@@ -280,11 +280,6 @@ def test_amounts_of_memory() -> None:
     for wrong in ("much", "4XB", ""):
         with pytest.raises(SurveyError, match="amount of memory"):
             parse_memory(wrong)
-
-
-def test_checkpoints_cost_little() -> None:
-    assert checkpoint.SHARE <= 0.05
-    assert checkpoint.INTERVAL >= 30
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs two cores")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from secondlens.models.capture import POOL_MLP, Trace, attention_output, capture
 from secondlens.models.model import LensModel
-from secondlens.models.tower import VisionTower
+from secondlens.models.tower import MLP, VisionTower
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,10 @@ def direct_neurons(tower: VisionTower, trace: Trace, layer: int) -> NeuronDirect
     return NeuronDirectEffects(pooled * scale[:, None], _to_joint(tower, written))
 
 
-def _mlp(tower: VisionTower, layer: int):  # type: ignore[no-untyped-def]
-    return tower.pool_mlp if layer == POOL_MLP else tower.mlps[layer]
+def _mlp(tower: VisionTower, layer: int) -> MLP:
+    mlp = tower.pool_mlp if layer == POOL_MLP else tower.mlps[layer]
+    assert mlp is not None
+    return mlp
 
 
 def _written(tower: VisionTower, trace: Trace, layer: int) -> Tensor:

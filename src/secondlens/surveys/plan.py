@@ -17,7 +17,7 @@ CANDIDATES_PER_TOP = (4, 3, 2)
 # Up to here memory is spent on candidates; beyond, only where that saves a pass over the images.
 COMFORT = 5 * 2**30
 # torch, transformers and the interpreter themselves, as measured.
-LIBRARIES = 900 * 2**20
+LIBRARIES = 1100 * 2**20
 
 
 @dataclass(frozen=True)
