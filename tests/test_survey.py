@@ -18,6 +18,7 @@ from secondlens.atlas.manifest import MANIFEST
 from secondlens.errors import AtlasError, ImageError, ModelError, SurveyError
 from secondlens.models import LensModel
 from secondlens.surveys import make_plan, parse_memory
+from secondlens.surveys.plan import available_memory
 
 
 def pixels_of(model: LensModel, pictures: Path) -> torch.Tensor:
@@ -280,6 +281,16 @@ def test_amounts_of_memory() -> None:
     for wrong in ("much", "4XB", ""):
         with pytest.raises(SurveyError, match="amount of memory"):
             parse_memory(wrong)
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="the kernel of this system does not say")
+def test_memory_that_caches_would_give_back_is_available() -> None:
+    said = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    kib = {name: int(amount.split()[0]) for name, amount in said.items()}
+    found = available_memory() / 1024
+    # It changes between two looks, by far less than a quarter.
+    assert abs(found - kib["MemAvailable"]) < kib["MemTotal"] / 4
+    assert 0 < found <= kib["MemTotal"]
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs two cores")

@@ -33,7 +33,7 @@ def survey_command(
         int | None, typer.Option(help="Processes that decode images; default: one a core, at most 4.")
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Limit, e.g. 6GB; default: three quarters of what is free.")
+        str | None, typer.Option(help="Limit, e.g. 6GB; default: three quarters of what is available.")
     ] = None,
     convention: Annotated[str, typer.Option(help="centred or released.")] = "centred",
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",

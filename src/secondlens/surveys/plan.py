@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -49,8 +50,17 @@ def parse_memory(text: str) -> int:
 
 
 def available_memory() -> int:
-    """Physical memory that is free now, in bytes."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Memory that a process can have now, in bytes: what is free and what caches would give back.
+
+    Where the system does not say (it does on Linux), half of the physical memory.
+    """
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            name, _, amount = line.partition(":")
+            if name == "MemAvailable":
+                return int(amount.split()[0]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def make_plan(
@@ -58,7 +68,7 @@ def make_plan(
 ) -> SurveyPlan:
     """Group layers into as few passes as memory allows, with as many candidates as then fit.
 
-    memory: the limit in bytes; by default three quarters of what is free.
+    memory: the limit in bytes; by default three quarters of what is available.
 
     Raises `SurveyError` for layers out of range or given twice, a `top` that fits no image count, and a limit under
     which not even one layer fits.
