@@ -72,7 +72,7 @@ def direct_effects(tower: VisionTower, trace: Trace) -> DirectEffects:
         attention_output(w, seen.mixed) for w, seen in zip(weights, readers, strict=True) if seen.mixed is not None
     ]
     layers = [POOL_MLP] if tower.pool_mlp is not None else list(range(len(tower.mlps)))
-    mlps = [_written(tower, trace, layer) for layer in layers]
+    mlps = [_mlp(tower, layer).write(trace.pooled_activations[layer]) for layer in layers]
     biases = torch.stack([w.output_bias.to(heads[0]) for w in weights]).sum(dim=0)
     rest = _contribution(tower, trace, biases.expand(len(trace.embeddings), -1))
     if tower.final_norm is not None and tower.final_norm.bias is not None:
@@ -101,11 +101,6 @@ def _mlp(tower: VisionTower, layer: int) -> MLP:
     mlp = tower.pool_mlp if layer == POOL_MLP else tower.mlps[layer]
     assert mlp is not None
     return mlp
-
-
-def _written(tower: VisionTower, trace: Trace, layer: int) -> Tensor:
-    pooled, mlp = trace.pooled_activations[layer], _mlp(tower, layer)
-    return pooled @ mlp.weight().to(pooled).T + mlp.bias().to(pooled)
 
 
 def _to_joint(tower: VisionTower, written: Tensor) -> Tensor:

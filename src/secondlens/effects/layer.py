@@ -8,7 +8,7 @@ from torch import Tensor
 
 from secondlens.effects.factored import gram_root
 from secondlens.effects.parallel import map_blocks
-from secondlens.effects.paths import Convention, path_weights, paths_of, write_maps
+from secondlens.effects.paths import Convention, coefficients, path_weights, paths_of, write_maps
 from secondlens.effects.rank_one import rank_one
 from secondlens.effects.statistics import EffectStatistics, TopEffects
 from secondlens.models.capture import Trace
@@ -97,6 +97,8 @@ class LayerStatistics:
 
         roots = map_blocks(root, self.rows, self.maps.values.device)
         self.blocks = [EffectStatistics(made, candidates, complete=rows is not None) for made in roots]
+        # A slice where the block is whole: no copy of the activations.
+        self._columns = [slice(int(group[0]), int(group[-1]) + 1) if rows is None else group for group in self.rows]
 
     @property
     def count(self) -> int:
@@ -105,14 +107,11 @@ class LayerStatistics:
 
     def update(self, trace: Trace, positions: Int[Tensor, " image"]) -> None:
         """Take in one captured batch."""
-        weights = path_weights(trace, self.tower, self.layer).transpose(1, 2)
-        activations = trace.activations[self.layer].transpose(1, 2)
+        weights = path_weights(trace, self.tower, self.layer)
+        activations = trace.activations[self.layer]
         positions = positions.to(activations.device)
-        for rows, block in zip(self.rows, self.blocks, strict=True):
-            # A slice where the block is whole: no copy of the activations.
-            whole = len(rows) == rows[-1] - rows[0] + 1
-            some = activations[:, rows[0] : rows[-1] + 1] if whole else activations[:, rows]
-            block.update(torch.bmm(some, weights).transpose(0, 1), positions)
+        for columns, block in zip(self._columns, self.blocks, strict=True):
+            block.update(coefficients(weights, activations[:, :, columns]).transpose(0, 1), positions)
 
     def merge(self, other: "LayerStatistics") -> None:
         """Add what another pass over other images found."""

@@ -76,7 +76,7 @@ class EffectStatistics:
         self.square_sum = torch.zeros(neurons, dtype=torch.float64, device=device)
         self.complete = complete
         self.reference: Tensor | None = None
-        self.histogram = NormHistogram(neurons, device=root.device)
+        self.histogram = NormHistogram(neurons, device=device)
         self.held = torch.zeros(neurons, candidates, paths, device=device)
         # -1 marks an empty place: every image that comes is larger.
         self.norms = torch.full((neurons, candidates), -1.0, device=device)
@@ -119,7 +119,7 @@ class EffectStatistics:
         assert self.reference is not None
         assert other.reference is not None
         other._sort_runners()
-        apart = self._norms((other.reference - self.reference)[:, None], centre=False)[:, 0]
+        apart = self._norms(other.reference[:, None])[:, 0]
         kept = other.positions >= 0
         norms = torch.where(kept, self._norms(other.held), -1.0)
         # Moving the second moment from one reference to the other: sum |x - c|^2 = sum |x - d|^2 + ...
@@ -145,9 +145,7 @@ class EffectStatistics:
         self._sort_runners()
         mean = self.sum / self.count
         # float32 picks a few more than asked for, float64 ranks them: ties are then as close as float32's rounding.
-        offset = torch.bmm(mean.float()[:, None], self.root)
-        rough = torch.baddbmm(offset, self.held, self.root, beta=-1).norm(dim=2)
-        rough = torch.where(self.positions >= 0, rough, -1.0)
+        rough = torch.where(self.positions >= 0, self._norms(self.held, mean.float()), -1.0)
         picked = rough.topk(min(self.candidates, top + top // 8 + 8), dim=1).indices
         # Ties by position, so that the order in which images came does not show.
         picked = picked.gather(1, self.positions.gather(1, picked).argsort(dim=1))
@@ -242,13 +240,14 @@ class EffectStatistics:
         self.histogram.update(norms)
         self.square_sum += norms.double().square().sum(dim=1)
 
-    def _norms(self, coefficients: Float[Tensor, "neuron image path"], centre: bool = True) -> Tensor:
-        """|(s - c) R| in float32."""
-        if centre:
-            assert self.reference is not None
-            offset = torch.bmm(self.reference[:, None], self.root)
-            return torch.baddbmm(offset, coefficients, self.root, beta=-1).norm(dim=2)
-        return torch.bmm(coefficients, self.root).norm(dim=2)
+    def _norms(
+        self, coefficients: Float[Tensor, "neuron image path"], around: Float[Tensor, "neuron path"] | None = None
+    ) -> Float[Tensor, "neuron image"]:
+        """|(s - c) R| in float32, around the reference if no other c is given."""
+        centre = self.reference if around is None else around
+        assert centre is not None
+        offset = torch.bmm(centre[:, None], self.root)
+        return torch.baddbmm(offset, coefficients, self.root, beta=-1).norm(dim=2)
 
     def _wide(self, coefficients: Tensor) -> Tensor:
         """s R in float64."""

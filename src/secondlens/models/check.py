@@ -46,8 +46,7 @@ def measure(tower: VisionTower, trace: Trace) -> SelfCheck:
     outputs = [_reader_output(tower, trace, index) for index in range(len(tower.readers))]
     if tower.final_norm is None:
         assert tower.pool_mlp is not None
-        pooled = trace.pooled_activations[POOL_MLP]
-        written = pooled @ tower.pool_mlp.weight().to(pooled).T + tower.pool_mlp.bias().to(pooled)
+        written = tower.pool_mlp.write(trace.pooled_activations[POOL_MLP])
         attention = relative_error(outputs[0], trace.embeddings - written)
         return SelfCheck(attention, relative_error(outputs[0] + written, trace.embeddings))
 
@@ -55,8 +54,7 @@ def measure(tower: VisionTower, trace: Trace) -> SelfCheck:
     total, errors = residuals[0], []
     assert total is not None
     for layer, mlp in enumerate(tower.mlps):
-        pooled = trace.pooled_activations[layer]
-        written = pooled @ mlp.weight().to(pooled).T + mlp.bias().to(pooled)
+        written = mlp.write(trace.pooled_activations[layer])
         before, after = residuals[layer], residuals[layer + 1]
         assert before is not None
         assert after is not None

@@ -131,6 +131,10 @@ class MLP:
             return self.project.weight.new_zeros(self.project.weight.shape[0])
         return bias.detach() if self.gain is None else bias.detach() * self.gain()
 
+    def write(self, activations: Float[Tensor, "... neuron"]) -> Float[Tensor, "... width"]:
+        """What the MLP adds to the residual stream, bias included, in the precision of the activations."""
+        return activations @ self.weight().to(activations).T + self.bias().to(activations)
+
 
 @dataclass(frozen=True)
 class VisionTower:

@@ -111,7 +111,7 @@ class Checkpoints:
         self._cost = self._written - started
 
     def collect_thumbnails(self, progress: Progress, target: Path) -> None:
-        """All thumbnails as one Parquet file, sorted by nothing but the order in which they came."""
+        """All thumbnails as one Parquet file, sorted by id so that a lookup reads little of it."""
         tables = [pq.read_table(self.folder / name) for name in progress.thumbnails]
         if tables:
             write_table(target, pa.concat_tables(tables).sort_by("id"))

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 import secondlens
-from secondlens.atlas.files import disk_errors, sha256, write_table, write_text
+from secondlens.atlas.files import sha256, write_table, write_text
 from secondlens.atlas.manifest import (
     IMAGES,
     MANIFEST,
@@ -73,8 +73,7 @@ def write_manifest(run: "Run", checkpoints: Checkpoints, progress: Progress, sec
         },
     )
     write_text(run.out / MANIFEST, manifest.model_dump_json(indent=2))
-    with disk_errors(run.out):
-        checkpoints.remove()
+    checkpoints.remove()
 
 
 def _model_card(model: LensModel) -> ModelCard:

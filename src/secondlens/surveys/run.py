@@ -115,12 +115,11 @@ class Run:
             return None
         atlas = Atlas.open(self.out)
         manifest = atlas.manifest
-        every = sorted([*atlas.image_ids, *(skipped.id for skipped in atlas.skipped)])
         stored = {
             "model weights": manifest.model.weights_sha256,
             "preprocessing": manifest.model.preprocessing,
             "precision": manifest.model.dtype,
-            "images": ids_hash(every),
+            "images": ids_hash(sorted(atlas.source_ids)),
             "layers": atlas.layers,
             "top": manifest.top,
             "convention": manifest.convention,
