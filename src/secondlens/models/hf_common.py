@@ -70,21 +70,35 @@ class TokenisedTexts:
         self.padding = "max_length" if pad_to_context else "longest"
         self.batch_size = batch_size
 
-    def __call__(self, texts: Sequence[str], device: torch.device) -> Tensor:
+    def __call__(self, texts: Sequence[str], device: torch.device, truncate: bool = False) -> Tensor:
         """[text, embed], unnormalised."""
         starts = range(0, len(texts), self.batch_size)
-        return torch.cat([self._encode(texts[start : start + self.batch_size], device) for start in starts])
+        return torch.cat([self._encode(texts[start : start + self.batch_size], device, truncate) for start in starts])
 
-    def _encode(self, texts: Sequence[str], device: torch.device) -> Tensor:
-        lengths = [len(ids) for ids in self.tokenizer(list(texts))["input_ids"]]
-        if max(lengths) > self.context:
+    def overlong(self, texts: Sequence[str]) -> list[int]:
+        """Rows of texts with more tokens than the context has."""
+        return [row for row, length in enumerate(self._lengths(texts)) if length > self.context]
+
+    def identity(self) -> str:
+        """The tokenizer as its own file format, the context and the padding."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        spelled = backend.to_str() if backend is not None else str(sorted(self.tokenizer.get_vocab().items()))
+        return f"{type(self.tokenizer).__name__} {self.context} {self.padding} {spelled}"
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        # `verbose` would warn of the texts that are counted here.
+        return [len(ids) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
+
+    def _encode(self, texts: Sequence[str], device: torch.device, truncate: bool) -> Tensor:
+        lengths = self._lengths(texts)
+        if max(lengths) > self.context and not truncate:
             worst = max(range(len(texts)), key=lengths.__getitem__)
             raise ModelError(
                 f"{sum(length > self.context for length in lengths)} of {len(texts)} texts are longer than the "
                 f"model's context of {self.context} tokens (longest: {lengths[worst]} tokens, "
                 f"{texts[worst][:60]!r}); shorten them"
             )
-        tokens = self.tokenizer(list(texts), padding=self.padding, max_length=self.context)
+        tokens = self.tokenizer(list(texts), padding=self.padding, max_length=self.context, truncation=truncate)
         # SigLIP's tokenizer gives no mask, and its text tower was trained without one.
         names = [name for name in ("input_ids", "attention_mask") if name in tokens]
         return self.features(**{name: torch.tensor(tokens[name], device=device) for name in names}).pooler_output

@@ -51,9 +51,17 @@ class LabelTexts:
             for synonym in label.split(","):
                 self.rows.setdefault(synonym.strip().lower(), row)
 
-    def __call__(self, texts: Sequence[str], device: torch.device) -> Tensor:
+    def __call__(self, texts: Sequence[str], device: torch.device, truncate: bool = False) -> Tensor:
         """[text, embed]: rows of the classifier's weight, wherever that is."""
         return self.weight()[[self.row(text) for text in texts]]
+
+    def overlong(self, texts: Sequence[str]) -> list[int]:
+        """None: a label has no length to the model."""
+        return []
+
+    def identity(self) -> str:
+        """The labels and their rows."""
+        return str(sorted(self.rows.items()))
 
     def row(self, text: str) -> int:
         """Index of the class that a text names; raises `ModelError` with the closest label where there is none."""

@@ -19,8 +19,16 @@ from secondlens.models.tower import VisionTower
 class TextEncoder(Protocol):
     """Texts to the joint space."""
 
-    def __call__(self, texts: Sequence[str], device: torch.device) -> Tensor:
+    def __call__(self, texts: Sequence[str], device: torch.device, truncate: bool = False) -> Tensor:
         """[text, embed], of any norm; raises `ModelError` for a text it cannot encode."""
+        ...
+
+    def overlong(self, texts: Sequence[str]) -> list[int]:
+        """Rows of the texts that are longer than the model's context."""
+        ...
+
+    def identity(self) -> str:
+        """What turns texts into the tower's input, as a string that changes with it (tokenizer, context)."""
         ...
 
 
@@ -129,25 +137,41 @@ class LensModel:
         return self.tower.forward(pixels.to(self.device, self.dtype))
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "text embed"]:
+    def encode_texts(self, texts: Sequence[str], truncate: bool = False) -> Float[Tensor, "text embed"]:
         """Unit-norm embeddings of texts; of labels for a classifier, whose class rows are its texts.
+
+        truncate: cut texts that are longer than the model's context instead of raising.
 
         Raises `ModelError` where the model has no way from texts to the joint space, where a text is longer than
         the model's context, and for an unknown label of a classifier.
         """
         if isinstance(texts, str):
             raise ModelError(f"expected a list of texts, got one string; write [{texts!r}]")
-        if self.text_encoder is None:
-            raise ModelError(f"{self.reference} cannot encode texts: it has no text tower, tokenizer or labels here")
+        encoder = self.require_texts()
         if not texts:
             return torch.zeros(0, self.embed_dim, device=self.device)
-        return torch.nn.functional.normalize(self.text_encoder(list(texts), self.device).float(), dim=-1)
+        return torch.nn.functional.normalize(encoder(list(texts), self.device, truncate).float(), dim=-1)
+
+    def require_texts(self) -> TextEncoder:
+        """The text encoder; raises `ModelError` where the model has none."""
+        if self.text_encoder is None:
+            raise ModelError(f"{self.reference} cannot encode texts: it has no text tower, tokenizer or labels here")
+        return self.text_encoder
 
     @cached_property
     def weights_hash(self) -> str:
         """SHA-256 over names, shapes and values of the image tower's weights."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.tower.module.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return _hash(self.tower.module)
+
+    @cached_property
+    def texts_hash(self) -> str:
+        """SHA-256 over everything that turns a text into its embedding: all the model's weights, and its tokenizer."""
+        return hashlib.sha256(f"{_hash(self.module)} {self.require_texts().identity()}".encode()).hexdigest()
+
+
+def _hash(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

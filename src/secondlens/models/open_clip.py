@@ -78,6 +78,10 @@ def _preprocessing(visual: Any) -> Preprocessing:
     return from_processor(processor)
 
 
+# Texts encoded at a time.
+BATCH_SIZE = 256
+
+
 class _Texts:
     """Texts through open_clip's tokenizer and text tower; the tokenizer cuts silently, so lengths are tested first."""
 
@@ -85,18 +89,30 @@ class _Texts:
         self.model = model
         self.tokenizer = tokenizer
 
-    def __call__(self, texts: Sequence[str], device: torch.device) -> Tensor:
+    def __call__(self, texts: Sequence[str], device: torch.device, truncate: bool = False) -> Tensor:
         """[text, embed], unnormalised."""
-        context = self.tokenizer.context_length
-        if hasattr(self.tokenizer, "encode"):
-            # Start and end tokens are added to what `encode` gives.
-            long = [text for text in texts if len(self.tokenizer.encode(text)) + 2 > context]
-            if long:
-                raise ModelError(
-                    f"{len(long)} of {len(texts)} texts are longer than the model's context of {context} tokens "
-                    f"(first: {long[0][:60]!r}); shorten them"
-                )
-        return self.model.encode_text(self.tokenizer(list(texts)).to(device))
+        long = [] if truncate else self.overlong(texts)
+        if long:
+            raise ModelError(
+                f"{len(long)} of {len(texts)} texts are longer than the model's context of "
+                f"{self.tokenizer.context_length} tokens (first: {texts[long[0]][:60]!r}); shorten them"
+            )
+        starts = range(0, len(texts), BATCH_SIZE)
+        parts = [self.tokenizer(list(texts[start : start + BATCH_SIZE])).to(device) for start in starts]
+        return torch.cat([self.model.encode_text(part) for part in parts])
+
+    def overlong(self, texts: Sequence[str]) -> list[int]:
+        """Rows of texts that the tokenizer would cut; none where it does not tell lengths."""
+        if not hasattr(self.tokenizer, "encode"):
+            return []
+        # Start and end tokens are added to what `encode` gives.
+        room = self.tokenizer.context_length - 2
+        return [row for row, text in enumerate(texts) if len(self.tokenizer.encode(text)) > room]
+
+    def identity(self) -> str:
+        """The kind of tokenizer, its vocabulary's size and its context."""
+        kind = self.tokenizer
+        return f"{type(kind).__name__} {getattr(kind, 'vocab_size', None)} {kind.context_length}"
 
 
 def tower(model: Any, name: str) -> VisionTower:

@@ -1,0 +1,19 @@
+"""Pools: named lists of texts with embeddings for one model."""
+
+from secondlens.pools.build import encode, find_pools, open_pool, pools_folder
+from secondlens.pools.builtin import BUILTIN
+from secondlens.pools.pool import Pool, PoolCard
+from secondlens.pools.texts import TextRules, clean_texts, read_texts
+
+__all__ = [
+    "BUILTIN",
+    "Pool",
+    "PoolCard",
+    "TextRules",
+    "clean_texts",
+    "encode",
+    "find_pools",
+    "open_pool",
+    "pools_folder",
+    "read_texts",
+]
