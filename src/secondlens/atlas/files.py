@@ -3,8 +3,8 @@
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from secondlens.errors import AtlasError
+
+ROW_GROUP = 16_384
+"""Rows a group of a Parquet file that is written in parts."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -28,6 +31,27 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file, atomically."""
     _write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def write_tables(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one schema as one Parquet file, atomically; at least one table.
+
+    Row groups have the same size however the rows were split before: the file depends on the rows alone.
+    """
+
+    def write(temporary: Path) -> None:
+        with ExitStack() as stack:
+            writer, left = None, None
+            for table in tables:
+                writer = writer or stack.enter_context(pq.ParquetWriter(temporary, table.schema, compression="zstd"))
+                left = table if left is None else pa.concat_tables([left, table])
+                while left.num_rows >= ROW_GROUP:
+                    writer.write_table(left.slice(0, ROW_GROUP).combine_chunks())
+                    left = left.slice(ROW_GROUP)
+            if writer is not None and left is not None and left.num_rows:
+                writer.write_table(left.combine_chunks())
+
+    _write(path, write)
 
 
 def sha256(path: Path) -> str:

@@ -11,6 +11,7 @@ SCHEMA_VERSION: Literal[1] = 1
 MANIFEST = "atlas.json"
 IMAGES = "images.parquet"
 THUMBNAILS = "thumbnails.parquet"
+EMBEDDINGS = "embeddings.parquet"
 
 
 class _Card(BaseModel):

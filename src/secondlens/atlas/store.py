@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor
 
+from secondlens.atlas.embeddings import read_embeddings
 from secondlens.atlas.files import sha256
-from secondlens.atlas.manifest import IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerCard, Manifest
+from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerCard, Manifest
 from secondlens.effects.histogram import share_above
 from secondlens.effects.paths import Path as NeuronPath
 from secondlens.errors import AtlasError, closest
@@ -91,6 +92,11 @@ class Atlas:
             return {}
         table = pq.read_table(path, filters=[("id", "in", list(ids))])
         return dict(zip(table["id"].to_pylist(), table["jpeg"].to_pylist(), strict=True))
+
+    @cached_property
+    def image_embeddings(self) -> Float[Tensor, "source embed"]:
+        """Unit-norm embeddings of the surveyed images, one row an image of `source_ids`; zero for skipped ones."""
+        return read_embeddings(self.folder / EMBEDDINGS, len(self.source_ids), self.manifest.model.embed_dim)
 
     def require_model(self, model: LensModel) -> None:
         """Raise `AtlasError` unless this atlas was made of that model."""

@@ -13,10 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from secondlens.atlas.files import disk_errors, write_table, write_tensors, write_text
+from secondlens.atlas.embeddings import embeddings_table
+from secondlens.atlas.files import disk_errors, write_table, write_tables, write_tensors, write_text
 from secondlens.errors import SurveyError
 
 # A checkpoint may cost a twentieth of the time, and a kill at most this many seconds or twenty checkpoints' time.
@@ -30,7 +32,8 @@ class Progress:
 
     settings: what must not change. groups, candidates: the plan, which depends on the memory that was free.
     group, scan, batch: the pass, its first ("survey") or second ("proof") scan, and the next batch. order: images of
-    the second scan. skipped: reasons by position. second_pass: how many neurons of a layer needed one.
+    the second scan. skipped: reasons by position. second_pass: how many neurons of a layer needed one. thumbnails,
+    embeddings: files of what was kept of the images.
     """
 
     settings: dict[str, Any]
@@ -43,6 +46,7 @@ class Progress:
     skipped: dict[int, str] = field(default_factory=dict)
     second_pass: dict[int, int] = field(default_factory=dict)
     thumbnails: list[str] = field(default_factory=list)
+    embeddings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     state: str | None = None
 
@@ -55,6 +59,7 @@ class Checkpoints:
         self._written = time.monotonic()
         self._cost = 0.0
         self._thumbnails: list[tuple[str, bytes]] = []
+        self._embeddings: list[tuple[Tensor, Tensor]] = []
 
     def load(self, fresh: Progress) -> Progress:
         """The progress of an interrupted run, else the fresh one; raises `SurveyError` where settings differ."""
@@ -72,7 +77,7 @@ class Checkpoints:
         for name in ("skipped", "second_pass"):
             stored[name] = {int(key): value for key, value in stored[name].items()}
         progress = Progress(**stored)
-        known = {path.name, progress.state, *progress.thumbnails}
+        known = {path.name, progress.state, *progress.thumbnails, *progress.embeddings}
         for left_over in self.folder.iterdir():
             if left_over.name not in known:
                 left_over.unlink()
@@ -90,6 +95,10 @@ class Checkpoints:
         """Keep thumbnails until the next checkpoint."""
         self._thumbnails += zip(ids, jpegs, strict=True)
 
+    def add_embeddings(self, positions: Tensor, embeddings: Tensor) -> None:
+        """Keep unit-norm embeddings until the next checkpoint, in half precision: 1 kB an image at 512 dimensions."""
+        self._embeddings.append((positions, torch.nn.functional.normalize(embeddings, dim=1).half().cpu()))
+
     def save(self, progress: Progress, state: dict[str, Tensor]) -> None:
         """Write everything; the progress last."""
         started, old = time.monotonic(), progress.state
@@ -100,6 +109,11 @@ class Checkpoints:
             write_table(self.folder / name, pa.table({"id": pa.array(ids), "jpeg": pa.array(jpegs, pa.binary())}))
             progress.thumbnails.append(name)
             self._thumbnails = []
+        if self._embeddings:
+            name = f"embeddings-{tag}.parquet"
+            write_table(self.folder / name, embeddings_table(*map(torch.cat, zip(*self._embeddings, strict=True))))
+            progress.embeddings.append(name)
+            self._embeddings = []
         progress.state = None
         if state:
             progress.state = f"state-{tag}.safetensors"
@@ -115,6 +129,10 @@ class Checkpoints:
         tables = [pq.read_table(self.folder / name) for name in progress.thumbnails]
         if tables:
             write_table(target, pa.concat_tables(tables).sort_by("id"))
+
+    def collect_embeddings(self, progress: Progress, target: Path) -> None:
+        """All embeddings as one Parquet file, part by part: memory does not grow with the number of images."""
+        write_tables(target, (pq.read_table(self.folder / name) for name in progress.embeddings))
 
     def remove(self) -> None:
         """The survey is complete."""

@@ -11,6 +11,7 @@ import transformers
 import secondlens
 from secondlens.atlas.files import sha256, write_table, write_text
 from secondlens.atlas.manifest import (
+    EMBEDDINGS,
     IMAGES,
     MANIFEST,
     THUMBNAILS,
@@ -36,8 +37,9 @@ def write_manifest(run: "Run", checkpoints: Checkpoints, progress: Progress, sec
     table = pa.table({"id": pa.array(ids, pa.string()), "skipped": pa.array(reasons, pa.string())})
     write_table(run.out / IMAGES, table)
     checkpoints.collect_thumbnails(progress, run.out / THUMBNAILS)
+    checkpoints.collect_embeddings(progress, run.out / EMBEDDINGS)
     layers = sorted(layer for group in progress.groups for layer in group)
-    files = [*(layer_file(layer) for layer in layers), IMAGES]
+    files = [*(layer_file(layer) for layer in layers), IMAGES, EMBEDDINGS]
     if (run.out / THUMBNAILS).is_file():
         files.append(THUMBNAILS)
     kept = [name for name, reason in zip(ids, reasons, strict=True) if reason is None]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -223,7 +224,9 @@ class Run:
             for batch in self._batches(order, progress.batch, thumbnails=first and self.thumbnails):
                 self._note_skipped(batch, progress, first)
                 if len(batch.positions):
-                    update(self.model, statistics, batch)
+                    embeddings = update(self.model, statistics, batch)
+                    if first:
+                        checkpoints.add_embeddings(batch.positions, embeddings)
                     if batch.thumbnails:
                         ids = [self.source.ids[position] for position in batch.positions.tolist()]
                         checkpoints.add_thumbnails(ids, batch.thumbnails)
@@ -267,11 +270,12 @@ class Run:
             )
 
 
-def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> None:
-    """One captured forward pass into the statistics of some layers."""
+def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> Float[Tensor, "image embed"]:
+    """One captured forward pass into the statistics of some layers; the images' embeddings, unnormalised."""
     trace = capture(model.tower, batch.pixels, [found.layer for found in statistics])
     for found in statistics:
         found.update(trace, batch.positions)
+    return trace.embeddings
 
 
 class _Clock:
