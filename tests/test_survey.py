@@ -155,7 +155,7 @@ def counted(*arguments):
     seen += 1
     if seen == 5:
         os.kill(os.getpid(), number)
-    update(*arguments)
+    return update(*arguments)
 run.update = counted
 app.main()
 """

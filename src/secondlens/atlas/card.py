@@ -16,7 +16,9 @@ COLUMNS = 5
 
 
 def neuron_card(atlas: Atlas, layer: int, neuron: int) -> dict[str, Any]:
-    """JSON-able: layer, neuron, figures, spectrum, paths with their shares, all top images, texts where described.
+    """JSON-able: layer, neuron, figures, spectrum, paths with their shares, all top images.
+
+    `texts` is empty: descriptions know of the atlas, not the other way round.
 
     Raises `AtlasError` for a layer or neuron that is not in the atlas.
     """

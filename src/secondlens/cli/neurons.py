@@ -58,23 +58,29 @@ def show(
     layer: Annotated[int, typer.Argument(help="Layer.")],
     neuron: Annotated[int, typer.Argument(help="Neuron.")],
     top: Annotated[int, typer.Option(help="How many of its top images to print.")] = 10,
+    pool: Annotated[str | None, typer.Option(help="Which description to show; default: the latest.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of the top images to this PNG.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one neuron: figures, strongest paths, top images."""
+    """Show one neuron: figures, words by sense, strongest paths, top images."""
     from secondlens.atlas import Atlas
     from secondlens.atlas.card import contact_sheet, neuron_card
+    from secondlens.descriptions import Descriptions
 
     opened = Atlas.open(atlas)
     card = neuron_card(opened, layer, neuron)
+    if pool is not None or Descriptions.names(opened):
+        card |= Descriptions.open(opened, pool).neuron(layer, neuron)
     if sheet is not None:
         contact_sheet(opened, card["top_images"][:top], sheet)
         typer.echo(f"wrote {sheet}", err=True)
     if as_json:
         print_json(card)
         return
-    lists = ("top_images", "paths", "spectrum", "texts")
+    lists = ("top_images", "paths", "spectrum", "texts", "senses", "top_senses", "quality")
     print_facts({name.replace("_", " "): value for name, value in card.items() if name not in lists})
+    if card.get("senses"):
+        _print_words(card)
     strongest = sorted(card["paths"], key=lambda path: -abs(path["share"]))[:5]
     print_table(
         ["reader", "head", "share of effect"],
@@ -85,6 +91,47 @@ def show(
         ["image", "norm", "projection"],
         [[image["id"], image["norm"], image["projection"]] for image in card["top_images"][:top]],
         "images with the largest effect",
+    )
+
+
+@app.command()
+def search(
+    model: Annotated[str, typer.Argument(help="The model of the atlas; its text tower encodes the text.")],
+    atlas: AtlasArgument,
+    text: Annotated[str, typer.Argument(help="Any text; of a classifier, one of its labels.")],
+    layer: Annotated[int | None, typer.Option(help="One layer; default: all.")] = None,
+    limit: Annotated[int, typer.Option(help="How many to print.")] = 20,
+    absolute: Annotated[bool, typer.Option(help="By size, so that neurons that write against the text count.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the neurons whose directions score highest for a text, over all layers."""
+    from secondlens.atlas import Atlas
+    from secondlens.descriptions import Descriptions, search_neurons
+    from secondlens.models import load_model
+
+    opened = Atlas.open(atlas)
+    found = search_neurons(opened, load_model(model), text, layer=layer, limit=limit, absolute=absolute)
+    if as_json:
+        print_json({"text": text, "neurons": found})
+        return
+    described = Descriptions.open(opened) if Descriptions.names(opened) else None
+    rows = [
+        [*row.values(), "not described" if described is None else described.words(row["layer"], row["neuron"])]
+        for row in found
+    ]
+    print_table(["layer", "neuron", "score", "words"], rows, f"directions along {text!r}")
+
+
+def _print_words(card: dict[str, Any]) -> None:
+    print_table(
+        ["share", "top images", "words (- : written against)"],
+        [[sense["share"], sense["images"], ", ".join(sense["texts"][:8])] for sense in card["senses"]],
+        f"senses, over {card['pool']}",
+    )
+    print_table(
+        ["texts", "cosine", "p, random", "p, its layer"],
+        [[row["texts"], row["cosine"], row["p_isotropic"], row["p_matched"]] for row in card["quality"]],
+        "how good the description is",
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from secondlens.cli.output import JsonOption, print_facts, print_json
+from secondlens.cli.progress import interruptible
 from secondlens.errors import SurveyError
 
 
@@ -51,7 +52,7 @@ def survey_command(
     limit = None if memory is None else parse_memory(memory)
     if workers is None:
         workers = min(4, os.cpu_count() or 1)
-    try:
+    with interruptible():
         atlas = survey(
             load_model(model, device=device, dtype=dtype),
             images,
@@ -65,12 +66,6 @@ def survey_command(
             thumbnails=thumbnails,
             progress=True,
         )
-    except KeyboardInterrupt:
-        typer.echo(
-            "secondlens: interrupted; what was finished is kept: the same command goes on from there",
-            err=True,
-        )
-        raise typer.Exit(130) from None
     manifest = atlas.manifest
     facts = {
         "atlas": str(out),

@@ -148,8 +148,8 @@ class _Run:
         for start in range(0, len(directions), PART):
             path = self.work / f"layer-{layer:02d}-{start:06d}.safetensors"
             if not path.is_file():
-                codes = self._decompose(directions[start : start + PART], title, done, total)
-                write_tensors(path, self._part(codes))
+                found = self._decompose(directions[start : start + PART], title, done, total)
+                write_tensors(path, self._part(found))
             parts.append(load_file(path))
             done += len(parts[-1]["indices"])
             self.progress(title, done, total)

@@ -1,11 +1,12 @@
 """Senses: a neuron's words in groups of like meaning, for neurons rarely mean one thing.
 
-1. Take the words that carry most of the reconstruction, each as its atom times the sign of its coefficient: "not winter"
-   stands on the side of summer.
+1. Take the words that carry most of the reconstruction, each as its atom times the sign of its coefficient: "not
+   winter" stands on the side of summer.
 2. Cluster them by average linkage on cosine distances (Sokal and Michener 1958), for two to six groups.
 3. Keep the number with the largest mean silhouette (Rousseeuw 1987), or one group where none reaches `SILHOUETTE`.
 
-The **polysemy** of a neuron is exp(entropy) of the senses' shares of the reconstruction: the effective number of senses.
+The **polysemy** of a neuron is exp(entropy) of its senses' shares of the reconstruction: how many senses it has in
+effect.
 """
 
 from dataclasses import dataclass

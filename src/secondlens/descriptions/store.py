@@ -66,7 +66,7 @@ def texts_file(layer: int) -> str:
 
 
 def figures_file(layer: int) -> str:
-    """safetensors: cosines, p_isotropic, p_matched [neuron, size]; senses, silhouette, polysemy [neuron]; top_senses."""
+    """safetensors: cosines, p_values by null [neuron, size]; senses, silhouette, polysemy [neuron]; top_senses."""
     return f"layer-{layer:02d}.safetensors"
 
 
@@ -117,6 +117,10 @@ class Descriptions:
     def sizes(self) -> list[int]:
         """Numbers of texts for which figures are there."""
         return self.card.sizes
+
+    def words(self, layer: int, neuron: int) -> str:
+        """A neuron's words on one line: four a sense, three senses; "-" stands before what it writes against."""
+        return "; ".join(", ".join(sense["texts"][:4]) for sense in self.neuron(layer, neuron)["senses"][:3])
 
     def neuron(self, layer: int, neuron: int) -> dict[str, Any]:
         """What is said of one neuron, as plain data: texts by falling share, senses, and figures by size."""

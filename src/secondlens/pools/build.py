@@ -1,7 +1,7 @@
 """From a name, a file or a list to a `Pool`: cleaned, encoded once a model, and kept in the cache.
 
-The cache is a folder, `$SECONDLENS_CACHE` or `~/.cache/secondlens`. A pool's folder in it is named by a hash of all that
-changes its numbers: texts, templates, truncation, the model's weights and its tokenizer.
+The cache is a folder, `$SECONDLENS_CACHE` or `~/.cache/secondlens`. A pool's folder in it is named by a hash of all
+that changes its numbers: texts, templates, truncation, the model's weights and its tokenizer.
 """
 
 import hashlib

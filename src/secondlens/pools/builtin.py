@@ -62,7 +62,7 @@ def labels(model: LensModel) -> TextList:
     """A classifier's own labels; raises `TextError` for a model without any."""
     if model.classifier is None:
         raise TextError(
-            f"{model.reference} is no classifier, so it has no labels; give a pool of words such as words-10k, or a file"
+            f"{model.reference} is no classifier and has no labels; give a pool of words such as words-10k, or a file"
         )
     return TextList("labels", list(model.classifier.labels))
 

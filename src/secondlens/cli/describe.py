@@ -1,0 +1,94 @@
+"""`secondlens describe`: words for the neurons of an atlas."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
+from secondlens.cli.pool import SOURCE
+from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+
+if TYPE_CHECKING:
+    from secondlens.descriptions import Descriptions
+
+PoolOption = Annotated[str, typer.Option(help=f"A pool's name or folder; {SOURCE}")]
+SizeOption = Annotated[int | None, typer.Option("-m", help="Texts a neuron; default: 128, or the whole pool.")]
+
+
+def describe_command(
+    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
+    pool: PoolOption,
+    nonzero: SizeOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the description; default: the pool's.")] = None,
+    model: Annotated[str | None, typer.Option(help="Where the model is now; default: where it was surveyed.")] = None,
+    nonnegative: Annotated[bool, typer.Option(help="Only texts that a neuron adds, none that it takes away.")] = False,
+    method: Annotated[str, typer.Option(help="omp or lasso.")] = "omp",
+    normalisation: Annotated[str, typer.Option(help="unit or released.")] = "unit",
+    null_draws: Annotated[int, typer.Option(help="Random directions for p-values.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Describe every surveyed neuron by texts of a pool; an interrupted run goes on where it was."""
+    from secondlens.atlas import Atlas
+    from secondlens.descriptions import describe
+    from secondlens.models import load_model
+    from secondlens.pools import open_pool
+
+    opened = Atlas.open(atlas)
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        loaded = load_model(model or opened.manifest.model.reference, device=device)
+        opened.require_model(loaded)
+        texts = open_pool(pool, loaded, progress=lambda done, total: advance("encoding texts", done, total))
+        found = describe(
+            opened,
+            texts,
+            min(128, len(texts.texts)) if nonzero is None else nonzero,
+            name=name,
+            nonnegative=nonnegative,
+            method=method,
+            normalisation=normalisation,
+            null_draws=null_draws,
+            seed=seed,
+            device=device,
+            progress=advance,
+        )
+    report(found, as_json)
+
+
+def report(found: "Descriptions", as_json: bool) -> None:
+    """Figures by layer and number of texts."""
+    rows = []
+    for layer in found.card.layers:
+        figures = found.figures(layer)
+        for place, size in enumerate(found.sizes):
+            rows.append(
+                {
+                    "layer": layer,
+                    "texts": size,
+                    "cosine": float(figures["cosines"][:, place].median()),
+                    "beats_random": float((figures["p_isotropic"][:, place] < 0.05).float().mean()),
+                    "beats_layer": float((figures["p_matched"][:, place] < 0.05).float().mean()),
+                }
+            )
+    settings = found.card.settings
+    if as_json:
+        print_json(
+            {
+                "description": str(found.folder),
+                "pool": settings.pool,
+                "texts": settings.nonzero,
+                "seconds": found.card.seconds,
+                "layers": rows,
+                "polysemy": {layer: float(found.figures(layer)["polysemy"].median()) for layer in found.card.layers},
+            }
+        )
+        return
+    print_facts({"description": found.folder, "pool": f"{settings.pool}, {settings.texts} texts"})
+    print_table(
+        ["layer", "texts", "cosine", "beats random", "beats its layer"],
+        [list(row.values()) for row in rows],
+        "Cosine of direction and description (median over neurons), and the share of neurons with p < 0.05 against\n"
+        "random directions and against random mixtures of the layer's directions",
+    )

@@ -1,0 +1,110 @@
+"""`secondlens pool`: named lists of texts, encoded by a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
+from secondlens.cli.progress import bar, warnings_to_stderr
+
+app = typer.Typer(help="Make and look at pools of texts.", no_args_is_help=True)
+
+SOURCE = (
+    "words-10k, words-30k, wordnet-nouns, imagenet-classes, labels (a classifier's own), or a file: one text a line, "
+    "or a CSV with a column 'text'."
+)
+
+
+@app.command()
+def create(
+    source: Annotated[str, typer.Argument(help=SOURCE)],
+    model: Annotated[str, typer.Option(help="The model that encodes it.")],
+    name: Annotated[str | None, typer.Option(help="What to call it; default: the source's name.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="A prompt with {} for the text; several are averaged.")
+    ] = None,
+    block: Annotated[Path | None, typer.Option(help="A file of texts to leave out.")] = None,
+    min_length: Annotated[int, typer.Option(help="Shortest text, in characters.")] = 1,
+    max_length: Annotated[int, typer.Option(help="Longest text, in characters.")] = 1000,
+    truncate: Annotated[
+        bool, typer.Option(help="Cut texts longer than the model's context; they are left out otherwise.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Encode a list of texts by a model, once, and keep it for every command."""
+    from secondlens.models import load_model
+    from secondlens.pools import TextRules, open_pool, read_texts
+
+    blocked = frozenset() if block is None else frozenset(read_texts(block))
+    rules = TextRules(blocked, min_length, max_length)
+    with warnings_to_stderr(), bar() as advance:
+        pool = open_pool(
+            source,
+            load_model(model, device=device),
+            name=name,
+            templates=template,
+            rules=None if rules == TextRules() else rules,
+            truncate=truncate,
+            progress=lambda done, total: advance("encoding texts", done, total),
+        )
+    facts = pool.card.model_dump()
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts(_facts(facts))
+
+
+@app.command(name="list")
+def list_pools(as_json: JsonOption = False) -> None:
+    """List the pools that are kept."""
+    from secondlens.pools import find_pools, pools_folder
+
+    found = [{**card.model_dump(), "folder": str(folder)} for folder, card in find_pools()]
+    if as_json:
+        print_json({"folder": str(pools_folder()), "pools": found})
+    elif not found:
+        print(f"no pools in {pools_folder()}; make one with: secondlens pool create words-10k --model MODEL")
+    else:
+        columns = ("name", "count", "model", "source", "created")
+        print_table(columns, [[pool[column] for column in columns] for pool in found], f"pools in {pools_folder()}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A pool's name or folder.")],
+    limit: Annotated[int, typer.Option(help="How many texts to print.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show pools of a name: where the texts come from, what was left out, and the first of them."""
+    from secondlens.errors import TextError, closest
+    from secondlens.pools import Pool, find_pools
+
+    folders = [folder for folder, card in find_pools() if card.name == name]
+    if Path(name).is_dir():
+        folders = [Path(name)]
+    if not folders:
+        raise TextError(f"no pool {name!r}{closest(name, {card.name for _, card in find_pools()})}")
+    pools = [Pool.open(folder) for folder in folders]
+    if as_json:
+        print_json({"pools": [{**pool.card.model_dump(), "texts": pool.texts[:limit]} for pool in pools]})
+        return
+    for pool in pools:
+        print_facts(_facts(pool.card.model_dump()))
+        print_table(["row", "text"], list(enumerate(pool.texts[:limit])), f"the first of {len(pool.texts)} texts")
+
+
+def _facts(card: dict[str, object]) -> dict[str, object]:
+    left_out, templates, generated = card["left_out"], card["templates"], card["generated"]
+    assert isinstance(left_out, dict)
+    assert isinstance(templates, tuple)
+    return {
+        "pool": card["name"],
+        "texts": card["count"],
+        "source": card["source"],
+        "left out": ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none",
+        "templates": templates[0] if len(templates) == 1 else f"{len(templates)}, averaged; the first: {templates[0]}",
+        "model": card["model"],
+        "prompt": generated["prompt"] if isinstance(generated, dict) else "none: not written by a language model",
+    }

@@ -1,0 +1,80 @@
+"""`secondlens run`: from a model and images to an atlas with words."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from secondlens.cli.describe import SizeOption, report
+from secondlens.cli.output import JsonOption, print_table
+from secondlens.cli.pool import SOURCE
+from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+from secondlens.cli.survey import parse_layers
+
+if TYPE_CHECKING:
+    from secondlens.atlas import Atlas
+    from secondlens.descriptions import Descriptions
+
+NEURONS = 8
+"""Neurons a layer whose words are printed: those whose effects vary most over the images."""
+
+
+def run_command(
+    model: Annotated[str, typer.Argument(help="A model reference.")],
+    images: Annotated[str, typer.Argument(help="A folder, a .csv or .txt list, .tar shards, or datasets:FOLDER.")],
+    out: Annotated[Path, typer.Option(help="The atlas's folder.")],
+    pool: Annotated[
+        str | None, typer.Option(help=f"Default: labels for a classifier, else words-30k. One of {SOURCE}")
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="e.g. 8,9,10 or 4-10; default: all.")] = None,
+    nonzero: SizeOption = None,
+    top: Annotated[int | None, typer.Option(help="Images kept a neuron; default: 100, or a tenth of few.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Survey, describe, and print words for the neurons that matter most."""
+    import os
+
+    from secondlens.descriptions import describe
+    from secondlens.images.sources import open_source
+    from secondlens.models import load_model
+    from secondlens.pools import open_pool
+    from secondlens.surveys import survey
+
+    chosen = parse_layers(layers)
+    with interruptible():
+        loaded = load_model(model, device=device)
+        source = open_source(images)
+        # The pool first: it is where a run can fail before its long part.
+        with warnings_to_stderr(), bar() as advance:
+            texts = open_pool(
+                pool or ("labels" if loaded.classifier is not None else "words-30k"),
+                loaded,
+                progress=lambda done, total: advance("encoding texts", done, total),
+            )
+        atlas = survey(
+            loaded,
+            source,
+            out,
+            layers=chosen,
+            top=min(100, max(1, len(source.ids) // 10)) if top is None else top,
+            batch_size=batch_size,
+            workers=min(4, os.cpu_count() or 1) if workers is None else workers,
+            progress=True,
+        )
+        count = min(128, len(texts.texts)) if nonzero is None else nonzero
+        with bar() as advance:
+            found = describe(atlas, texts, count, device=device, progress=advance)
+    report(found, as_json)
+    if not as_json:
+        _print_words(atlas, found)
+
+
+def _print_words(atlas: "Atlas", found: "Descriptions") -> None:
+    for index in atlas.layers:
+        layer = atlas.layer(index)
+        strongest = layer.variance.topk(min(NEURONS, len(layer.variance))).indices.tolist()
+        rows = [[neuron, found.words(index, neuron), layer.top_images[neuron][0]] for neuron in strongest]
+        print_table(["neuron", "words, by sense", "image with the largest effect"], rows, f"layer {index}")
