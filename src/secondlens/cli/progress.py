@@ -10,7 +10,9 @@ from typing import Protocol
 class Advance(Protocol):
     """What a long function calls: a title, how many are done, and of how many."""
 
-    def __call__(self, title: str, done: int, total: int) -> None: ...
+    def __call__(self, title: str, done: int, total: int) -> None:
+        """Show it."""
+        ...
 
 
 @contextmanager

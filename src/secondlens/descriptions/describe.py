@@ -22,7 +22,7 @@ import secondlens
 from secondlens.atlas.files import disk_errors, sha256, write_table, write_tensors, write_text
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.null import NULLS, cosines, null_cosines, p_values
-from secondlens.descriptions.senses import find_senses, image_senses
+from secondlens.descriptions.senses import UNGROUPED, WORDS, find_senses, image_senses
 from secondlens.descriptions.store import (
     CARD,
     FOLDER,
@@ -170,10 +170,12 @@ class _Run:
                 figures[f"null_{kind}"] = null
             done += self.settings.null_draws
         atoms = text_atoms(self.pool.embeddings, self.settings.normalisation).float()
-        senses = find_senses(codes["indices"], codes["coefficients"], codes["shares"], atoms)
+        few = codes["few_shares"].shape[1]
+        senses = find_senses(codes["indices"][:, :few], codes["few_coefficients"], codes["few_shares"], atoms)
         figures |= {"senses": senses.count, "silhouette": senses.silhouette, "polysemy": senses.polysemy}
         figures["top_senses"] = self._top_senses(opened, codes, senses.sense, atoms)
-        table = texts_table(codes, senses.sense, self.pool.texts)
+        rest = torch.full((len(directions), self.settings.nonzero - few), UNGROUPED)
+        table = texts_table(codes, torch.cat([senses.sense, rest], dim=1), self.pool.texts)
         write_table(self.folder / texts_file(layer), table)
         # Written last: it marks the layer as done.
         write_tensors(self.folder / figures_file(layer), {name: t.contiguous() for name, t in figures.items()})
@@ -181,7 +183,11 @@ class _Run:
             path.unlink()
 
     def _part(self, codes: SparseCodes) -> dict[str, Tensor]:
+        # The lasso's supports are not nested: there the whole code is what senses are made of.
+        few = codes.prefix(min(WORDS, self.settings.nonzero)) if codes.method == "omp" else codes
         return {
+            "few_coefficients": few.coefficients.float().cpu(),
+            "few_shares": code_shares(few).float().cpu(),
             "indices": codes.indices.int().cpu(),
             "coefficients": codes.coefficients.float().cpu(),
             "shares": code_shares(codes).float().cpu(),
@@ -209,8 +215,8 @@ class _Run:
             found.append(
                 image_senses(
                     senses[rows],
-                    codes["indices"][rows].long(),
-                    codes["coefficients"][rows],
+                    codes["indices"][rows, : senses.shape[1]].long(),
+                    codes["few_coefficients"][rows],
                     atoms,
                     top,
                     opened.top_projections[rows],

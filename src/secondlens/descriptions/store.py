@@ -76,6 +76,7 @@ class Descriptions:
     def __init__(self, folder: Path, card: DescriptionCard) -> None:
         self.folder = folder
         self.card = card
+        self._figures: dict[int, dict[str, Tensor]] = {}
 
     @classmethod
     def names(cls, atlas: Atlas) -> list[str]:
@@ -109,9 +110,11 @@ class Descriptions:
         return pq.read_table(self.folder / texts_file(layer), filters=filters)
 
     def figures(self, layer: int) -> dict[str, Tensor]:
-        """The figures of a layer; see `figures_file`."""
-        with safe_open(self.folder / figures_file(layer), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        """The figures of a layer; see `figures_file`. Read once."""
+        if layer not in self._figures:
+            with safe_open(self.folder / figures_file(layer), framework="pt") as file:
+                self._figures[layer] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return self._figures[layer]
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -128,7 +131,7 @@ class Descriptions:
         texts = sorted(table.to_pylist(), key=lambda row: -abs(row["share"]))
         for row in texts:
             del row["neuron"]
-        figures = {name: values[neuron] for name, values in self.figures(layer).items()}
+        figures = {name: values[neuron] for name, values in self.figures(layer).items() if "null" not in name}
         senses: list[dict[str, Any]] = []
         for sense in range(int(figures["senses"])):
             mine = [row for row in texts if row["sense"] == sense]
