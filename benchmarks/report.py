@@ -5,6 +5,8 @@ import platform
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,33 @@ def memory_gib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
 
-def machine() -> dict[str, Any]:
+def timed(work: Callable[[], Any], device: str = "cpu") -> tuple[float, Any]:
+    """(seconds, result); on a GPU until its work is done."""
+    _finish(device)
+    started = time.perf_counter()
+    result = work()
+    _finish(device)
+    return time.perf_counter() - started, result
+
+
+def _finish(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def gpu_memory_gib() -> float:
+    """Peak memory that tensors took on the GPU."""
+    return round(torch.cuda.max_memory_allocated() / 2**30, 2)
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
     """What the figures depend on."""
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
     )
     return {
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "cpu": model,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -36,7 +58,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def record(benchmark: str, figures: dict[str, Any], places: tuple[str, ...] = ()) -> None:
+def record(benchmark: str, figures: dict[str, Any], places: tuple[str, ...] = (), device: str = "cpu") -> None:
     """Print figures and keep them as one JSON file a benchmark and setting.
 
     places: options whose values say where things lie on this machine; the kept command has the option's name instead.
@@ -52,7 +74,7 @@ def record(benchmark: str, figures: dict[str, Any], places: tuple[str, ...] = ()
         "command": command.strip(),
         "commit": commit.stdout.strip(),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": machine(device),
         "figures": figures,
     }
     print(json.dumps(figures, indent=2))

@@ -1,22 +1,17 @@
 """Sparse decomposition against scikit-learn's: time a signal, the floor, memory, and equal supports.
 
-Run: python benchmarks/sparse.py [--texts 30000 --embed 512 --nonzero 128 --signals 512 --reference 2]
+Run: python -m benchmarks.sparse [--texts 30000 --embed 512 --nonzero 128 --signals 512 --reference 2]
 
-The dictionary is random with correlated atoms (clusters and a falling spectrum, as of a text encoder). The
-last line printed is JSON; the table before it is the same for readers.
+The dictionary is random with correlated atoms (clusters and a falling spectrum, as of a text encoder).
 """
 
 import argparse
-import json
-import resource
-import sys
-import time
-from collections.abc import Callable
 from statistics import median
 
 import numpy as np
 import torch
 
+from benchmarks.report import gpu_memory_gib, memory_gib, record, timed
 from secondlens.text.dictionary import text_atoms
 from secondlens.text.screen import Screen
 from secondlens.text.sparse import SparseCodes, sparse_decompose
@@ -40,26 +35,13 @@ def correlated_problem(texts: int, embed: int, signals: int, seed: int) -> tuple
     return torch.nn.functional.normalize(directions), torch.nn.functional.normalize(pool)
 
 
-def timed(run: Callable[[], object], repeats: int) -> list[float]:
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return seconds
-
-
-def peak_gib() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
-
-
 def product_seconds(screen: Screen, directions: torch.Tensor, dtype: torch.dtype) -> float:
     """The floor of a step: the bare product in one precision, and the maximum of every row."""
     left = directions[:512].to(dtype)
-    right = torch.zeros(screen.rows, directions.shape[1], dtype=dtype)
+    right = torch.zeros(screen.rows, directions.shape[1], dtype=dtype, device=directions.device)
     right[: screen.atoms.shape[0]] = screen.atoms
-    return median(timed(lambda: torch.mm(left, right.T).amax(dim=1), 5))
+    device = directions.device.type
+    return median(timed(lambda: torch.mm(left, right.T).amax(dim=1), device)[0] for _ in range(5))
 
 
 def reference_seconds(
@@ -81,14 +63,14 @@ def reference_seconds(
     with_gram, direct = [], []
     for row, signal in enumerate(directions.numpy()):
         products = dictionary @ signal
-        with_gram += timed(lambda p=products: orthogonal_mp_gram(gram, p, n_nonzero_coefs=nonzero), 1)
-        start = time.perf_counter()
-        exact = orthogonal_mp(columns, signal.astype(np.float64), n_nonzero_coefs=nonzero)
-        direct.append(time.perf_counter() - start)
-        if set(np.flatnonzero(exact)) != set(codes.indices[row].tolist()):
+        with_gram.append(timed(lambda p=products: orthogonal_mp_gram(gram, p, n_nonzero_coefs=nonzero))[0])
+        wide = signal.astype(np.float64)
+        seconds, exact = timed(lambda w=wide: orthogonal_mp(columns, w, n_nonzero_coefs=nonzero))
+        direct.append(seconds)
+        if set(np.flatnonzero(exact)) != set(codes.indices[row].cpu().tolist()):
             raise AssertionError(f"signal {row}: the support differs from scikit-learn's")
-        fitted = codes.coefficients[row].numpy()
-        np.testing.assert_allclose(fitted, exact[codes.indices[row]], rtol=1e-5, atol=1e-6 * abs(fitted).max())
+        fitted = codes.coefficients[row].cpu().numpy()
+        np.testing.assert_allclose(fitted, exact[codes.indices[row].cpu()], rtol=1e-5, atol=1e-6 * abs(fitted).max())
     return with_gram, direct
 
 
@@ -102,47 +84,49 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--nonnegative", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args()
 
     directions, texts = correlated_problem(args.texts, args.embed, args.signals, args.seed)
+    directions = directions.to(args.device)
+    # Once small: the first call measures which precision multiplies fastest.
+    sparse_decompose(directions[:8], texts, 2)
     found: list[SparseCodes] = []
 
     def ours() -> None:
         found[:] = [sparse_decompose(directions, texts, args.nonzero, nonnegative=args.nonnegative)]
 
-    runs = [seconds / args.signals for seconds in timed(ours, args.repeats)]
-    peak = peak_gib()
+    runs = [timed(ours, args.device)[0] / args.signals for _ in range(args.repeats)]
+    peak = gpu_memory_gib() if args.device == "cuda" else memory_gib()
     codes = found[0]
     screen = Screen(codes.dictionary)
     floors = {name: product_seconds(screen, directions, getattr(torch, name)) for name in ("float32", "bfloat16")}
     step = median(runs) * min(args.signals, 512) / args.nonzero
-    prefix = timed(lambda: codes.prefix(max(1, args.nonzero // 2)), 1)[0] / args.signals
-    result: dict[str, object] = {
+    figures: dict[str, object] = {
+        "device": args.device,
         "texts": args.texts,
         "embed": args.embed,
         "nonzero": args.nonzero,
         "signals": args.signals,
-        "threads": torch.get_num_threads(),
-        "ms_per_signal": 1e3 * median(runs),
-        "minutes_for_9216": median(runs) * NEURONS / 60,
+        "ms_per_signal": round(1e3 * median(runs), 3),
+        "minutes_for_9216": round(median(runs) * NEURONS / 60, 2),
         "peak_gib": peak,
-        "ms_per_step_of_a_block": 1e3 * step,
-        "ms_product_float32": 1e3 * floors["float32"],
-        "ms_product_bfloat16": 1e3 * floors["bfloat16"],
-        "share_of_floor": min(floors.values()) / step,
-        "ms_prefix_per_signal": 1e3 * prefix,
+        "ms_per_step_of_a_block": round(1e3 * step, 3),
+        "ms_product_float32": round(1e3 * floors["float32"], 3),
+        "ms_product_bfloat16": round(1e3 * floors["bfloat16"], 3),
+        "share_of_floor": round(min(floors.values()) / step, 3),
     }
     if args.reference and not args.nonnegative:
         atoms = text_atoms(texts, "unit")
-        with_gram, direct = reference_seconds(directions[: args.reference], atoms, codes)
-        result["sparse_coder_s_per_signal"] = median(with_gram)
-        result["times_sparse_coder"] = median(with_gram) / median(runs)
-        result["orthogonal_mp_s_per_signal"] = median(direct)
-        result["times_orthogonal_mp"] = median(direct) / median(runs)
-        result["equal_supports"] = args.reference
-    for name, value in result.items():
-        print(f"{name:>24}  {value:.4g}" if isinstance(value, float) else f"{name:>24}  {value}")
-    print(json.dumps(result))
+        with_gram, direct = reference_seconds(directions[: args.reference].cpu(), atoms, codes)
+        figures |= {
+            "sparse_coder_s_per_signal": round(median(with_gram), 2),
+            "times_sparse_coder": round(median(with_gram) / median(runs)),
+            "orthogonal_mp_s_per_signal": round(median(direct), 3),
+            "times_orthogonal_mp": round(median(direct) / median(runs), 1),
+            "equal_supports": args.reference,
+        }
+    record("sparse", figures, device=args.device)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,16 @@ first batch, capture and statistics in every batch, principal components after t
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from benchmarks.report import memory_gib, record
+from benchmarks.report import gpu_memory_gib, memory_gib, record, timed
 from secondlens.effects.layer import LayerStatistics
 from secondlens.images.loader import Batch
 from secondlens.models.hf_clip import tower
+from secondlens.models.load import float_dtype
 from secondlens.models.model import LensModel, Preprocessing
 from secondlens.surveys.plan import make_plan
 from secondlens.surveys.run import update
@@ -33,40 +32,52 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def random_model(name: str) -> LensModel:
+def random_model(name: str, device: str, dtype: str) -> LensModel:
     """A CLIP image tower of real size with random weights."""
     torch.manual_seed(0)
     module = CLIPVisionModelWithProjection(CLIPVisionConfig(image_size=224, **SIZES[name]))
-    return LensModel(name, "hf-clip", module, tower(module), Preprocessing(torch.stack, {}), None)
+    model = LensModel(name, "hf-clip", module, tower(module), Preprocessing(torch.stack, {}), None)
+    return model.to(device, float_dtype(dtype))
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """(seconds, result)."""
-    started = time.perf_counter()
-    result = work()
-    return time.perf_counter() - started, result
-
-
-def measure(name: str, layers: list[int], images: int, batch_size: int, top: int, memory: int | None) -> dict[str, Any]:
+def measure(
+    name: str,
+    layers: list[int],
+    images: int,
+    batch_size: int,
+    top: int,
+    memory: int | None,
+    device: str,
+    dtype: str,
+) -> dict[str, Any]:
     """Paired times over `images` random images."""
-    model = random_model(name)
+    model = random_model(name, device, dtype)
     plan = make_plan(model, layers, images, top, batch_size, memory)
     assert len(plan.groups) == 1, "the benchmark times one pass: give more memory"
     generator = torch.Generator().manual_seed(1)
-    pixels = torch.randn(batch_size, 3, 224, 224, generator=generator)
+    # On a GPU the images are there already: how they get there is not what is compared.
+    place = torch.device(device)
+    pixels = torch.randn(batch_size, 3, 224, 224, generator=generator).to(place)
     model.encode_images(pixels)
-    before, found = timed(lambda: [LayerStatistics(model.tower, layer, plan.candidates) for layer in layers])
+    warm = [LayerStatistics(model.tower, layer, plan.candidates) for layer in layers]
+    for number in range(2 if device == "cuda" else 0):
+        start = number * batch_size
+        update(model, warm, Batch(number, torch.arange(start, start + batch_size), pixels, (), ()))
+    del warm
+    before, found = timed(lambda: [LayerStatistics(model.tower, layer, plan.candidates) for layer in layers], device)
     plain, ours = [], []
     for number in range(images // batch_size):
-        pixels = torch.randn(batch_size, 3, 224, 224, generator=generator)
+        pixels = torch.randn(batch_size, 3, 224, 224, generator=generator).to(place)
         positions = torch.arange(number * batch_size, (number + 1) * batch_size)
         batch = Batch(number, positions, pixels, (), ())
-        plain.append(timed(lambda p=pixels: model.encode_images(p))[0])
-        ours.append(timed(lambda b=batch: update(model, found, b))[0])
-    after, results = timed(lambda: [layer.result(top)[0] for layer in found])
+        plain.append(timed(lambda p=pixels: model.encode_images(p), device)[0])
+        ours.append(timed(lambda b=batch: update(model, found, b), device)[0])
+    after, results = timed(lambda: [layer.result(top)[0] for layer in found], device)
     proved = torch.cat([result.proved for result in results]).float().mean()
     return {
         "model": name,
+        "device": device,
+        "dtype": dtype,
         "layers": f"{layers[0]}-{layers[-1]}",
         "images": len(plain) * batch_size,
         "batch_size": batch_size,
@@ -80,7 +91,7 @@ def measure(name: str, layers: list[int], images: int, batch_size: int, top: int
         "seconds_after": round(after, 2),
         "proved": round(float(proved), 4),
         "planned_gib": round(plan.bytes / 2**30, 2),
-        "peak_gib": memory_gib(),
+        "peak_gib": gpu_memory_gib() if device == "cuda" else memory_gib(),
     }
 
 
@@ -92,13 +103,25 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--top", type=int, default=100)
     parser.add_argument("--memory", type=float, help="limit in GiB")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
     first, last = map(int, arguments.layers.split("-"))
     memory = None if arguments.memory is None else int(arguments.memory * 2**30)
     layers = list(range(first, last + 1))
     record(
         "survey",
-        measure(arguments.model, layers, arguments.images, arguments.batch_size, arguments.top, memory),
+        measure(
+            arguments.model,
+            layers,
+            arguments.images,
+            arguments.batch_size,
+            arguments.top,
+            memory,
+            arguments.device,
+            arguments.dtype,
+        ),
+        device=arguments.device,
     )
 
 
