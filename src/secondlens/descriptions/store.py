@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from jaxtyping import Int
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import safe_open
 from torch import Tensor
@@ -108,6 +110,16 @@ class Descriptions:
             )
         filters = None if neuron is None else [("neuron", "=", neuron)]
         return pq.read_table(self.folder / texts_file(layer), filters=filters)
+
+    def indices(self, layer: int, neurons: int) -> Int[Tensor, "neuron nonzero"]:
+        """Rows of the pool in the order picked, -1 where a description has fewer texts."""
+        table = self.table(layer)
+        found = torch.full((neurons, self.card.settings.nonzero), -1, dtype=torch.int64)
+        neuron, rank, row = (
+            torch.from_numpy(table[name].to_numpy().astype("int64")) for name in ("neuron", "rank", "row")
+        )
+        found[neuron, rank] = row
+        return found
 
     def figures(self, layer: int) -> dict[str, Tensor]:
         """The figures of a layer; see `figures_file`. Read once."""

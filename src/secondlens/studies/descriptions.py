@@ -1,0 +1,239 @@
+"""How far can descriptions be trusted? Everything that needs images, in one pass over them.
+
+For every layer, over held-out labelled images:
+
+- **Accuracy** with all effects replaced: by their mean, by their projection on the direction (rank one), and by the
+  reconstruction of the direction from m texts, for several pools and m. `paper`: the coefficient <phi - mean, r> from the
+  true direction, times the reconstructed one (Gandelsman et al. 2025, figure 4). `released`: the coefficient from the
+  reconstructed direction, as the paper's released code computes it.
+- **Prediction**: for each neuron the rank correlation over images of its true coefficient and the one that its words
+  predict, <z/|z| - mean, r'>, and the ROC-AUC of the latter for images above the survey's threshold. `mismatched` is the
+  same with the words of another neuron.
+- **Stability**: the survey repeated on these images: cosine of the directions and overlap of the first words; and overlap
+  with the words found in a random half of the pool, of those in it.
+- **Second opinion**: the label that the neuron's activations on these images give (`descriptions.dissect`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from secondlens.atlas.store import Atlas
+from secondlens.descriptions.dissect import dissect
+from secondlens.descriptions.store import Descriptions
+from secondlens.effects.layer import LayerStatistics
+from secondlens.images.loader import batches, processing_order
+from secondlens.models.capture import capture
+from secondlens.models.model import LensModel
+from secondlens.pools.pool import Pool
+from secondlens.studies.agreement import auc, overlap, rank_correlation
+from secondlens.studies.classifier import make_head
+from secondlens.studies.labelled import LabelledImages
+from secondlens.studies.projections import Projector
+from secondlens.text.dictionary import text_atoms
+from secondlens.text.omp import refit
+from secondlens.text.sparse import sparse_decompose
+
+FIRST_WORDS = 10
+"""Words of a description that are compared with another one's."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class LayerStudy:
+    """What the pass found of one layer. right: by name of a replacement, whether each image was classified right.
+    neurons: figures by name, [neuron].
+    """
+
+    layer: int
+    right: dict[str, Bool[Tensor, " image"]]
+    neurons: dict[str, dict[str, Float[Tensor, " neuron"]]]
+    labels: dict[str, list[str]]
+
+
+@dataclass
+class _Collected:
+    x: list[Tensor] = field(default_factory=list)
+    activations: list[Tensor] = field(default_factory=list)
+    right: dict[str, list[Tensor]] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def study_descriptions(
+    model: LensModel,
+    atlas: Atlas,
+    images: LabelledImages,
+    described: Sequence[tuple[Descriptions, Pool]],
+    *,
+    limit: int = 5000,
+    batch_size: int = 32,
+    workers: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[LayerStudy]:
+    """Study the descriptions of an atlas, over one or several pools, on labelled images that it was not made of.
+
+    limit: images at most, drawn at random; their projections and activations are held, 8 bytes an image and neuron.
+
+    Raises `AtlasError` for an atlas of another model.
+    """
+    atlas.require_model(model)
+    tell = progress or (lambda title, done, total: None)
+    order = processing_order(len(images.source.ids))[:limit]
+    head = make_head(model, images.classes)
+    truth = images.labels.to(model.device)
+    projectors = {index: Projector(model, atlas.layer(index)) for index in atlas.layers}
+    rebuilt = {index: _reconstructions(atlas, index, described) for index in atlas.layers}
+    places = {
+        index: {name: projectors[index].add(directions.to(model.device)) for name, directions in rebuilt[index].items()}
+        for index in atlas.layers
+    }
+    top = max(2, round(atlas.manifest.top * len(order) / max(1, atlas.manifest.images.count)))
+    again = {
+        index: LayerStatistics(model.tower, index, min(4 * top, len(order)), atlas.manifest.convention)
+        for index in atlas.layers
+    }
+    collected = {index: _Collected() for index in atlas.layers}
+    embeddings = []
+    done = 0
+    for batch in batches(
+        images.source, model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
+    ):
+        done += len(batch.positions) + len(batch.skipped)
+        if len(batch.positions):
+            trace = capture(model.tower, batch.pixels, atlas.layers)
+            norms = trace.embeddings.norm(dim=1)
+            unit = trace.embeddings / norms[:, None]
+            embeddings.append(unit.cpu())
+            wanted = truth[batch.positions.to(truth.device)]
+            for index, projector in projectors.items():
+                again[index].update(trace, batch.positions)
+                part = projector.part(trace)
+                mine = collected[index]
+                mine.x.append(part.x.cpu())
+                mine.activations.append(part.activations.cpu())
+                directions = atlas.layer(index).directions.to(part.x)
+                variants = {"baseline": unit, "without_all": part.rest, "rank_one": part.rest + part.x @ directions}
+                for name, place in places[index].items():
+                    target = rebuilt[index][name].to(part.x)
+                    variants[f"{name} paper"] = part.rest + part.x @ target
+                    variants[f"{name} released"] = part.rest + part.other[place] @ target
+                for name, changed in variants.items():
+                    mine.right.setdefault(name, []).append((head.predict(changed, norms) == wanted).cpu())
+        tell("images", done, len(order))
+    found = torch.cat(embeddings)
+    studies = []
+    for number, index in enumerate(atlas.layers):
+        tell("neurons", number, len(atlas.layers))
+        directions = again[index].result(min(top, len(found)))[0].directions.cpu()
+        studies.append(_layer_study(atlas, index, described, rebuilt[index], collected[index], found, directions, seed))
+    tell("neurons", len(atlas.layers), len(atlas.layers))
+    return studies
+
+
+def name_of(pool: str, size: int) -> str:
+    """How a reconstruction is called."""
+    return f"{pool} {size}"
+
+
+def _reconstructions(
+    atlas: Atlas, layer: int, described: Sequence[tuple[Descriptions, Pool]]
+) -> dict[str, Float[Tensor, "neuron embed"]]:
+    """Least-squares reconstructions of a layer's directions from the first m texts of each description."""
+    signals = atlas.layer(layer).directions.double()
+    rebuilt = {}
+    for descriptions, pool in described:
+        atoms = text_atoms(pool.embeddings, descriptions.card.settings.normalisation)
+        indices = descriptions.indices(layer, len(signals))
+        for size in descriptions.sizes:
+            parts = []
+            for start in range(0, len(signals), 64):
+                rows = indices[start : start + 64, :size]
+                fitted = refit(signals[start : start + 64], atoms, rows, descriptions.card.settings.nonnegative)
+                parts.append(torch.einsum("sj,sje->se", fitted, atoms[rows.clamp(min=0)]))
+            rebuilt[name_of(descriptions.card.settings.pool, size)] = torch.cat(parts).float()
+    return rebuilt
+
+
+def _layer_study(
+    atlas: Atlas,
+    layer: int,
+    described: Sequence[tuple[Descriptions, Pool]],
+    rebuilt: dict[str, Tensor],
+    collected: _Collected,
+    embeddings: Float[Tensor, "image embed"],
+    resampled: Float[Tensor, "neuron embed"],
+    seed: int,
+) -> LayerStudy:
+    opened = atlas.layer(layer)
+    x = torch.cat(collected.x)
+    centred = embeddings - embeddings.mean(dim=0)
+    neurons: dict[str, dict[str, Tensor]] = {}
+    labels: dict[str, list[str]] = {}
+    for descriptions, pool in described:
+        name = descriptions.card.settings.pool
+        size = max([m for m in descriptions.sizes if m <= 32] or descriptions.sizes[:1])
+        predicted = centred @ rebuilt[name_of(name, size)].T
+        figures = {
+            "rank_correlation": rank_correlation(predicted, x),
+            "auc": auc(predicted, x, opened.thresholds),
+            "mismatched_rank_correlation": rank_correlation(predicted.roll(1, dims=1), x),
+            "mismatched_auc": auc(predicted.roll(1, dims=1), x, opened.thresholds),
+            "resampled_cosine": (resampled * opened.directions).sum(dim=1),
+        }
+        figures |= _word_stability(descriptions, pool, layer, opened.directions, resampled, seed)
+        best, score = dissect(
+            torch.cat(collected.activations), embeddings, pool.embeddings, min(100, len(x) // 10 or 1)
+        )
+        words = descriptions.indices(layer, len(x.T))[:, :FIRST_WORDS]
+        atoms = text_atoms(pool.embeddings, "unit").float()
+        likeness = torch.einsum("nje,ne->nj", atoms[words.clamp(min=0)], atoms[best])
+        figures["second_opinion_score"] = score
+        figures["second_opinion_cosine"] = likeness.masked_fill(words < 0, -1.0).amax(dim=1)
+        figures["second_opinion_mismatched"] = (
+            torch.einsum("nje,ne->nj", atoms[words.clamp(min=0)], atoms[best.roll(1)])
+            .masked_fill(words < 0, -1.0)
+            .amax(dim=1)
+        )
+        neurons[name] = figures
+        labels[name] = [pool.texts[row] for row in best.tolist()]
+    right = {name: torch.cat(parts) for name, parts in collected.right.items()}
+    return LayerStudy(layer, right, neurons, labels)
+
+
+def _word_stability(
+    descriptions: Descriptions, pool: Pool, layer: int, directions: Tensor, resampled: Tensor, seed: int
+) -> dict[str, Tensor]:
+    """Overlap of the first words with those of the resampled directions, and with those from half the pool."""
+    settings = descriptions.card.settings
+    count = min(FIRST_WORDS, settings.nonzero)
+    words = descriptions.indices(layer, len(directions))[:, :count]
+
+    def first(signals: Tensor, texts: Tensor) -> Tensor:
+        return sparse_decompose(
+            signals,
+            texts,
+            min(count, len(texts)),
+            nonnegative=settings.nonnegative,
+            normalisation=settings.normalisation,
+        ).indices
+
+    other = first(resampled, pool.embeddings)
+    figures = {"resampled_overlap": _overlaps(words, other)}
+    rng = np.random.default_rng(seed)
+    half = torch.from_numpy(np.sort(rng.permutation(len(pool.texts))[: max(2, len(pool.texts) // 2)]))
+    found = first(directions, pool.embeddings[half])
+    found = torch.where(found >= 0, half[found.clamp(min=0)], -1)
+    inside = torch.isin(words, half)
+    figures["half_pool_overlap"] = _overlaps(torch.where(inside, words, -1), found)
+    return figures
+
+
+def _overlaps(words: Tensor, others: Tensor) -> Tensor:
+    pairs = zip(words.tolist(), others.tolist(), strict=True)
+    return torch.tensor([overlap([w for w in mine if w >= 0], theirs) for mine, theirs in pairs])

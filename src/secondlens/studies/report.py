@@ -1,0 +1,115 @@
+"""A study of descriptions as a JSON object, tables and a picture."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from secondlens.atlas.files import disk_errors, write_table, write_text
+from secondlens.descriptions.store import Descriptions
+from secondlens.errors import MissingExtra
+from secondlens.studies.descriptions import LayerStudy, name_of
+from secondlens.studies.intervals import bootstrap_interval
+
+REFERENCES = ("baseline", "rank_one", "without_all")
+
+
+def summary(studies: Sequence[LayerStudy], described: Sequence[Descriptions]) -> dict[str, Any]:
+    """Accuracies with 95 % intervals, and medians over neurons, by layer."""
+    layers = []
+    for study in studies:
+        curve = [
+            {
+                "pool": found.card.settings.pool,
+                "texts": size,
+                **{
+                    way: _accuracy(study, f"{name_of(found.card.settings.pool, size)} {way}")
+                    for way in ("paper", "released")
+                },
+            }
+            for found in described
+            for size in found.sizes
+        ]
+        neurons = {
+            pool: {name: float(torch.nanmedian(values)) for name, values in figures.items()}
+            for pool, figures in study.neurons.items()
+        }
+        accuracies = {name: _accuracy(study, name) for name in REFERENCES}
+        layers.append({"layer": study.layer, **accuracies, "reconstructed": curve, "neurons": neurons})
+    return {"images": len(studies[0].right["baseline"]), "layers": layers}
+
+
+def _accuracy(study: LayerStudy, name: str) -> dict[str, float]:
+    right = study.right[name]
+    low, high = bootstrap_interval(right)
+    return {"accuracy": float(right.float().mean()), "low": low, "high": high}
+
+
+def write_report(studies: Sequence[LayerStudy], described: Sequence[Descriptions], folder: Path) -> list[Path]:
+    """summary.json, neurons.parquet and curve.png in a folder."""
+    with disk_errors(folder.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    found = summary(studies, described)
+    write_text(folder / "summary.json", json.dumps(found, indent=2))
+    tables = []
+    for study in studies:
+        for pool, figures in study.neurons.items():
+            count = len(next(iter(figures.values())))
+            columns: dict[str, Any] = {
+                "layer": [study.layer] * count,
+                "neuron": list(range(count)),
+                "pool": [pool] * count,
+            }
+            columns |= {name: values.tolist() for name, values in figures.items()}
+            tables.append(pa.table({**columns, "second_opinion": study.labels[pool]}))
+    write_table(folder / "neurons.parquet", pa.concat_tables(tables))
+    _draw(found, folder / "curve.png")
+    return [folder / name for name in ("summary.json", "neurons.parquet", "curve.png")]
+
+
+def _draw(found: dict[str, Any], path: Path) -> None:
+    """Accuracy against the number of texts, a panel a layer."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra("matplotlib", "plots", "the picture of the accuracy curve") from error
+
+    layers = found["layers"]
+    figure = Figure(figsize=(4 * len(layers) + 1.5, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(layers), sharey=True, squeeze=False)[0]
+    styles = {"baseline": ("black", "-"), "rank_one": ("dimgray", "--"), "without_all": ("dimgray", ":")}
+    names = {"baseline": "unchanged", "rank_one": "true directions", "without_all": "all effects at their mean"}
+    for panel, layer in zip(panels, layers, strict=True):
+        for name, (colour, line) in styles.items():
+            panel.axhline(100 * layer[name]["accuracy"], color=colour, linestyle=line, linewidth=1.2, label=names[name])
+        pools = list(dict.fromkeys(row["pool"] for row in layer["reconstructed"]))
+        # Okabe and Ito's palette: told apart by colour-blind readers.
+        for pool, colour in zip(
+            pools, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00") * len(pools), strict=False
+        ):
+            rows = [row for row in layer["reconstructed"] if row["pool"] == pool]
+            sizes = [row["texts"] for row in rows]
+            for way, marker in (("paper", "o"), ("released", "x")):
+                values = [100 * row[way]["accuracy"] for row in rows]
+                line = "-" if way == "paper" else "--"
+                panel.plot(sizes, values, color=colour, marker=marker, linestyle=line, label=f"{pool} ({way})")
+            panel.fill_between(
+                sizes,
+                [100 * row["paper"]["low"] for row in rows],
+                [100 * row["paper"]["high"] for row in rows],
+                color=colour,
+                alpha=0.15,
+                linewidth=0,
+            )
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(sizes, [str(size) for size in sizes])
+        panel.set_title(f"layer {layer['layer']}")
+        panel.set_xlabel("texts a neuron")
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("accuracy (%)")
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
+    with disk_errors(path.parent):
+        figure.savefig(path, dpi=150)
