@@ -12,6 +12,9 @@ from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 app = typer.Typer(help="Test what is said of neurons on images.", no_args_is_help=True)
 
 
+TITLES = {"baseline": "unchanged", "without_all": "at their mean", "rank_one": "true directions"}
+
+
 @app.callback()
 def nouns() -> None:
     """Keep sub-commands."""

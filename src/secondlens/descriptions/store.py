@@ -80,6 +80,11 @@ class Descriptions:
         self.card = card
         self._figures: dict[int, dict[str, Tensor]] = {}
 
+    @property
+    def name(self) -> str:
+        """The pool's name."""
+        return self.card.settings.pool
+
     @classmethod
     def names(cls, atlas: Atlas) -> list[str]:
         """Folders of complete descriptions of an atlas, the latest first."""

@@ -3,15 +3,16 @@
 For every layer, over held-out labelled images:
 
 - **Accuracy** with all effects replaced: by their mean, by their projection on the direction (rank one), and by the
-  reconstruction of the direction from m texts, for several pools and m. `paper`: the coefficient <phi - mean, r> from the
-  true direction, times the reconstructed one (Gandelsman et al. 2025, figure 4). `released`: the coefficient from the
-  reconstructed direction, as the paper's released code computes it.
+  reconstruction of the direction from m texts, for several pools and m. `paper`: the coefficient <phi - mean, r> from
+  the true direction, times the reconstructed one (Gandelsman et al. 2025, figure 4). `released`: the coefficient from
+  the reconstructed direction, as the paper's released code computes it.
 - **Prediction**: for each neuron the rank correlation over images of its true coefficient and the one that its words
-  predict, <z/|z| - mean, r'>, and the ROC-AUC of the latter for images above the survey's threshold. `mismatched` is the
-  same with the words of another neuron.
-- **Stability**: the survey repeated on these images: cosine of the directions and overlap of the first words; and overlap
-  with the words found in a random half of the pool, of those in it.
-- **Second opinion**: the label that the neuron's activations on these images give (`descriptions.dissect`).
+  predict, <z/|z| - mean, r'>, and the ROC-AUC of the latter for images above the survey's threshold. `mismatched` is
+  the same with the words of another neuron.
+- **Stability**: the survey repeated on these images: cosine of the directions and overlap of the first words; and
+  overlap with the words found in a random half of the pool, of those in it.
+- **Second opinion**: the label that the neuron's activations on these images give (`descriptions.dissect`), and how
+  near it is to the nearest of the first words; `mismatched`, to those of another neuron.
 """
 
 from collections.abc import Callable, Sequence
@@ -156,7 +157,7 @@ def _reconstructions(
                 rows = indices[start : start + 64, :size]
                 fitted = refit(signals[start : start + 64], atoms, rows, descriptions.card.settings.nonnegative)
                 parts.append(torch.einsum("sj,sje->se", fitted, atoms[rows.clamp(min=0)]))
-            rebuilt[name_of(descriptions.card.settings.pool, size)] = torch.cat(parts).float()
+            rebuilt[name_of(descriptions.name, size)] = torch.cat(parts).float()
     return rebuilt
 
 
@@ -176,7 +177,7 @@ def _layer_study(
     neurons: dict[str, dict[str, Tensor]] = {}
     labels: dict[str, list[str]] = {}
     for descriptions, pool in described:
-        name = descriptions.card.settings.pool
+        name = descriptions.name
         size = max([m for m in descriptions.sizes if m <= 32] or descriptions.sizes[:1])
         predicted = centred @ rebuilt[name_of(name, size)].T
         figures = {
@@ -192,18 +193,19 @@ def _layer_study(
         )
         words = descriptions.indices(layer, len(x.T))[:, :FIRST_WORDS]
         atoms = text_atoms(pool.embeddings, "unit").float()
-        likeness = torch.einsum("nje,ne->nj", atoms[words.clamp(min=0)], atoms[best])
         figures["second_opinion_score"] = score
-        figures["second_opinion_cosine"] = likeness.masked_fill(words < 0, -1.0).amax(dim=1)
-        figures["second_opinion_mismatched"] = (
-            torch.einsum("nje,ne->nj", atoms[words.clamp(min=0)], atoms[best.roll(1)])
-            .masked_fill(words < 0, -1.0)
-            .amax(dim=1)
-        )
+        figures["second_opinion_cosine"] = _nearest(atoms, words, best)
+        figures["second_opinion_mismatched"] = _nearest(atoms, words, best.roll(1))
         neurons[name] = figures
         labels[name] = [pool.texts[row] for row in best.tolist()]
     right = {name: torch.cat(parts) for name, parts in collected.right.items()}
     return LayerStudy(layer, right, neurons, labels)
+
+
+def _nearest(atoms: Tensor, words: Tensor, labels: Tensor) -> Tensor:
+    """[neuron]: the largest cosine of a label with one of the words, over centred texts."""
+    likeness = torch.einsum("nje,ne->nj", atoms[words.clamp(min=0)], atoms[labels])
+    return likeness.masked_fill(words < 0, -1.0).amax(dim=1)
 
 
 def _word_stability(

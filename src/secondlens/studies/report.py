@@ -14,6 +14,8 @@ from secondlens.errors import MissingExtra
 from secondlens.studies.descriptions import LayerStudy, name_of
 from secondlens.studies.intervals import bootstrap_interval
 
+# Okabe and Ito's palette: told apart by colour-blind readers.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 REFERENCES = ("baseline", "rank_one", "without_all")
 
 
@@ -23,7 +25,7 @@ def summary(studies: Sequence[LayerStudy], described: Sequence[Descriptions]) ->
     for study in studies:
         curve = [
             {
-                "pool": found.card.settings.pool,
+                "pool": found.name,
                 "texts": size,
                 **{
                     way: _accuracy(study, f"{name_of(found.card.settings.pool, size)} {way}")
@@ -86,7 +88,6 @@ def _draw(found: dict[str, Any], path: Path) -> None:
         for name, (colour, line) in styles.items():
             panel.axhline(100 * layer[name]["accuracy"], color=colour, linestyle=line, linewidth=1.2, label=names[name])
         pools = list(dict.fromkeys(row["pool"] for row in layer["reconstructed"]))
-        # Okabe and Ito's palette: told apart by colour-blind readers.
         for pool, colour in zip(
             pools, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00") * len(pools), strict=False
         ):
