@@ -26,7 +26,7 @@ def descriptions(
     atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
     images: Annotated[str, typer.Option(help="Labelled images: a CSV (file; label or name), or class sub-folders.")],
     pool: Annotated[list[str], typer.Option(help=f"Pools to compare; may be given several times. {SOURCE}")],
-    out: Annotated[Path, typer.Option(help="Folder for summary.json, neurons.parquet and curve.png.")],
+    out: Annotated[Path, typer.Option(help="Folder for summary.json and curve.png.")],
     nonzero: Annotated[int | None, typer.Option("-m", help="Texts a neuron; default: 128, or the pool.")] = None,
     limit: Annotated[int, typer.Option(help="Images at most.")] = 5000,
     batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
@@ -73,14 +73,12 @@ def descriptions(
         return
     rows = []
     for layer in facts["layers"]:
-        for name, title in (
-            ("baseline", "unchanged"),
-            ("without_all", "at their mean"),
-            ("rank_one", "true directions"),
-        ):
-            rows.append([layer["layer"], title, "", _percent(layer[name]), ""])
-        for row in layer["reconstructed"]:
-            rows.append([layer["layer"], row["pool"], row["texts"], _percent(row["paper"]), _percent(row["released"])])
+        index = layer["layer"]
+        rows += [[index, title, "", _percent(layer[name]), ""] for name, title in TITLES.items()]
+        rows += [
+            [index, row["pool"], row["texts"], _percent(row["paper"]), _percent(row["released"])]
+            for row in layer["reconstructed"]
+        ]
     print_table(
         ["layer", "effects from", "texts", "accuracy %", "released way"],
         rows,

@@ -77,7 +77,7 @@ def show(
     if as_json:
         print_json(card)
         return
-    lists = ("top_images", "paths", "spectrum", "texts", "senses", "top_senses", "quality")
+    lists = ("top_images", "paths", "spectrum", "texts", "senses", "top_senses", "quality", "held_out")
     print_facts({name.replace("_", " "): value for name, value in card.items() if name not in lists})
     if card.get("senses"):
         _print_words(card)
@@ -133,6 +133,12 @@ def _print_words(card: dict[str, Any]) -> None:
         [[row["texts"], row["cosine"], row["p_isotropic"], row["p_matched"]] for row in card["quality"]],
         "how good the description is",
     )
+    if card["held_out"] is not None:
+        print_table(
+            ["on held-out images", ""],
+            [[name.replace("_", " "), value] for name, value in card["held_out"].items()],
+            "whether the words predict the images (0.5 and 0 are chance for auc and rank correlation)",
+        )
 
 
 def _figures(layer: "AtlasLayer") -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError, closest
 
 CARD, FOLDER = "description.json", "descriptions"
+QUALITY = "quality.parquet"
 SCHEMA_VERSION: Literal[1] = 1
 
 
@@ -138,6 +139,15 @@ class Descriptions:
         """Numbers of texts for which figures are there."""
         return self.card.sizes
 
+    def _held_out(self, layer: int, neuron: int) -> dict[str, Any] | None:
+        """The figures of one neuron on held-out images, where they were evaluated."""
+        if not (self.folder / QUALITY).is_file():
+            return None
+        rows = pq.read_table(
+            self.folder / QUALITY, filters=[("layer", "=", layer), ("neuron", "=", neuron)]
+        ).to_pylist()
+        return {name: value for name, value in rows[0].items() if name not in ("layer", "neuron")} if rows else None
+
     def words(self, layer: int, neuron: int) -> str:
         """A neuron's words on one line: four a sense, three senses; "-" stands before what it writes against."""
         return "; ".join(", ".join(sense["texts"][:4]) for sense in self.neuron(layer, neuron)["senses"][:3])
@@ -160,7 +170,8 @@ class Descriptions:
                 }
             )
         return {
-            "pool": self.card.settings.pool,
+            "pool": self.name,
+            "held_out": self._held_out(layer, neuron),
             "texts": texts,
             "senses": senses,
             "polysemy": float(figures["polysemy"]),

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from secondlens.atlas.files import disk_errors, write_table, write_text
-from secondlens.descriptions.store import Descriptions
+from secondlens.descriptions.store import QUALITY, Descriptions
 from secondlens.errors import MissingExtra
 from secondlens.studies.descriptions import LayerStudy, name_of
 from secondlens.studies.intervals import bootstrap_interval
@@ -51,25 +51,30 @@ def _accuracy(study: LayerStudy, name: str) -> dict[str, float]:
 
 
 def write_report(studies: Sequence[LayerStudy], described: Sequence[Descriptions], folder: Path) -> list[Path]:
-    """summary.json, neurons.parquet and curve.png in a folder."""
+    """summary.json and curve.png in a folder, and a table of neurons beside each description; the files written."""
     with disk_errors(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
     found = summary(studies, described)
     write_text(folder / "summary.json", json.dumps(found, indent=2))
-    tables = []
-    for study in studies:
-        for pool, figures in study.neurons.items():
-            count = len(next(iter(figures.values())))
-            columns: dict[str, Any] = {
-                "layer": [study.layer] * count,
-                "neuron": list(range(count)),
-                "pool": [pool] * count,
-            }
-            columns |= {name: values.tolist() for name, values in figures.items()}
-            tables.append(pa.table({**columns, "second_opinion": study.labels[pool]}))
-    write_table(folder / "neurons.parquet", pa.concat_tables(tables))
+    written = [folder / "summary.json", folder / "curve.png"]
+    for description in described:
+        table = pa.concat_tables([_neurons_table(study, description.name) for study in studies])
+        write_table(description.folder / QUALITY, table)
+        written.append(description.folder / QUALITY)
     _draw(found, folder / "curve.png")
-    return [folder / name for name in ("summary.json", "neurons.parquet", "curve.png")]
+    return written
+
+
+def _neurons_table(study: LayerStudy, pool: str) -> pa.Table:
+    """One row a neuron: layer, neuron, the figures, and the second opinion's label."""
+    figures = study.neurons[pool]
+    count = len(study.labels[pool])
+    columns: dict[str, Any] = {
+        "layer": pa.array([study.layer] * count, pa.int32()),
+        "neuron": pa.array(range(count), pa.int32()),
+        **{name: pa.array(values.numpy(), pa.float32()) for name, values in figures.items()},
+    }
+    return pa.table({**columns, "second_opinion": study.labels[pool]})
 
 
 def _draw(found: dict[str, Any], path: Path) -> None:
