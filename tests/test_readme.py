@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from builders import Spec, build
@@ -25,20 +25,28 @@ def desk(tmp_path: Path, pictures: Path) -> Path:
     for path in sorted((tmp_path / "photos").iterdir()):
         Image.open(path).convert("RGB").save(path.with_suffix(".jpg"))
     Image.open(path).convert("RGB").save(tmp_path / "photos" / "tent.jpg")
+    lines = [
+        f"photos/{path.name},{'tent' if number % 2 else 'boat'}"
+        for number, path in enumerate(sorted((tmp_path / "photos").glob("*.jpg")))
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,name", *lines]))
     folder = tmp_path / "model"
     build(Spec("clip", layers=12, heads=2, width=16, neurons=3072)).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "a": 3, "tent": 4, "<unk>": 5}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    # A token a letter: every word has an embedding of its own.
+    letters = {letter: 4 + number for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz'- ")}
+    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 3, **letters}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(folder)
     return tmp_path
 
 
 def localise(text: str) -> str:
-    # The survey's 100 top images need more pictures than a test should have.
-    return text.replace(MODEL, "hf:./model").replace("--top 100", "--top 20").replace("top=100", "top=20")
+    # The survey's 100 top images need more pictures than a test should have, 30,000 words more time.
+    return text.replace(MODEL, "hf:./model").replace("top=100", "top=20").replace("words-30k", "words-10k")
 
 
-def test_commands_run(desk: Path) -> None:
+def test_commands_run(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECONDLENS_CACHE", str(desk / "cache"))
     blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     commands = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
     assert len(commands) >= 6
