@@ -114,6 +114,9 @@ def group(vectors: np.ndarray, floor: float) -> tuple[np.ndarray, float]:
     best, height = one, floor
     for number in range(2, min(MOST, len(vectors) - 1) + 1):
         groups = fcluster(tree, number, criterion="maxclust") - 1
+        if not groups.any():
+            # All at one distance: no cut of the tree gives so few groups.
+            continue
         found = mean_silhouette(distances, groups)
         if found > height:
             best, height = groups, found
