@@ -103,7 +103,9 @@ def pixels(count: int, size: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-WORDS = ["a", "photo", "of"] + [f"{first}{second}" for first in "bdfghjklmn" for second in ("at", "en", "ip", "ol", "um")]
+WORDS = ["a", "photo", "of"] + [
+    f"{first}{second}" for first in "bdfghjklmn" for second in ("at", "en", "ip", "ol", "um")
+]
 """The words that `save_worded`'s tokenizer knows; all others are one unknown word to it."""
 
 
