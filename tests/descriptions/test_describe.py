@@ -18,7 +18,7 @@ from secondlens.descriptions import Descriptions, describe, search_neurons
 from secondlens.errors import AtlasError, ModelError, TextError
 from secondlens.models import LensModel, load_model
 from secondlens.pools import Pool, find_pools, open_pool
-from secondlens.text import sparse_decompose
+from secondlens.text.sparse import sparse_decompose
 
 # The function of the same name hides the module.
 module = importlib.import_module("secondlens.descriptions.describe")
@@ -52,7 +52,7 @@ def test_a_description_is_the_decomposition(atlas: sl.Atlas, pool: Pool) -> None
     for layer in (0, 1):
         directions = atlas.layer(layer).directions
         codes = sparse_decompose(directions, pool.embeddings, 6)
-        table = found.table(layer).to_pandas() if False else found.table(layer).to_pylist()
+        table = found.table(layer).to_pylist()
         assert [row["row"] for row in table] == codes.indices.flatten().tolist()
         assert [(row["neuron"], row["rank"]) for row in table] == [(n, k) for n in range(48) for k in range(6)]
         assert [row["text"] for row in table] == [pool.texts[row["row"]] for row in table]
@@ -99,7 +99,7 @@ def test_one_neuron_as_plain_data(atlas: sl.Atlas, pool: Pool) -> None:
         with pytest.raises(AtlasError, match=f"neurons 0 to 47, got {neuron}"):
             found.neuron(1, neuron)
     for read in (found.table, found.figures):
-        with pytest.raises(AtlasError, match="layer 2 is not described; .* has layers 0, 1"):
+        with pytest.raises(AtlasError, match=r"layer 2 is not described; .* has layers 0, 1"):
             read(2)
 
 
@@ -156,7 +156,7 @@ def test_a_finished_description_is_not_made_again(
     assert describe(atlas, pool, **SETTINGS).card == first.card
     with pytest.raises(AtlasError, match=r"nonzero was 6, now 4; .* give it another name with --name"):
         describe(atlas, pool, 4, null_draws=19)
-    with pytest.raises(AtlasError, match="texts was|pool key was"):
+    with pytest.raises(AtlasError, match=r"texts was|pool key was"):
         describe(atlas, open_pool(WORDS[1:], worded), **SETTINGS, name="My words")
 
 

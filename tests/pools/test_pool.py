@@ -239,7 +239,7 @@ def test_names_of_builtin_lists_stay_theirs(worded: LensModel, tmp_path: Path) -
 def test_what_cannot_be_a_pool(worded: LensModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TextError, match=r"no pool, file or folder 'word-10k' \(did you mean 'words-10k'\?\)"):
         open_pool("word-10k", worded)
-    with pytest.raises(TextError, match="cannot read .*: Is a directory"):
+    with pytest.raises(TextError, match=r"cannot read .*: Is a directory"):
         open_pool(tmp_path, worded)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TextError, match="Is a directory"):
@@ -284,6 +284,6 @@ def test_a_model_without_texts(clip: LensModel) -> None:
 def test_wordnet_without_its_data(worded: LensModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nltk = pytest.importorskip("nltk")
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    with pytest.raises(TextError, match="fetch it with: python -m nltk.downloader wordnet"):
+    with pytest.raises(TextError, match=r"fetch it with: python -m nltk\.downloader wordnet"):
         open_pool("wordnet-nouns", worded)
     assert "wordnet-nouns" in BUILTIN

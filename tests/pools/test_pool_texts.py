@@ -96,5 +96,5 @@ def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, me
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(TextError, match=r"no such file of texts: .*nothing\.txt"):
         read_texts(tmp_path / "nothing.txt")
-    with pytest.raises(TextError, match="cannot read .*: Is a directory"):
+    with pytest.raises(TextError, match=r"cannot read .*: Is a directory"):
         read_texts(tmp_path)
