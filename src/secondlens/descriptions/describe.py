@@ -192,7 +192,8 @@ class _Run:
         # The lasso's supports are not nested: there the whole code is what senses are made of.
         few = codes.prefix(min(WORDS, self.settings.nonzero)) if codes.method == "omp" else codes
         return {
-            "few_coefficients": few.coefficients.float().cpu(),
+            # A copy: of the lasso both are one tensor, which the file format refuses.
+            "few_coefficients": few.coefficients.float().cpu().clone(),
             "few_shares": code_shares(few).float().cpu(),
             "indices": codes.indices.int().cpu(),
             "coefficients": codes.coefficients.float().cpu(),

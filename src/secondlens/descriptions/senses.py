@@ -7,8 +7,8 @@
    random words of the pool with random signs is 95 times of 100.
 
 The **polysemy** of a neuron is the effective number of directions among its words,
-(sum_j w[j])^2 / sum_ij w[i] w[j] cos(i, j)^2 for weights w, the sizes of their shares: 1 for words that all say the same,
-their number for words that have nothing to do with each other.
+(sum_j w[j])^2 / sum_ij w[i] w[j] cos(i, j)^2 for weights w, the sizes of their shares: 1 for words that all say the
+same, their number for words that have nothing to do with each other.
 """
 
 from dataclasses import dataclass
