@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPConfig,
     CLIPModel,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     SiglipConfig,
     SiglipModel,
     ViTConfig,
@@ -99,3 +101,19 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 def pixels(count: int, size: int, seed: int = 0) -> torch.Tensor:
     """Random preprocessed images."""
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+WORDS = ["a", "photo", "of"] + [
+    f"{first}{second}" for first in "bdfghjklmn" for second in ("at", "en", "ip", "ol", "um")
+]
+"""The words that `save_worded`'s tokenizer knows; all others are one unknown word to it."""
+
+
+def save_worded(folder: Path, seed: int = 0, words: list[str] = WORDS) -> Path:
+    """A tiny CLIP with a tokenizer of whole words, so that it encodes texts (77 words at most)."""
+    build(Spec("clip", layers=3, heads=2, size=32), seed).save_pretrained(folder)
+    known = {"<pad>": 0, "<unk>": 3} | {word: 4 + row for row, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(folder)
+    return folder

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torchvision_names  # noqa: F401, I001  (before anything that imports torchvision)
 
-from builders import SHARED, SPECS, Spec, build
+from builders import SHARED, SPECS, Spec, build, save_worded
 from secondlens.models import LensModel, load_model
 
 
@@ -41,6 +41,24 @@ def model(spec: Spec, model_folders: dict[str, Path]) -> LensModel:
 def clip(model_folders: dict[str, Path]) -> LensModel:
     """One CLIP model, for tests that need no more."""
     return load_model(f"hf:{model_folders[SPECS[0].name]}")
+
+
+@pytest.fixture(scope="session")
+def worded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP that encodes texts."""
+    return save_worded(tmp_path_factory.mktemp("models") / "worded")
+
+
+@pytest.fixture
+def worded(worded_folder: Path) -> LensModel:
+    return load_model(f"hf:{worded_folder}")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of the user's cache."""
+    monkeypatch.setenv("SECONDLENS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="session")

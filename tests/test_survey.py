@@ -192,6 +192,22 @@ def test_unreadable_images_are_skipped_and_listed(clip: LensModel, pictures: Pat
     assert set(np.unique(atlas.layer(0).top_images)) <= set(atlas.image_ids)
 
 
+def test_image_embeddings_are_the_models_own(clip: LensModel, pictures: Path, tmp_path: Path) -> None:
+    expected = torch.nn.functional.normalize(clip.encode_images(pixels_of(clip, pictures)), dim=1)
+    for position in (0, 20, 42):
+        (pictures / f"{'a' if position == 0 else f'picture-{position - 1:02d}'}-broken.png").write_text("no picture")
+    atlas = sl.survey(clip, pictures, tmp_path / "atlas", layers=[0, 1], top=3, batch_size=7)
+    skipped = [row for row, image in enumerate(atlas.source_ids) if image.endswith("broken.png")]
+    assert len(skipped) == 3
+    found = atlas.image_embeddings
+    assert found.shape == (43, clip.embed_dim)
+    assert (found[skipped] == 0).all()
+    kept = [row for row in range(43) if row not in skipped]
+    # Half precision has eleven bits.
+    torch.testing.assert_close(found[kept], expected, rtol=2**-11, atol=1e-6)
+    assert torch.equal(found, found.half().float())
+
+
 def test_impossible_surveys(clip: LensModel, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "atlas"
     with pytest.raises(SurveyError, match="top is 41, but there are only 40 images"):

@@ -61,7 +61,8 @@ def list_pools(as_json: JsonOption = False) -> None:
     """List the pools that are kept."""
     from secondlens.pools import find_pools, pools_folder
 
-    found = [{**card.model_dump(), "folder": str(folder)} for folder, card in find_pools()]
+    with warnings_to_stderr():
+        found = [{**card.model_dump(), "folder": str(folder)} for folder, card in find_pools()]
     if as_json:
         print_json({"folder": str(pools_folder()), "pools": found})
     elif not found:
@@ -81,11 +82,13 @@ def show(
     from secondlens.errors import TextError, closest
     from secondlens.pools import Pool, find_pools
 
-    folders = [folder for folder, card in find_pools() if card.name == name]
-    if Path(name).is_dir():
+    with warnings_to_stderr():
+        known = [(folder, card.name) for folder, card in find_pools()]
+    folders = [folder for folder, called in known if called == name]
+    if not folders and Path(name).is_dir():
         folders = [Path(name)]
     if not folders:
-        raise TextError(f"no pool {name!r}{closest(name, {card.name for _, card in find_pools()})}")
+        raise TextError(f"no pool {name!r}{closest(name, {called for _, called in known})}")
     pools = [Pool.open(folder) for folder in folders]
     if as_json:
         print_json({"pools": [{**pool.card.model_dump(), "texts": pool.texts[:limit]} for pool in pools]})

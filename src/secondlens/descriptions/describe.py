@@ -80,6 +80,8 @@ def describe(
             f"a description of {nonzero} texts needs a pool of as many; {pool.name!r} has {len(pool.texts)}: "
             f"give -m {len(pool.texts)} or less"
         )
+    if null_draws < 0:
+        raise TextError(f"expected 0 or more random directions, got {null_draws}")
     settings = DescriptionSettings(
         atlas_created=atlas.manifest.created,
         pool=pool.name,
@@ -108,17 +110,18 @@ class _Run:
         self.device, self.progress = device, progress
         self.sizes = [size for size in SIZES if size < settings.nonzero] + [settings.nonzero]
         self.work = folder / "progress"
+        self.note = self.work / "settings.json"
 
     def execute(self) -> None:
         started = time.monotonic()
-        note = self.work / "settings.json"
-        if note.is_file():
-            stored = DescriptionSettings.model_validate_json(note.read_text(encoding="utf-8"))
+        if self.note.is_file():
+            stored = DescriptionSettings.model_validate_json(self.note.read_text(encoding="utf-8"))
             _require_same(stored, self.settings, self.folder)
         else:
             with disk_errors(self.atlas.folder):
                 self.work.mkdir(parents=True, exist_ok=True)
-            write_text(note, self.settings.model_dump_json())
+                for unknown in (*self.folder.glob("layer-*"), *self.work.glob("layer-*")):
+                    unknown.unlink()
         names = []
         for layer in self.atlas.layers:
             names += [texts_file(layer), figures_file(layer)]
@@ -149,6 +152,9 @@ class _Run:
             path = self.work / f"layer-{layer:02d}-{start:06d}.safetensors"
             if not path.is_file():
                 found = self._decompose(directions[start : start + PART], title, done, total)
+                # Only now: settings that do not work must not be those that the next run has to have.
+                if not self.note.is_file():
+                    write_text(self.note, self.settings.model_dump_json())
                 write_tensors(path, self._part(found))
             parts.append(load_file(path))
             done += len(parts[-1]["indices"])
@@ -186,7 +192,8 @@ class _Run:
         # The lasso's supports are not nested: there the whole code is what senses are made of.
         few = codes.prefix(min(WORDS, self.settings.nonzero)) if codes.method == "omp" else codes
         return {
-            "few_coefficients": few.coefficients.float().cpu(),
+            # A copy: of the lasso both are one tensor, which the file format refuses.
+            "few_coefficients": few.coefficients.float().cpu().clone(),
             "few_shares": code_shares(few).float().cpu(),
             "indices": codes.indices.int().cpu(),
             "coefficients": codes.coefficients.float().cpu(),

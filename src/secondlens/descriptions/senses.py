@@ -7,8 +7,8 @@
    random words of the pool with random signs is 95 times of 100.
 
 The **polysemy** of a neuron is the effective number of directions among its words,
-(sum_j w[j])^2 / sum_ij w[i] w[j] cos(i, j)^2 for weights w, the sizes of their shares: 1 for words that
-all say the same, their number for words that have nothing to do with each other.
+(sum_j w[j])^2 / sum_ij w[i] w[j] cos(i, j)^2 for weights w, the sizes of their shares: 1 for words that all say the
+same, their number for words that have nothing to do with each other.
 """
 
 from dataclasses import dataclass
@@ -114,6 +114,9 @@ def group(vectors: np.ndarray, floor: float) -> tuple[np.ndarray, float]:
     best, height = one, floor
     for number in range(2, min(MOST, len(vectors) - 1) + 1):
         groups = fcluster(tree, number, criterion="maxclust") - 1
+        if not groups.any():
+            # All at one distance: no cut of the tree gives so few groups.
+            continue
         found = mean_silhouette(distances, groups)
         if found > height:
             best, height = groups, found

@@ -110,10 +110,7 @@ class Descriptions:
 
     def table(self, layer: int, neuron: int | None = None) -> pa.Table:
         """The texts of a layer or of one neuron; see `texts_file`."""
-        if layer not in self.card.layers:
-            raise AtlasError(
-                f"layer {layer} is not described; {self.folder} has layers {', '.join(map(str, self.card.layers))}"
-            )
+        self._require_layer(layer)
         filters = None if neuron is None else [("neuron", "=", neuron)]
         return pq.read_table(self.folder / texts_file(layer), filters=filters)
 
@@ -129,10 +126,17 @@ class Descriptions:
 
     def figures(self, layer: int) -> dict[str, Tensor]:
         """The figures of a layer; see `figures_file`. Read once."""
+        self._require_layer(layer)
         if layer not in self._figures:
             with safe_open(self.folder / figures_file(layer), framework="pt") as file:
                 self._figures[layer] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return self._figures[layer]
+
+    def _require_layer(self, layer: int) -> None:
+        if layer not in self.card.layers:
+            raise AtlasError(
+                f"layer {layer} is not described; {self.folder} has layers {', '.join(map(str, self.card.layers))}"
+            )
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -154,6 +158,9 @@ class Descriptions:
 
     def neuron(self, layer: int, neuron: int) -> dict[str, Any]:
         """What is said of one neuron, as plain data: texts by falling share, senses, and figures by size."""
+        neurons = len(self.figures(layer)["senses"])
+        if not 0 <= neuron < neurons:
+            raise AtlasError(f"layer {layer} has neurons 0 to {neurons - 1}, got {neuron}")
         table = self.table(layer, neuron)
         texts = sorted(table.to_pylist(), key=lambda row: -abs(row["share"]))
         for row in texts:

@@ -23,7 +23,7 @@ from secondlens.errors import TextError, closest
 from secondlens.models.model import LensModel
 from secondlens.pools.builtin import ASIS, BUILTIN, TextList
 from secondlens.pools.pool import CARD, SCHEMA_VERSION, Pool, PoolCard, read_card
-from secondlens.pools.texts import TextRules, clean_texts, read_texts
+from secondlens.pools.texts import TextRules, clean_texts, read_texts, read_utf8
 
 ENCODED_AT_ONCE = 2048
 """Texts between two steps of the progress bar; the model batches them further."""
@@ -78,7 +78,9 @@ def open_pool(
     if templates is not None:
         listed = TextList(listed.name, listed.texts, _checked(templates))
     name = name or listed.name
-    if name in BUILTIN and (source != "built in" or rules is not None or templates is not None or truncate):
+    if name in BUILTIN and (
+        source != "built in" or name != listed.name or rules is not None or templates is not None or truncate
+    ):
         raise TextError(f"{name!r} is the name of a built-in pool; give this one another with --name")
     cleaned = clean_texts(listed.texts, rules)
     left_out = dict(cleaned.left_out)
@@ -162,12 +164,19 @@ def _texts_of(reference: str | Path | Sequence[str], model: LensModel) -> tuple[
     if not path.exists():
         names = {*BUILTIN, *(card.name for _, card in find_pools())}
         raise TextError(f"no pool, file or folder {str(reference)!r}{closest(str(reference), names)}")
+    return TextList(path.stem, read_texts(path)), path.name, _generated(path)
+
+
+def _generated(path: Path) -> dict[str, Any] | None:
+    """The JSON file beside a CSV of texts that a language model wrote, which says how."""
+    if path.suffix != ".csv" or not path.with_suffix(".json").is_file():
+        return None
     sidecar = path.with_suffix(".json")
-    generated = None
-    if path.suffix == ".csv" and sidecar.is_file():
-        found = json.loads(sidecar.read_text(encoding="utf-8"))
-        generated = found if isinstance(found, dict) and "prompt" in found else None
-    return TextList(path.stem, read_texts(path)), path.name, generated
+    try:
+        found = json.loads(read_utf8(sidecar))
+    except ValueError as error:
+        raise TextError(f"cannot read {sidecar}, which says how {path.name} was written: {error}") from error
+    return found if isinstance(found, dict) and "prompt" in found else None
 
 
 def _checked(templates: Sequence[str]) -> tuple[str, ...]:
@@ -179,8 +188,11 @@ def _checked(templates: Sequence[str]) -> tuple[str, ...]:
 
 def _fitting(texts: list[str], templates: Sequence[str], model: LensModel, left_out: dict[str, int]) -> list[str]:
     """Those that fit the model's context in every template; the others are counted and warned of."""
-    longest = max(templates, key=len)
-    overlong = set(model.require_texts().overlong([longest.replace("{}", text) for text in texts]))
+    if not texts:
+        return []
+    encoder = model.require_texts()
+    # Each template: the one with the most characters need not have the most tokens.
+    overlong = {row for each in templates for row in encoder.overlong([each.replace("{}", text) for text in texts])}
     if overlong:
         left_out["longer than the context"] = len(overlong)
         example = texts[min(overlong)]

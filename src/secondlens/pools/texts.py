@@ -1,6 +1,7 @@
 """Lists of texts: read from files, cleaned, and counted for what was left out."""
 
 import csv
+import io
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -75,21 +76,26 @@ def read_texts(path: str | Path) -> list[str]:
     """The texts of a file: one a line, or a CSV's column `text`, `word`, `label` or `name`.
 
     Raises `TextError` for a missing or empty file, one that is not UTF-8 (with the line), or a CSV without such a
-    column.
+    column or one whose quotes do not close.
     """
     path = Path(path)
     text = read_utf8(path)
     if path.suffix.lower() not in (".csv", ".tsv"):
         return _not_empty(path, text.splitlines())
-    rows = csv.reader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    header = [name.strip().lower() for name in next(rows, [])]
+    # Not `splitlines`: a quoted field may hold line breaks.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise TextError(f"cannot read {path}: {error} (line {reader.line_num}); is a quote left open?") from error
+    header = [name.strip().lower() for name in rows[0]] if rows else []
     column = next((header.index(name) for name in COLUMNS if name in header), None)
     if column is None:
         raise TextError(
             f"{path} has the columns {', '.join(header) or 'none'}; expected one of {', '.join(COLUMNS)} in its first "
             "line, or a text file with one text a line"
         )
-    return _not_empty(path, [row[column] for row in rows if len(row) > column])
+    return _not_empty(path, [row[column] for row in rows[1:] if len(row) > column])
 
 
 def read_utf8(path: Path) -> str:
