@@ -36,6 +36,10 @@ class TextError(SecondLensError):
     """A pool of texts, or a request to decompose directions over it, that cannot be used."""
 
 
+class LanguageError(SecondLensError):
+    """A language model that cannot be opened, or gives no usable answer."""
+
+
 class MissingExtra(SecondLensError):
     """An optional library is needed; the message names the extra that installs it."""
 

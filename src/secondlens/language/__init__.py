@@ -1,0 +1,7 @@
+"""Language models behind one method: an endpoint, a local model, a script."""
+
+from secondlens.language.base import LanguageModel
+from secondlens.language.opening import open_language_model
+from secondlens.language.scripted import ScriptedModel
+
+__all__ = ["LanguageModel", "ScriptedModel", "open_language_model"]
