@@ -1,6 +1,6 @@
 """Any endpoint that speaks OpenAI's chat completions, through the `openai` client (extra: llm).
 
-The key and the address come from the environment alone, OPENAI_API_KEY and OPENAI_BASE_URL; neither is written anywhere.
+The key and the address come from the environment alone, OPENAI_API_KEY and OPENAI_BASE_URL; neither is written down.
 """
 
 import os

@@ -23,8 +23,8 @@ from secondlens.pools.texts import clean_texts, normalised
 
 PROMPT = (
     "Write {count} different short descriptions of what can be seen in a photograph of this: {class}. Describe looks, "
-    "parts, surroundings and what is happening, in plain English, each in at most twelve words. Give one a line, without "
-    "numbers and without any other text."
+    "parts, surroundings and what is happening, in plain English, each in at most twelve words. Give one a line, "
+    "without numbers and without any other text."
 )
 TRIES = 3
 LONGEST = 200
