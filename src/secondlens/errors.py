@@ -36,6 +36,14 @@ class TextError(SecondLensError):
     """A pool of texts, or a request to decompose directions over it, that cannot be used."""
 
 
+class LanguageError(SecondLensError):
+    """A language model that cannot be opened or asked, or that has no answer."""
+
+
+class EmptyAnswer(LanguageError):
+    """A language model answered with nothing: another try may give more."""
+
+
 class MissingExtra(SecondLensError):
     """An optional library is needed; the message names the extra that installs it."""
 
