@@ -23,7 +23,8 @@ def open_language_model(
     scheme, colon, rest = reference.partition(":")
     if not colon or not rest:
         raise LanguageError(
-            f"expected a language model such as 'openai:MODEL', 'hf:NAME-or-FOLDER' or 'scripted:FILE', got {reference!r}"
+            "expected a language model such as 'openai:MODEL', 'hf:NAME-or-FOLDER' or 'scripted:FILE', "
+            f"got {reference!r}"
         )
     if max_tokens < 1 or not 0 <= temperature < float("inf"):
         raise LanguageError(

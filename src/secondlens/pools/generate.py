@@ -323,7 +323,8 @@ def _bare(text: str) -> str:
         text = _unemphasised(MARK.sub("", text, count=1) if MARK.match(text) else text)
         if text.endswith(",") and text[:-1].endswith(tuple(pair[1] for pair in QUOTES)):
             text = text[:-1]
-        for first, last in QUOTES:
+        for pair in QUOTES:
+            first, last = pair[0], pair[1]
             inner = text[1:-1].strip()
             if len(text) > 2 and text[0] == first and text[-1] == last and (first == "'" or first not in inner):
                 text = inner
