@@ -37,7 +37,11 @@ class TextError(SecondLensError):
 
 
 class LanguageError(SecondLensError):
-    """A language model that cannot be opened, or gives no usable answer."""
+    """A language model that cannot be opened or asked, or that has no answer."""
+
+
+class EmptyAnswer(LanguageError):
+    """A language model answered with nothing: another try may give more."""
 
 
 class MissingExtra(SecondLensError):

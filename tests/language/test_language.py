@@ -1,7 +1,8 @@
-"""Language models: the real client against a real server, a real (tiny, random) local model, and scripts."""
+"""Language models: a real endpoint on this machine, a tiny random model of `transformers`, a script."""
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,172 +10,267 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from secondlens.errors import LanguageError
+from secondlens.errors import EmptyAnswer, LanguageError, MissingExtra
 from secondlens.language import LanguageModel, ScriptedModel, open_language_model
-from secondlens.language.endpoint import EndpointModel
+from secondlens.language.base import whole_lines
 
-KEY = "a-secret-key"
-
-
-class Server(ThreadingHTTPServer):
-    """Answers chat completions; `faults` are statuses to give first."""
-
-    faults: list[int]
-    seen: list[dict[str, Any]]
+KEY = "sk-a-key-that-nobody-may-see"
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
+class Endpoint:
+    """A chat-completions endpoint: answers with what is queued, else with `text`."""
 
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.seen.append(asked)
-        answer = f"you said: {asked['messages'][0]['content']}"
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
-        if self.server.faults:
-            self.give(self.server.faults.pop(0), {"error": {"message": "not now"}})
-        elif self.headers["Authorization"] != f"Bearer {KEY}":
-            self.give(401, {"error": {"message": "no"}})
-        elif asked["model"] == "odd":
-            self.give(200, {"hello": "there"})
-        elif asked["model"] == "good":
-            self.give(200, {"id": "1", "object": "chat.completion", "created": 0, "model": "good", "choices": [choice]})
-        else:
-            self.give(404, {"error": {"message": "no such model"}})
+    def __init__(self) -> None:
+        self.queue: list[tuple[int, Any]] = []
+        self.text: str | None = "a red beak\na wet lawn"
+        self.reason = "stop"
+        self.pause = 0.0
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        endpoint = self
 
-    def give(self, status: int, content: dict[str, Any]) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                endpoint.requests.append({"path": self.path, **body})
+                endpoint.keys.append(self.headers["Authorization"])
+                time.sleep(endpoint.pause)
+                status, found = endpoint.queue.pop(0) if endpoint.queue else (200, endpoint.answer(body["model"]))
+                content = found.encode() if isinstance(found, str) else json.dumps(found).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "text/html" if isinstance(found, str) else "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
 
-    def log_message(self, *arguments: Any) -> None:
-        pass
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *arguments: None  # a client that gave up is no news
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+
+    def answer(self, model: str) -> dict[str, Any]:
+        message = {"role": "assistant", "content": self.text}
+        choice = {"index": 0, "message": message, "finish_reason": self.reason}
+        return {"id": "1", "object": "chat.completion", "created": 1, "model": model, "choices": [choice]}
+
+    def refuse(self, status: int, message: str, **more: object) -> None:
+        self.queue.append((status, {"error": {"message": message, **more}}))
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    running = Server(("127.0.0.1", 0), Handler)
-    running.faults, running.seen = [], []
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    pytest.importorskip("openai")
+    served = Endpoint()
+    thread = threading.Thread(target=served.server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{running.server_port}/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", served.url)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    yield running
-    running.shutdown()
-    running.server_close()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield served
+    served.server.shutdown()
+    served.server.server_close()
     thread.join()
 
 
-def test_endpoint_answers(server: Server) -> None:
-    model = open_language_model("openai:good", max_tokens=9, temperature=0.5)
+def test_an_endpoint_is_asked_with_all_settings(endpoint: Endpoint) -> None:
+    model = open_language_model("openai:some/model", max_tokens=77, temperature=0.5)
     assert isinstance(model, LanguageModel)
-    assert model.name == "openai:good"
-    assert model.complete("hello", seed=4) == "you said: hello"
-    assert server.seen[0].items() >= {"max_tokens": 9, "temperature": 0.5, "seed": 4}.items()
+    assert model.complete("Describe a bird.", 3) == "a red beak\na wet lawn"
+    assert endpoint.requests == [
+        {
+            "path": "/v1/chat/completions",
+            "model": "some/model",
+            "messages": [{"role": "user", "content": "Describe a bird."}],
+            "temperature": 0.5,
+            "max_tokens": 77,
+            "seed": 3,
+        }
+    ]
+    assert endpoint.keys == [f"Bearer {KEY}"]
+    assert model.name == "openai:some/model"
+    assert KEY not in json.dumps(model.settings)
 
 
-def test_endpoint_tries_again(server: Server) -> None:
-    server.faults = [429, 503]
-    assert open_language_model("openai:good").complete("hello", 0) == "you said: hello"
-    assert len(server.seen) == 3
+def test_a_busy_endpoint_is_asked_again(endpoint: Endpoint) -> None:
+    endpoint.refuse(429, "slow down")
+    endpoint.refuse(503, "starting")
+    assert open_language_model("openai:m").complete("Hello", 0).startswith("a red beak")
+    assert len(endpoint.requests) == 3
 
 
 @pytest.mark.parametrize(
-    ("model", "faults", "message"),
-    [("none", [], "knows no none"), ("odd", [], "no chat answer"), ("good", [500] * 3, "failed")],
+    ("status", "expected"),
+    [
+        (400, "refused the request"),
+        (401, "refused the key in OPENAI_API_KEY"),
+        (403, "may not use openai:m"),
+        (404, "knows no model 'm'"),
+        (429, "busy or the account has no more quota"),
+        (500, "failed"),
+    ],
 )
-def test_endpoint_errors(server: Server, model: str, faults: list[int], message: str) -> None:
-    server.faults = faults
-    with pytest.raises(LanguageError, match=message):
-        open_language_model(f"openai:{model}").complete("hello", 0)
+def test_what_an_endpoint_refuses_is_said_without_the_key(endpoint: Endpoint, status: int, expected: str) -> None:
+    from secondlens.language.endpoint import EndpointModel
+
+    endpoint.refuse(status, f"no: {KEY}")
+    with pytest.raises(LanguageError, match=expected) as caught:
+        EndpointModel("m", retries=0).complete("Hello", 0)
+    assert KEY not in str(caught.value)
+    assert len(endpoint.requests) == 1
 
 
-def test_endpoint_without_access(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "wrong")
-    with pytest.raises(LanguageError, match="refuses the key") as caught:
-        open_language_model("openai:good").complete("hello", 0)
-    assert "wrong" not in str(caught.value)
-    monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(LanguageError, match="set OPENAI_API_KEY"):
-        open_language_model("openai:good")
+def test_options_that_an_endpoint_does_not_know_are_left_out(endpoint: Endpoint) -> None:
+    model = open_language_model("openai:m", max_tokens=9)
+    endpoint.refuse(400, "Unsupported: 'max_tokens'. Use 'max_completion_tokens' instead.", param="max_tokens")
+    endpoint.refuse(422, "extra field: seed")
+    with pytest.warns(UserWarning, match="takes no seed"):
+        model.complete("Hello", 0)
+    model.complete("Hello", 0)
+    assert len(endpoint.requests) == 4
+    assert endpoint.requests[-1]["max_completion_tokens"] == 9
+    assert not {"seed", "max_tokens"} & set(endpoint.requests[-1])
 
 
-def test_endpoint_that_is_not_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.shutdown()
-    server.server_close()
-    with pytest.raises(LanguageError, match=r"cannot reach|in time"):
-        EndpointModel("good", 9, 0.5, timeout=2.0).complete("hello", 0)
+def test_no_endpoint_a_slow_one_and_one_that_is_none(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    from secondlens.language.endpoint import EndpointModel
+
+    endpoint.queue.append((200, "<html>welcome</html>"))
+    with pytest.raises(LanguageError, match="end in /v1"):
+        EndpointModel("m", retries=0).complete("Hello", 0)
+    endpoint.pause = 0.5
+    with pytest.raises(LanguageError, match=r"no answer within 0\.1 seconds"):
+        EndpointModel("m", timeout=0.1, retries=0).complete("Hello", 0)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:password@127.0.0.1:9/v1")
+    with pytest.raises(LanguageError, match="cannot reach") as caught:
+        EndpointModel("m", retries=0).complete("Hello", 0)
+    assert "password" not in str(caught.value)
+
+
+def test_an_empty_and_a_cut_answer(endpoint: Endpoint) -> None:
+    model = open_language_model("openai:m")
+    endpoint.reason = "length"
+    assert model.complete("Hello", 0) == "a red beak"
+    endpoint.text = None
+    with pytest.raises(EmptyAnswer, match="--max-tokens"):
+        model.complete("Hello", 0)
+
+
+def test_no_key_and_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openai")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(LanguageError, match="OPENAI_API_KEY, which is not set"):
+        open_language_model("openai:m")
+    monkeypatch.setenv("OPENAI_API_KEY", "two words")
+    with pytest.raises(LanguageError, match="white space") as caught:
+        open_language_model("openai:m")
+    assert "two words" not in str(caught.value)
+    monkeypatch.setitem(__import__("sys").modules, "openai", None)
+    with pytest.raises(MissingExtra, match=r"secondlens\[llm\]"):
+        open_language_model("openai:m")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    words = {
-        word: number for number, word in enumerate(["<pad>", "<unk>", "a", "dog", "runs", "on", "grass", "user", ":"])
-    }
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    """A random model of 40 words with a context of 32."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("language") / "gpt"
+    vocabulary = {"[END]": 0, "[UNK]": 1, "Describe": 2, "user": 3, **{f"word{row}": row for row in range(4, 40)}}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[END]", unk_token="[UNK]")
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(words), n_embd=16, n_layer=2, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0
-    )
-    place = tmp_path_factory.mktemp("language")
-    GPT2LMHeadModel(config).save_pretrained(place)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
-    fast.chat_template = "{% for m in messages %}{{ m.role }} : {{ m.content }}{% endfor %}"
-    fast.save_pretrained(place)
-    return place
+    sizes = {"n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=40, **sizes))
+    model.generation_config.suppress_tokens = [0, 1]  # it never ends and never says nothing
+    model.save_pretrained(folder)
+    return folder
 
 
-def test_local_model(folder: Path) -> None:
-    model = open_language_model(f"hf:{folder}", max_tokens=12, temperature=1.0)
-    before = torch.get_rng_state()
-    first = model.complete("a dog", seed=1)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert first == model.complete("a dog", seed=1)
-    assert len({model.complete("a dog", seed=seed) for seed in range(5)}) > 1
+def test_a_local_model_obeys_its_seed_and_leaves_the_others_alone(folder: Path) -> None:
+    model = open_language_model(f"hf:{folder}", max_tokens=12)
+    assert isinstance(model, LanguageModel)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    answers = [model.complete("Describe word7", seed) for seed in (1, 1, 2)]
+    assert torch.equal(torch.rand(3), expected)
+    assert answers[0] == answers[1] != answers[2]
+    assert len(answers[0].split()) <= 12
     greedy = open_language_model(f"hf:{folder}", max_tokens=12, temperature=0.0)
-    assert greedy.complete("a dog", 1) == greedy.complete("a dog", 2)
+    assert greedy.complete("Describe word7", 1) == greedy.complete("Describe word7", 2)
 
 
-def test_scripted(tmp_path: Path) -> None:
-    path = tmp_path / "script.json"
-    path.write_text(json.dumps({"dog": ["one", "two"], "": ["rest"]}))
-    model = open_language_model(f"scripted:{path}")
-    assert [model.complete("a dog?", 0), model.complete("a cat?", 0), model.complete("dog", 0)] == [
-        "one",
-        "rest",
-        "two",
-    ]
-    with pytest.raises(LanguageError, match="no answer left"):
-        model.complete("dog", 0)
-    scripted = ScriptedModel({})
-    with pytest.raises(LanguageError, match="no answer for the prompt"):
-        scripted.complete("dog", 0)
-    scripted.enqueue("dog", "three")
-    assert scripted.complete("dog", 0) == "three"
-    assert scripted.prompts == ["dog", "dog"]
-    path.write_text("[1]")
-    with pytest.raises(LanguageError, match="JSON object of lists"):
-        open_language_model(f"scripted:{path}")
+def test_a_local_model_stays_within_its_context(folder: Path) -> None:
+    model = open_language_model(f"hf:{folder}")
+    assert len(model.complete(" ".join(["word9"] * 30), 0).split()) <= 2
+    with pytest.raises(LanguageError, match="32 tokens, the context of"):
+        model.complete(" ".join(["word9"] * 32), 0)
+
+
+def test_a_chat_template_is_used(folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    model = open_language_model(f"hf:{folder}", max_tokens=4)
+    assert model._encode("word8")["input_ids"].tolist() == [[8]]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}word5"
+    model._tokenizer = tokenizer
+    assert model._encode("word8")["input_ids"].tolist() == [[3, 8, 5]]
+    assert model.complete("word8", 0)
+
+
+def test_a_folder_that_holds_no_model(tmp_path: Path) -> None:
+    with pytest.raises(LanguageError, match="no such folder"):
+        open_language_model(f"hf:{tmp_path / 'none'}")
+    with pytest.raises(LanguageError, match="cannot load"):
+        open_language_model(f"hf:{tmp_path}")
+
+
+def test_a_script_says_what_it_was_told(tmp_path: Path) -> None:
+    file = tmp_path / "script.json"
+    file.write_text(json.dumps({"cat": ["one", "two"], "catfish": ["three"]}))
+    model = open_language_model(f"scripted:{file}")
+    assert [model.complete(prompt, 0) for prompt in ("a cat", "a catfish", "a cat")] == ["one", "three", "two"]
+    with pytest.raises(LanguageError, match="no more answers to 'cat'"):
+        model.complete("a cat", 0)
+    with pytest.raises(LanguageError, match="no answer to the prompt 'a dog'"):
+        model.complete("a dog", 0)
+    assert isinstance(model, ScriptedModel)
+    assert model.prompts == ["a cat", "a catfish", "a cat", "a cat", "a dog"]
+    assert ScriptedModel(["x"]).complete("anything", 0) == "x"
+
+
+@pytest.mark.parametrize("content", ["no json", "3", '{"cat": "one"}', "[1]"])
+def test_a_script_of_another_kind(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "script.json"
+    file.write_text(content)
+    with pytest.raises(LanguageError, match=r"script\.json"):
+        open_language_model(f"scripted:{file}")
 
 
 @pytest.mark.parametrize(
-    ("reference", "message"),
+    ("reference", "options", "expected"),
     [
-        ("gpt", "expected a language model"),
-        ("opnai:x", "did you mean 'openai'"),
-        ("hf:/no/such/folder", "cannot load the language model"),
-        ("scripted:/no/such.json", "cannot read the script"),
+        ("gpt", {}, "such as 'openai:MODEL'"),
+        ("openai:", {}, "such as 'openai:MODEL'"),
+        ("opnai:m", {}, "did you mean 'openai'"),
+        ("openai:m", {"max_tokens": 0}, "got 0 and 1"),
+        ("openai:m", {"temperature": -1.0}, "2048 and -1"),
+        ("scripted:/no/such/file.json", {}, "no such file"),
     ],
 )
-def test_references(reference: str, message: str) -> None:
-    with pytest.raises(LanguageError, match=message):
-        open_language_model(reference)
-    with pytest.raises(LanguageError, match="max_tokens"):
-        open_language_model("scripted:x", max_tokens=0)
+def test_references_that_are_none(reference: str, options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(LanguageError, match=expected):
+        open_language_model(reference, **options)
+
+
+def test_whole_lines() -> None:
+    assert whole_lines("a\nb\nc") == "a\nb"
+    assert whole_lines("a b") == "a b"

@@ -1,142 +1,292 @@
-"""Descriptions from a language model: lists of every style, resumption, and what is written down."""
+"""Descriptions written by a language model: lists in every style, and runs that are interrupted."""
 
 import csv
 import json
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondlens.errors import TextError
+from secondlens.errors import EmptyAnswer, LanguageError, TextError
 from secondlens.language import ScriptedModel
-from secondlens.pools import read_texts
-from secondlens.pools.generate import generate_descriptions
-from secondlens.pools.lists import parse_list
+from secondlens.models import LensModel
+from secondlens.pools.build import _texts_of
+from secondlens.pools.generate import CHATTER, PROMPT, GenerationReport, generate_descriptions, parse_descriptions
 
-CLASSES = ["dog", "cat", "boat", "tree"]
-
-STYLES = {
-    "plain": lambda texts: "\n".join(texts),
-    "numbers": lambda texts: "\n".join(f"{n}. {text}" for n, text in enumerate(texts, 1)),
-    "brackets": lambda texts: "\n".join(f"{n}) {text}" for n, text in enumerate(texts, 1)),
-    "bullets after words": lambda texts: (
-        "Sure, here they are:\n\n" + "\n".join(f"- {text}" for text in texts) + "\n\nEnjoy!"
-    ),
-    "stars and quotes": lambda texts: "\n".join(f'* "{text}"' for text in texts),
-    "bold": lambda texts: "\n".join(f"{n}. **{text}**" for n, text in enumerate(texts, 1)),
-    "json": lambda texts: json.dumps(texts),
-    "fenced json": lambda texts: "```json\n" + json.dumps(texts, indent=1) + "\n```",
-    "introduced": lambda texts: "Descriptions:\n" + "\n".join(texts),
-}
-WORDS = st.lists(st.from_regex(r"[a-z]{2,9}( [a-z]{2,9}){0,5}", fullmatch=True), min_size=1, max_size=8)
+CLASSES = ["heron", "lighthouse", "red fox", "tea pot", "zebra"]
 
 
-@given(WORDS, st.sampled_from(sorted(STYLES)))
-def test_lists_of_every_style(texts: list[str], style: str) -> None:
-    assert parse_list(STYLES[style](texts)) == texts
+class Writer:
+    """Answers that depend on the prompt and the seed alone; interrupted at one call."""
 
-
-def test_nothing_in_an_answer() -> None:
-    assert parse_list("") == parse_list("Here you are:\n\n") == parse_list("```\n```") == []
-
-
-def answers() -> dict[str, list[str]]:
-    return {name: [f"1. a {name} outdoors\n2. A {name} outdoors.\n3. something\n4. {'long ' * 60}"] for name in CLASSES}
-
-
-class Interrupted(ScriptedModel):
-    """Stops as Ctrl-C does, at the third prompt."""
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.name = "writer"
+        self.settings = {"temperature": 1.0}
+        self.calls = 0
+        self.stop_at = stop_at
 
     def complete(self, prompt: str, seed: int) -> str:
-        if len(self.prompts) == 2:
+        self.calls += 1
+        if self.calls == self.stop_at:
             raise KeyboardInterrupt
-        return super().complete(prompt, seed)
+        texts = f"1. a {prompt[-4:]} of {seed}\n2. {prompt}, near\n3. The same everywhere.\n4. {prompt}, far"
+        return f"Here you go:\n\n{texts}"
 
 
-def test_texts_are_written_with_how_they_were_made(tmp_path: Path) -> None:
-    out = tmp_path / "texts.csv"
-    seen: list[tuple[int, int]] = []
-    report = generate_descriptions(
-        CLASSES, ScriptedModel(answers()), out, per_class=4, progress=lambda done, total: seen.append((done, total))
-    )
-    rows = list(csv.reader(out.open()))
-    assert rows[:3] == [["text", "class"], ["a dog outdoors", "dog"], ["something", "dog"]]
-    assert len(rows) == 1 + 5
-    assert report.texts == 5
-    assert report.left_out == {"duplicate": 4 + 3, "too long": 4}
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    record = json.loads((tmp_path / "texts.json").read_text())
-    assert record["model"] == "scripted"
-    assert "{class}" in record["prompt"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.csv", "texts.json"]
-    assert len(read_texts(out)) == 5
+def generate(model: object, out: Path, **options: object) -> GenerationReport:
+    return generate_descriptions(CLASSES, model, out, **{"per_class": 3, "prompt": "{n} of {class}", **options})
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
-    whole, out = tmp_path / "whole.csv", tmp_path / "part.csv"
-    generate_descriptions(CLASSES, ScriptedModel(answers()), whole)
-    with pytest.raises(KeyboardInterrupt):
-        generate_descriptions(CLASSES, Interrupted(answers()), out)
-    assert not out.exists()
-    notes = tmp_path / "part.progress.jsonl"
-    with notes.open("a") as file:
-        file.write('{"class": "boat", "te')  # cut short by a kill
-    with pytest.raises(TextError, match="another per class"):
-        generate_descriptions(CLASSES, ScriptedModel(answers()), out, per_class=3)
-    with pytest.raises(TextError, match="another prompt"):
-        generate_descriptions(CLASSES, ScriptedModel(answers()), out, prompt="What is {class}?")
-    second = ScriptedModel(answers())
-    generate_descriptions(CLASSES, second, out)
-    assert len(second.prompts) == 2
-    assert out.read_bytes() == whole.read_bytes()
-    assert not notes.exists()
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
-def test_restart_forgets(tmp_path: Path) -> None:
-    out = tmp_path / "texts.csv"
-    with pytest.raises(KeyboardInterrupt):
-        generate_descriptions(CLASSES, Interrupted(answers()), out)
-    again = ScriptedModel(answers())
-    generate_descriptions(CLASSES, again, out, prompt="{class}?", restart=True)
-    assert again.prompts == [f"{name}?" for name in CLASSES]
+STYLES = {
+    "plain": "{text}",
+    "number.": "{n}. {text}",
+    "number)": "{n}) {text}",
+    "(number)": "({n}) {text}",
+    "escaped": "{n}\\. {text}",
+    "number:": "{n}: {text}",
+    "dash": "- {text}",
+    "indented dash": "   – {text}",
+    "star": "* {text}",
+    "dot": "•{text}",
+    "quoted": '"{text}"',
+    "quoted, with commas": '  "{text}",',
+    "curly": "{n}. “{text}”",
+    "single": "- '{text}'",
+    "bold": "**{text}**",
+    "bold number": "**{n}.** {text}",
+    "bold item": "{n}. **{text}**",
+    "italic": "* *{text}*",
+    "underlined": "- _{text}_",
+    "bullet and number": "- {n}. {text}",
+    "code": "`{text}`",
+}
+LETTERS = st.characters(categories=["Ll", "Lu"])
+TEXT = st.builds(
+    lambda first, middle, last: unicodedata.normalize("NFC", " ".join(f"{first}{middle}{last}".split())),
+    LETTERS,
+    st.text(st.one_of(LETTERS, st.sampled_from(" ,-.'&/3")), max_size=30),
+    LETTERS,
+).filter(lambda text: not CHATTER.match(text))
 
 
-def test_a_class_without_answers_is_named(tmp_path: Path) -> None:
-    script = {"dog": ["", "Here:\n", ""], "cat": ["", "a cat"]}
-    report = generate_descriptions(["dog", "cat"], ScriptedModel(script), tmp_path / "texts.csv")
-    assert report.failed == ["dog"]
-    assert report.texts == 1
-    with pytest.raises(TextError, match="no usable description"):
-        generate_descriptions(["dog"], ScriptedModel({"dog": [""] * 3}), tmp_path / "none.csv")
+@given(
+    st.lists(TEXT, min_size=1, max_size=12),
+    st.sampled_from(sorted(STYLES)),
+    st.sampled_from(["", "Here are some descriptions:\n", "**Sure! Descriptions of a fox:**\n\n", "## Fox\n"]),
+    st.sampled_from(["\n", "\n\n", "\r\n"]),
+)
+def test_a_list_in_any_style_is_read_back(texts: list[str], style: str, before: str, between: str) -> None:
+    lines = [STYLES[style].replace("{n}", str(row)).replace("{text}", text) for row, text in enumerate(texts, 1)]
+    assert parse_descriptions(before + between.join(lines)) == texts
+
+
+@given(
+    st.lists(TEXT, min_size=1, max_size=12),
+    st.sampled_from(["{}", "```json\n{}\n```", "Here is the list:\n{}\nHope this helps!", "<think>[a]\n</think>{}"]),
+    st.sampled_from([None, 2]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_json_list_is_read_back(
+    texts: list[str], around: str, indent: int | None, objects: bool, escaped: bool
+) -> None:
+    items = [{"id": row, "description": text} for row, text in enumerate(texts)] if objects else texts
+    answer = around.replace("{}", json.dumps(items, indent=indent, ensure_ascii=escaped))
+    assert parse_descriptions(answer) == texts
 
 
 @pytest.mark.parametrize(
-    ("classes", "options", "message"),
+    ("answer", "expected"),
     [
-        ([], {}, "at least one class"),
-        (["dog"], {"prompt": "?"}, "{class}"),
-        (["dog"], {"out": "texts.txt"}, "a .csv file"),
+        ("", []),
+        ("I'm sorry, I cannot help with that.", []),
+        ("Sure!\nHere are your descriptions\na red beak\n\nLet me know if you want more!", ["a red beak"]),
+        ("Sure, here you go\n- a red beak\n- a lawn\nThese are all of them.", ["a red beak", "a lawn"]),
+        ("**Shape:**\n- **Beak:** long and thin\n**Colour**\n- red_and_blue 2*3*4", None),
+        ("2.5 metres tall\n3:00 on a clock", ["2.5 metres tall", "3:00 on a clock"]),
+        ("a [very] long beak\na [short] one", ["a [very] long beak", "a [short] one"]),
+        ("<think>1. no\n2. not this", []),
+        ("---\n***\na beak", ["a beak"]),
     ],
 )
-def test_bad_requests(tmp_path: Path, classes: list[str], options: dict[str, str], message: str) -> None:
-    out = tmp_path / options.pop("out", "texts.csv")
-    with pytest.raises(TextError, match=message):
-        generate_descriptions(classes, ScriptedModel(answers()), out, **options)  # type: ignore[arg-type]
+def test_answers_that_are_no_plain_list(answer: str, expected: list[str] | None) -> None:
+    expected = ["Beak: long and thin", "red_and_blue 2*3*4"] if expected is None else expected
+    assert parse_descriptions(answer) == expected
 
 
-def test_command(tmp_path: Path) -> None:
-    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
-    (tmp_path / "script.json").write_text(json.dumps(answers()))
-    command = [sys.executable, "-m", "secondlens.cli.app", "pool", "generate", "--classes", "classes.txt", "--json"]
-    command += ["--llm", "scripted:script.json", "--out", "texts.csv", "--per-class", "2"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["texts"] == 4
-    assert "classes described" in result.stderr
-    command[command.index("classes.txt")] = "absent.txt"
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+def test_texts_and_how_they_were_made_are_written(tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    report = generate(Writer(), tmp_path / "new" / "birds.csv", progress=lambda *step: steps.append(step))
+    found = rows(report.file)
+    assert [row["class"] for row in found] == [name for name in CLASSES for _ in range(3)]
+    assert found[1] == {"text": "3 of heron, near", "class": "heron"}
+    assert [row["text"] for row in found].count("The same everywhere.") == 1
+    assert (report.texts, report.failed, report.resumed) == (15, (), 0)
+    assert (report.duplicates, report.surplus) == (4, 1)
+    assert steps == [(row, 5) for row in range(6)]
+    made = json.loads(report.sidecar.read_text())
+    assert made["model"] == "writer"
+    assert made["prompt"] == "{n} of {class}"
+    assert made["settings"]["temperature"] == 1.0
+    assert made["counts"]["texts"] == len(found)
+    assert sorted(path.name for path in report.file.parent.iterdir()) == ["birds.csv", "birds.json"]
+
+
+def test_a_class_gets_no_more_than_was_asked_for_and_no_text_comes_twice(tmp_path: Path) -> None:
+    model = ScriptedModel({"heron": ["- a\n- A.\n- b\n- c"], "fox": ["- b\n-  c \n- d"]})
+    report = generate_descriptions(["heron", "fox", "Heron"], model, tmp_path / "o.csv", per_class=2)
+    assert [(row["text"], row["class"]) for row in rows(report.file)] == [
+        ("a", "heron"),
+        ("b", "heron"),
+        ("c", "fox"),
+        ("d", "fox"),
+    ]
+    assert (report.classes, report.texts, report.duplicates, report.surplus) == (2, 4, 2, 1)
+    assert model.prompts[0] == PROMPT.replace("{n}", "2").replace("{class}", "heron")
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_interrupted_run_goes_on_to_the_same_files(tmp_path: Path, stop_at: int, torn: bool) -> None:
+    whole = generate(Writer(), tmp_path / "a" / "o.csv")
+    out = tmp_path / "b" / "o.csv"
+    with pytest.raises(KeyboardInterrupt):
+        generate(Writer(stop_at), out)
+    assert not out.exists()
+    if torn:
+        with (out.parent / "o.csv.progress.jsonl").open("a") as file:
+            file.write('{"class": "zeb')
+    model = Writer()
+    report = generate(model, out)
+    assert report.resumed == stop_at - 1
+    assert model.calls == len(CLASSES) - report.resumed
+    assert out.read_bytes() == whole.file.read_bytes()
+    assert report.sidecar.read_bytes() == whole.sidecar.read_bytes()
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"prompt": "{n} kinds of {class}"}, "prompt was '{n} of {class}', is '{n} kinds of {class}'"),
+        ({"per_class": 4}, "per_class was 3, is 4"),
+        ({"seed": 1}, "seed was 0, is 1"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path: Path, change: dict[str, object], named: str, interrupted: bool) -> None:
+    out = tmp_path / "o.csv"
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            generate(Writer(3), out)
+    else:
+        generate(Writer(), out)
+    with pytest.raises(TextError) as caught:
+        generate(Writer(), out, **change)
+    assert named in str(caught.value)
+    assert str(caught.value).count(" was ") == 2
+    with pytest.raises(TextError, match=r"classes was '5 .*, is '2 "):
+        generate_descriptions(["a", "b"], Writer(), out, per_class=3, prompt="{n} of {class}")
+    assert generate(Writer(), out, **change, restart=True).resumed == 0
+    assert not (tmp_path / "o.csv.progress.jsonl").exists()
+
+
+def test_a_file_that_is_finished_is_left_and_one_of_others_too(tmp_path: Path) -> None:
+    first = generate(Writer(), tmp_path / "o.csv")
+    model = Writer()
+    again = generate(model, tmp_path / "o.csv")
+    assert model.calls == 0
+    assert (again.texts, again.duplicates, again.surplus) == (first.texts, first.duplicates, first.surplus)
+    (tmp_path / "mine.csv").write_text("text\nmine\n")
+    with pytest.raises(TextError, match="not written by this command"):
+        generate(Writer(), tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_text() == "text\nmine\n"
+
+
+def test_answers_without_texts_are_asked_for_again_and_reported(tmp_path: Path) -> None:
+    class Shy(Writer):
+        def complete(self, prompt: str, seed: int) -> str:
+            self.calls += 1
+            if "fox" in prompt:
+                return "I'm sorry, I cannot."
+            if self.calls == 1:
+                raise EmptyAnswer("nothing")
+            return f"- {prompt}" if self.calls > 2 else "..."
+
+    model = Shy()
+    report = generate_descriptions(["heron", "fox", "zebra"], model, tmp_path / "o.csv", prompt="a {class}")
+    assert model.calls == 3 + 3 + 1
+    assert report.failed == ("fox",)
+    assert [row["text"] for row in rows(report.file)] == ["a heron", "a zebra"]
+    assert json.loads(report.sidecar.read_text())["failed"] == ["fox"]
+    with pytest.raises(LanguageError, match="of any of 1 classes; its last answer: \"I'm sorry"):
+        generate_descriptions(["fox"], Shy(), tmp_path / "none.csv")
+    assert not list(tmp_path.glob("none*"))
+
+
+def test_a_model_that_fails_keeps_what_is_finished(tmp_path: Path) -> None:
+    with pytest.raises(LanguageError, match="'red fox'; 2 of 5 classes are kept"):
+        generate(ScriptedModel({"heron": ["- a"], "lighthouse": ["- b"]}), tmp_path / "o.csv")
+    script = {"red fox": ["- c"], "tea pot": ["- d"], "zebra": ["- e"]}
+    assert generate(ScriptedModel(script), tmp_path / "o.csv").resumed == 2
+
+
+def test_a_damaged_record_and_wrong_options(tmp_path: Path) -> None:
+    (tmp_path / "o.csv.progress.jsonl").write_text("no json\n")
+    with pytest.raises(TextError, match="damaged"):
+        generate(Writer(), tmp_path / "o.csv")
+    with pytest.raises(TextError, match=r"ends in \.csv"):
+        generate(Writer(), tmp_path / "o.txt")
+    with pytest.raises(TextError, match="where the class's name goes"):
+        generate(Writer(), tmp_path / "p.csv", prompt="birds")
+    with pytest.raises(TextError, match="1 or more"):
+        generate(Writer(), tmp_path / "p.csv", per_class=0)
+    with pytest.raises(TextError, match="at least one class"):
+        generate_descriptions([" "], Writer(), tmp_path / "p.csv")
+
+
+def test_a_pool_knows_how_its_texts_were_written(clip: LensModel, tmp_path: Path) -> None:
+    script = {name: [f"a {name}\na photo, with a {name}"] for name in CLASSES}
+    report = generate(ScriptedModel(script), tmp_path / "o.csv")
+    listed, source, generated = _texts_of(report.file, clip)
+    assert list(listed.texts) == [row["text"] for row in rows(report.file)]
+    assert len(listed.texts) == 10
+    assert source == "o.csv"
+    assert generated == json.loads(report.sidecar.read_text())
+    assert generated["prompt"] == "{n} of {class}"
+
+
+def test_the_command_writes_goes_on_and_keeps_keys_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-a-key-that-nobody-may-see"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    (tmp_path / "classes.txt").write_text("heron\nred fox\n\nzebra\n")
+    script, out = tmp_path / "script.json", tmp_path / "out" / "o.csv"
+
+    def run(answers: dict[str, list[str]], *more: str) -> subprocess.CompletedProcess[str]:
+        script.write_text(json.dumps(answers))
+        given = ["--classes", str(tmp_path / "classes.txt"), "--llm", f"scripted:{script}", "--out", str(out), *more]
+        command = [sys.executable, "-m", "secondlens.cli.app", "pool", "generate", *given]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    result = run({"heron": ["1. a beak\n2. a lake"], "fox": ["fur"]}, "--per-class", "2")
     assert result.returncode == 2
-    assert result.stderr.strip().startswith("secondlens: no such file of texts")
+    assert "2 of 3 classes are kept" in result.stderr
+    assert "Traceback" not in result.stderr
+    result = run({"zebra": ["- stripes"]}, "--per-class", "3")
+    assert result.returncode == 2
+    assert "per_class was 2, is 3" in result.stderr
+    result = run({"zebra": ["- stripes"]}, "--per-class", "2", "--json")
+    facts = json.loads(result.stdout)
+    assert (facts["texts"], facts["classes"], facts["resumed"], facts["failed"]) == (4, 3, 2, [])
+    assert [row["text"] for row in rows(out)] == ["a beak", "a lake", "fur", "stripes"]
+    assert "failed" in run({}, "--per-class", "2").stdout
+    assert not any(key in path.read_text() for path in out.parent.iterdir())
+    assert key not in result.stdout + result.stderr

@@ -56,6 +56,46 @@ def create(
         print_facts(_facts(facts))
 
 
+@app.command()
+def generate(
+    classes: Annotated[Path, typer.Option(help="Classes to describe: one a line, or a CSV with a column 'text'.")],
+    llm: Annotated[str, typer.Option(help="The language model: openai:MODEL, hf:NAME-or-FOLDER or scripted:FILE.")],
+    out: Annotated[Path, typer.Option(help="Where the descriptions go: a .csv; a .json beside it says how.")],
+    per_class: Annotated[int, typer.Option(help="Descriptions to ask for, a class.")] = 28,
+    prompt: Annotated[
+        str | None, typer.Option(help="What to ask, with {class} and, where it is wanted, {n}; default: our own.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="How freely it samples; 0 takes the likeliest words.")] = 1.0,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 2048,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling, where the model has one.")] = 0,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget what was written before and start anew.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a language model write descriptions of classes: a file for `pool create`."""
+    from secondlens.language import open_language_model
+    from secondlens.pools.generate import PROMPT, generate_descriptions
+    from secondlens.pools.texts import read_texts
+
+    names = read_texts(classes)
+    model = open_language_model(llm, max_tokens=max_tokens, temperature=temperature)
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        report = generate_descriptions(
+            names,
+            model,
+            out,
+            per_class=per_class,
+            prompt=PROMPT if prompt is None else prompt,
+            seed=seed,
+            progress=lambda done, total: advance("describing classes", done, total),
+            restart=restart,
+        )
+    facts = report.facts()
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts({**facts, "failed": ", ".join(report.failed) or "none"})
+
+
 @app.command(name="list")
 def list_pools(as_json: JsonOption = False) -> None:
     """List the pools that are kept."""

@@ -1,4 +1,4 @@
-"""Language models behind one method: an endpoint, a local model, a script."""
+"""Language models that write and judge texts: one protocol, several back ends."""
 
 from secondlens.language.base import LanguageModel
 from secondlens.language.opening import open_language_model

@@ -1,40 +1,73 @@
-"""A language model on this machine, through transformers."""
+"""A language model of `transformers` on this machine."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from secondlens.errors import LanguageError
-from secondlens.models.preprocessing import quiet
+from secondlens.errors import EmptyAnswer, LanguageError
+from secondlens.language.base import MAX_TOKENS, TEMPERATURE, whole_lines
 
 
 class LocalModel:
-    """A causal language model of a folder or of the Hub, with its chat template where it has one."""
+    """A causal language model from a folder or the Hugging Face Hub, asked by its chat template where it has one."""
 
-    def __init__(self, location: str, max_tokens: int, temperature: float) -> None:
+    def __init__(
+        self,
+        location: str,
+        max_tokens: int = MAX_TOKENS,
+        temperature: float = TEMPERATURE,
+        device: str | None = None,
+    ) -> None:
+        """Load it, from safetensors only. device: default the GPU where there is one.
+
+        Raises `LanguageError` where there is no such model or it cannot be loaded.
+        """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        try:
-            with quiet():
-                self._tokenizer: Any = AutoTokenizer.from_pretrained(location)
-                self._model: Any = AutoModelForCausalLM.from_pretrained(location, use_safetensors=True).eval()
-        except Exception as error:
-            raise LanguageError(f"cannot load the language model {location}: {error}") from error
+        folder = Path(location).expanduser()
+        if not folder.is_dir() and (location.startswith(("/", "./", "../", "~")) or location.count("/") > 1):
+            raise LanguageError(f"no such folder of a language model: {folder} (from the reference 'hf:{location}')")
+        source = str(folder) if folder.is_dir() else location
         self.name = f"hf:{location}"
-        self.max_tokens = max_tokens
-        self.temperature = temperature
+        self.settings: dict[str, object] = {"temperature": temperature, "max_tokens": max_tokens}
+        self._max_tokens, self._temperature = max_tokens, temperature
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
+            model: Any = AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True)
+        except Exception as error:  # transformers raises many kinds, also bare `Exception`
+            raise LanguageError(f"cannot load the language model {self.name}: {error}") from error
+        self._model = model.to(self._device).eval()
 
-    @torch.no_grad()
     def complete(self, prompt: str, seed: int) -> str:
-        """Sampled at the temperature, greedy at zero. The seed is set for this answer alone."""
-        if self._tokenizer.chat_template is not None:
-            messages = [{"role": "user", "content": prompt}]
-            prompt = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        tokens = self._tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-        chosen: dict[str, Any] = {"do_sample": self.temperature > 0}
-        if self.temperature > 0:
-            chosen["temperature"] = self.temperature
-        with torch.random.fork_rng(devices=[]), quiet():
+        """The answer to a prompt; the same for the same seed on the same machine.
+
+        Raises `LanguageError` for a prompt that is longer than the model's context, `EmptyAnswer` for no text.
+        """
+        inputs = self._encode(prompt).to(self._device)
+        length = int(inputs["input_ids"].shape[1])
+        context = getattr(self._model.config, "max_position_embeddings", None)
+        room = self._max_tokens if not context else min(self._max_tokens, context - length)
+        if room < 1:
+            raise LanguageError(f"the prompt has {length} tokens, the context of {self.name} {context}; shorten it")
+        sampling = {"do_sample": True, "temperature": self._temperature} if self._temperature else {"do_sample": False}
+        pad = self._tokenizer.pad_token_id
+        pad = self._tokenizer.eos_token_id if pad is None else pad
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.inference_mode():
             torch.manual_seed(seed)
-            out = self._model.generate(**tokens, max_new_tokens=self.max_tokens, **chosen)
-        return str(self._tokenizer.decode(out[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True))
+            found = self._model.generate(**inputs, max_new_tokens=room, pad_token_id=pad, **sampling)[0, length:]
+        text = str(self._tokenizer.decode(found, skip_special_tokens=True))
+        if not text.strip():
+            raise EmptyAnswer(f"{self.name} answered with nothing")
+        ends = self._model.generation_config.eos_token_id
+        ended = int(found[-1]) in (ends if isinstance(ends, list) else [ends])
+        return text if ended or len(found) < room else whole_lines(text)
+
+    def _encode(self, prompt: str) -> Any:
+        if not getattr(self._tokenizer, "chat_template", None):
+            return self._tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+        return self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        )

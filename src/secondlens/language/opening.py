@@ -1,27 +1,45 @@
-"""From a reference to a language model."""
+"""From a reference to a language model.
+
+openai:MODEL    any OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY)
+hf:NAME         a model of `transformers` from the Hub or a folder
+scripted:FILE   answers from a JSON file
+"""
 
 from secondlens.errors import LanguageError, closest
-from secondlens.language.base import LanguageModel
-from secondlens.language.endpoint import EndpointModel
-from secondlens.language.local import LocalModel
-from secondlens.language.scripted import ScriptedModel
+from secondlens.language.base import MAX_TOKENS, TEMPERATURE, LanguageModel
 
 SCHEMES = ("openai", "hf", "scripted")
 
 
-def open_language_model(reference: str, *, max_tokens: int = 2048, temperature: float = 0.7) -> LanguageModel:
-    """`openai:MODEL` (any OpenAI-compatible endpoint), `hf:NAME-or-FOLDER` (transformers), `scripted:FILE`.
+def open_language_model(
+    reference: str, max_tokens: int = MAX_TOKENS, temperature: float = TEMPERATURE
+) -> LanguageModel:
+    """The language model of a reference: `openai:MODEL`, `hf:NAME-or-FOLDER` or `scripted:FILE`.
 
-    max_tokens, temperature: of an answer. Raises `LanguageError` for an unknown reference or a model that cannot be
-    opened, `MissingExtra` without the library.
+    max_tokens: the longest answer. temperature: 0 takes the likeliest words. Neither concerns a script.
+
+    Raises `LanguageError` for another reference or a model that cannot be opened, `MissingExtra` for a missing library.
     """
     scheme, colon, rest = reference.partition(":")
     if not colon or not rest:
-        raise LanguageError(f"expected a language model such as openai:MODEL or hf:FOLDER, got {reference!r}")
-    if scheme not in SCHEMES:
-        raise LanguageError(f"unknown kind of language model {scheme!r}{closest(scheme, SCHEMES)}")
-    if max_tokens < 1 or temperature < 0:
-        raise LanguageError(f"expected max_tokens >= 1 and temperature >= 0, got {max_tokens} and {temperature}")
+        raise LanguageError(
+            "expected a language model such as 'openai:MODEL', 'hf:NAME-or-FOLDER' or 'scripted:FILE', "
+            f"got {reference!r}"
+        )
+    if max_tokens < 1 or not 0 <= temperature < float("inf"):
+        raise LanguageError(
+            f"expected max_tokens of 1 or more and a temperature of 0 or more, got {max_tokens} and {temperature}"
+        )
     if scheme == "openai":
+        from secondlens.language.endpoint import EndpointModel
+
         return EndpointModel(rest, max_tokens, temperature)
-    return LocalModel(rest, max_tokens, temperature) if scheme == "hf" else ScriptedModel.from_file(rest)
+    if scheme == "hf":
+        from secondlens.language.local import LocalModel
+
+        return LocalModel(rest, max_tokens, temperature)
+    if scheme == "scripted":
+        from secondlens.language.scripted import ScriptedModel
+
+        return ScriptedModel.from_file(rest)
+    raise LanguageError(f"unknown kind of language model {scheme!r}{closest(scheme, SCHEMES)}")

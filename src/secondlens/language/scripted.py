@@ -1,47 +1,53 @@
-"""Answers written beforehand: for tests, and for going through a pipeline without a language model."""
+"""A language model that says what it was told to: for tests, and to try a pipeline without a model."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from secondlens.errors import LanguageError
+from secondlens.errors import LanguageError, TextError
+from secondlens.pools.texts import read_utf8
+
+Script = Mapping[str, Sequence[str]] | Sequence[str]
 
 
 class ScriptedModel:
-    """Answers by a part of the prompt, each used once in turn; `prompts` lists what was asked.
+    """Answers from a script, each once.
 
-    answers: part of a prompt to the answers to it; the first part that occurs in the prompt counts.
+    script: answers in their order, or from a part of a prompt to its answers (the longest part that is in the prompt
+    counts; "" is in every one). `prompts` holds what was asked.
     """
 
-    def __init__(self, answers: Mapping[str, Iterable[str]], name: str = "scripted") -> None:
+    def __init__(self, script: Script, name: str = "scripted") -> None:
         self.name = name
         self.prompts: list[str] = []
-        self._answers = {part: list(texts) for part, texts in answers.items()}
+        parts = script if isinstance(script, Mapping) else {"": script}
+        self._left = {part: list(answers) for part, answers in parts.items()}
 
     @classmethod
     def from_file(cls, path: str | Path) -> "ScriptedModel":
-        """From a JSON object: part of a prompt to a list of answers."""
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise LanguageError(f"cannot read the script {path}: {error}") from error
-        fits = isinstance(content, dict) and all(
-            isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in content.values()
-        )
-        if not fits:
-            raise LanguageError(f"expected {path} to be a JSON object of lists of texts, by a part of the prompt")
-        return cls(content, f"scripted:{Path(path).name}")
+        """A JSON file with a list of answers, or an object from a part of a prompt to a list of answers.
 
-    def enqueue(self, part: str, answer: str) -> None:
-        """Add an answer to prompts with this part."""
-        self._answers.setdefault(part, []).append(answer)
+        Raises `LanguageError` for anything else.
+        """
+        path = Path(path)
+        try:
+            script = json.loads(read_utf8(path))
+        except (TextError, json.JSONDecodeError) as error:
+            raise LanguageError(f"cannot read the script {path}: {error}") from error
+        lists = list(script.values()) if isinstance(script, dict) else [script]
+        if not all(isinstance(answers, list) and all(isinstance(text, str) for text in answers) for answers in lists):
+            raise LanguageError(
+                f"expected a list of answers in {path}, or an object from a part of a prompt to such a list"
+            )
+        return cls(script, f"scripted:{path.name}")
 
     def complete(self, prompt: str, seed: int) -> str:
-        """The next answer to this prompt."""
+        """The next answer; raises `LanguageError` where the script has none for this prompt, or none any more."""
         self.prompts.append(prompt)
-        for part, texts in self._answers.items():
-            if part in prompt:
-                if not texts:
-                    raise LanguageError(f"the script {self.name} has no answer left for prompts with {part!r}")
-                return texts.pop(0)
-        raise LanguageError(f"the script {self.name} has no answer for the prompt {prompt[:60]!r}")
+        parts = [part for part in self._left if part in prompt]
+        if not parts:
+            raise LanguageError(f"{self.name} has no answer to the prompt {prompt[:80]!r}")
+        part = max(parts, key=len)
+        if not self._left[part]:
+            raise LanguageError(f"{self.name} has no more answers to {part!r} (asked: {prompt[:80]!r})")
+        return self._left[part].pop(0)

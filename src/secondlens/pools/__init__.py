@@ -2,17 +2,20 @@
 
 from secondlens.pools.build import encode, find_pools, open_pool, pools_folder
 from secondlens.pools.builtin import BUILTIN
+from secondlens.pools.generate import GenerationReport, generate_descriptions
 from secondlens.pools.pool import Pool, PoolCard
 from secondlens.pools.texts import TextRules, clean_texts, read_texts
 
 __all__ = [
     "BUILTIN",
+    "GenerationReport",
     "Pool",
     "PoolCard",
     "TextRules",
     "clean_texts",
     "encode",
     "find_pools",
+    "generate_descriptions",
     "open_pool",
     "pools_folder",
     "read_texts",
