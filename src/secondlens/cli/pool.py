@@ -138,48 +138,6 @@ def show(
         print_table(["row", "text"], list(enumerate(pool.texts[:limit])), f"the first of {len(pool.texts)} texts")
 
 
-@app.command()
-def generate(
-    classes: Annotated[Path, typer.Option(help="Names of classes: one a line, or a CSV with a column 'name'.")],
-    llm: Annotated[str, typer.Option(help="openai:MODEL (any compatible endpoint), hf:FOLDER or scripted:FILE.")],
-    out: Annotated[Path, typer.Option(help="The .csv to write; a pool can be created from it.")],
-    per_class: Annotated[int, typer.Option(help="Descriptions a class.")] = 28,
-    prompt: Annotated[
-        str | None, typer.Option(help="With {class}, and {count}; default: looks and surroundings.")
-    ] = None,
-    temperature: Annotated[float, typer.Option(help="Of the language model.")] = 0.7,
-    max_tokens: Annotated[int, typer.Option(help="Of an answer.")] = 2048,
-    seed: Annotated[int, typer.Option(help="Of the first answer.")] = 0,
-    restart: Annotated[bool, typer.Option(help="Begin anew where a run of other settings was interrupted.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Have a language model describe classes, as texts for a pool; an interrupted run goes on where it was."""
-    from secondlens.language import open_language_model
-    from secondlens.pools import read_texts
-    from secondlens.pools.generate import PROMPT, generate_descriptions
-
-    names = read_texts(classes)
-    with interruptible(), bar() as advance:
-        report = generate_descriptions(
-            names,
-            open_language_model(llm, max_tokens=max_tokens, temperature=temperature),
-            out,
-            per_class=per_class,
-            prompt=PROMPT if prompt is None else prompt,
-            seed=seed,
-            restart=restart,
-            progress=lambda done, total: advance("classes described", done, total),
-        )
-    facts = {"file": str(out), **vars(report)}
-    if as_json:
-        print_json(facts)
-        return
-    left_out = ", ".join(f"{count} {reason}" for reason, count in report.left_out.items() if count) or "none"
-    print_facts({"file": out, "texts": report.texts, "classes": report.classes, "left out": left_out})
-    if report.failed:
-        typer.echo(f"no usable answer for {len(report.failed)} classes: {', '.join(report.failed)}", err=True)
-
-
 def _facts(card: dict[str, object]) -> dict[str, object]:
     left_out, templates, generated = card["left_out"], card["templates"], card["generated"]
     assert isinstance(left_out, dict)
