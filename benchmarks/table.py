@@ -53,8 +53,8 @@ def write_table() -> None:
     text = HEAD + _machines(entries)
     surveys = [entry for entry in entries if entry["benchmark"] == "survey"]
     text += SURVEY_HEAD + _table(
-        ["machine", "precision", "model", "layers", "images", "batch", "plain images/s", "a batch", "in all", "5,124 images",
-         "before, after (s)", "proved in one pass", "peak memory"],
+        ["machine", "precision", "model", "layers", "images", "batch", "plain images/s", "a batch", "in all",
+         "5,124 images", "before, after (s)", "proved in one pass", "peak memory"],
         [[_chip(entry), *_survey_row(entry["figures"])] for entry in surveys],
     )  # fmt: skip
     oracles = [entry["figures"] for entry in entries if entry["benchmark"] == "oracle"]
