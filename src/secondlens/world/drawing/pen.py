@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-BODY, SHADE, LIGHT, DARK, PALE, GLASS, METAL, WOOD, LEAF, FLAME = range(1, 11)
+BODY, SHADE, LIGHT, DARK, PALE, GLASS, METAL, WOOD, LEAF, FLAME, BEAM = range(1, 12)
 OUTLINE = 15
 TEXTURED = 16
 """Added to BODY where the texture's second colour shows."""
@@ -26,6 +26,7 @@ ACCENTS: dict[int, tuple[int, int, int]] = {
     WOOD: (142, 98, 60),
     LEAF: (74, 140, 70),
     FLAME: (252, 176, 44),
+    BEAM: (255, 240, 168),
 }
 
 Points: TypeAlias = Sequence[tuple[float, float]] | np.ndarray

@@ -68,16 +68,19 @@ def ball(pen: Pen) -> None:
 
 
 def chair(pen: Pen) -> None:
-    """From the side and front: a tall back, a seat and four legs."""
-    back, leg = pen.vary(-1.0, -0.85), pen.vary(0.85, 1.0)
-    for x in (-0.34, 0.64):
-        pen.rectangle(SHADE, x - 0.07, 0.1, x + 0.07, leg - 0.14)
-    for x in (-0.56, 0.44):
-        pen.rectangle(BODY, x - 0.09, 0.1, x + 0.09, leg)
-    pen.polygon(BODY, ((-0.66, back), (-0.18, back + 0.06), (-0.18, 0.0), (-0.66, 0.05)))
-    pen.polygon(SHADE, ((-0.52, back + 0.2), (-0.32, back + 0.22), (-0.32, -0.2), (-0.52, -0.18)))
-    pen.polygon(BODY, ((-0.66, 0.02), (-0.4, -0.14), (0.75, -0.14), (0.55, 0.02)))
-    pen.rectangle(SHADE, -0.66, 0.02, 0.56, 0.2)
+    """From the front and above: a back with slats, a seat and four legs."""
+    back, leg, lean = pen.vary(-1.0, -0.85), pen.vary(0.85, 1.0), pen.vary(0.02, 0.14)
+    for x in (-0.4, 0.4):
+        pen.rectangle(SHADE, x + lean - 0.07, 0.1, x + lean + 0.07, leg - 0.2)
+    left, right = -0.48 + lean, 0.48 + lean
+    for x in (left, right):
+        pen.stroke(BODY, ((x, back), (x - lean * 0.3, 0.05)), 0.17)
+    pen.rectangle(BODY, left, back - 0.04, right, back + 0.26)
+    pen.rectangle(BODY, left, back + 0.42, right, back + 0.62)
+    pen.polygon(BODY, ((left - 0.06, -0.02), (right + 0.06, -0.02), (0.6, 0.24), (-0.6, 0.24)))
+    pen.rectangle(SHADE, -0.62, 0.22, 0.62, 0.35)
+    for x in (-0.52, 0.52):
+        pen.rectangle(BODY, x - 0.1, 0.34, x + 0.1, leg)
 
 
 DRAWINGS = {"hammer": hammer, "scissors": scissors, "key": key, "umbrella": umbrella, "ball": ball, "chair": chair}
