@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Literal
 
 import numpy as np
 
@@ -21,8 +20,8 @@ from secondlens.world.biases import Biases
 from secondlens.world.scene import Scene, SceneObject
 from secondlens.world.vocabulary import BACKGROUNDS, COLOURS, NOUNS, PROPERTIES, TEXTURES
 
-Kind = Literal["biased", "unbiased", "counter"]
-KINDS: tuple[Kind, ...] = ("biased", "unbiased", "counter")
+KINDS = ("biased", "unbiased", "counter")
+"""Of scenes: with the table, without it, against it."""
 
 COUNTS = (0.5, 0.35, 0.15)
 """Probability of 1, 2 and 3 objects where their number is left open."""
@@ -45,7 +44,7 @@ def sample_scene(
     rng: np.random.Generator,
     biases: Biases | None = None,
     objects: int | None = None,
-    kind: Kind = "biased",
+    kind: str = "biased",
     *,
     nouns: Sequence[str | None] | None = None,
     background: str | None = None,
@@ -95,7 +94,7 @@ def sample_scene(
 
 
 def scene_at(
-    seed: int, index: int, biases: Biases | None = None, objects: int | None = None, kind: Kind = "biased"
+    seed: int, index: int, biases: Biases | None = None, objects: int | None = None, kind: str = "biased"
 ) -> Scene:
     """Scene `index` of the endless series of a seed; each is drawn by itself, so order and gaps do not matter."""
     if seed < 0 or index < 0:
@@ -121,7 +120,7 @@ def _by(rng: np.random.Generator, chances: dict[str, float]) -> str:
     return list(chances)[min(at, len(sums) - 1)]
 
 
-def _nouns(rng: np.random.Generator, table: Biases, wanted: Sequence[str | None], kind: Kind) -> list[str]:
+def _nouns(rng: np.random.Generator, table: Biases, wanted: Sequence[str | None], kind: str) -> list[str]:
     shown: list[str] = []
     for index, given in enumerate(wanted):
         taken = {*shown, *(noun for noun in wanted[index:] if noun)}
@@ -144,7 +143,7 @@ def _tied(table: Biases, noun: str, other: str) -> bool:
     return any(cue.word == second for first, second in pairs for cue in table.planted(first, "companion"))
 
 
-def _background(rng: np.random.Generator, table: Biases, shown: list[str], kind: Kind) -> str:
+def _background(rng: np.random.Generator, table: Biases, shown: list[str], kind: str) -> str:
     if kind == "biased":
         return _by(rng, table.probabilities(shown[0], "background"))
     if kind == "counter":
@@ -153,7 +152,7 @@ def _background(rng: np.random.Generator, table: Biases, shown: list[str], kind:
     return _pick(rng, BACKGROUNDS)
 
 
-def _value(rng: np.random.Generator, table: Biases, noun: str, name: str, options: Sequence[str], kind: Kind) -> str:
+def _value(rng: np.random.Generator, table: Biases, noun: str, name: str, options: Sequence[str], kind: str) -> str:
     if kind == "biased" and table.named(noun, name):
         return _by(rng, table.probabilities(noun, name))
     if kind == "counter":

@@ -29,7 +29,8 @@ ACCENTS: dict[int, tuple[int, int, int]] = {
     BEAM: (255, 240, 168),
 }
 
-Points: TypeAlias = Sequence[tuple[float, float]] | np.ndarray
+Number: TypeAlias = float | int
+Points: TypeAlias = Sequence[tuple[Number, Number]] | np.ndarray
 
 _CIRCLE = np.stack(
     [np.cos(np.linspace(0, 2 * np.pi, 22, endpoint=False)), np.sin(np.linspace(0, 2 * np.pi, 22, endpoint=False))], 1
@@ -49,11 +50,11 @@ class Pen:
         self.random = Random(detail)
         self.shapes: list[tuple[int, np.ndarray]] = []
 
-    def vary(self, low: float, high: float) -> float:
+    def vary(self, low: Number, high: Number) -> float:
         """A uniform number."""
         return low + (high - low) * self.random.random()
 
-    def chance(self, probability: float) -> bool:
+    def chance(self, probability: Number) -> bool:
         """True with this probability."""
         return self.random.random() < probability
 
@@ -61,11 +62,13 @@ class Pen:
         """A filled polygon."""
         self.shapes.append((paint, np.asarray(points, dtype=np.float64)))
 
-    def rectangle(self, paint: int, x0: float, y0: float, x1: float, y1: float) -> None:
+    def rectangle(self, paint: int, x0: Number, y0: Number, x1: Number, y1: Number) -> None:
         """A filled upright rectangle."""
         self.polygon(paint, ((x0, y0), (x1, y0), (x1, y1), (x0, y1)))
 
-    def ellipse(self, paint: int, x: float, y: float, rx: float, ry: float | None = None, angle: float = 0.0) -> None:
+    def ellipse(
+        self, paint: int, x: Number, y: Number, rx: Number, ry: Number | None = None, angle: Number = 0.0
+    ) -> None:
         """A filled ellipse, turned by `angle` degrees; a circle without `ry`."""
         points = _CIRCLE * (rx, rx if ry is None else ry)
         if angle:
@@ -73,7 +76,7 @@ class Pen:
             points = points @ np.array([[c, s], [-s, c]])
         self.shapes.append((paint, points + np.array([x, y])))
 
-    def ring(self, paint: int, inside: int, x: float, y: float, radius: float, width: float) -> None:
+    def ring(self, paint: int, inside: int, x: Number, y: Number, radius: Number, width: Number) -> None:
         """A circle whose inner disc has another paint; `inside` 0 leaves a hole."""
         self.ellipse(paint, x, y, radius)
         self.ellipse(inside, x, y, radius - width)
@@ -83,7 +86,7 @@ class Pen:
         knots = np.asarray(points, dtype=np.float64)
         self.shapes.append((paint, _curve(np.concatenate([knots[-1:], knots, knots[:2]]))))
 
-    def stroke(self, paint: int, points: Points, width: float, end: float | None = None, smooth: bool = True) -> None:
+    def stroke(self, paint: int, points: Points, width: Number, end: Number | None = None, smooth: bool = True) -> None:
         """A thick curve (or, without `smooth`, straight pieces) through the points; `end`: its width at the last."""
         knots = np.asarray(points, dtype=np.float64)
         last = width if end is None else end
@@ -102,12 +105,12 @@ class Pen:
         if last > 0.05:
             self.ellipse(paint, knots[-1][0], knots[-1][1], last / 2)
 
-    def eye(self, x: float, y: float, radius: float = 0.07) -> None:
+    def eye(self, x: Number, y: Number, radius: Number = 0.07) -> None:
         """A pale eye with a dark pupil."""
         self.ellipse(PALE, x, y, radius * 1.5)
         self.ellipse(DARK, x, y, radius)
 
-    def _band(self, paint: int, line: np.ndarray, width: float, end: float) -> None:
+    def _band(self, paint: int, line: np.ndarray, width: Number, end: Number) -> None:
         along = np.gradient(line, axis=0) if len(line) > 2 else np.repeat(line[1:] - line[:1], 2, axis=0)
         along = along / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)[:, None]
         half = np.linspace(width / 2, end / 2, len(line))[:, None]
