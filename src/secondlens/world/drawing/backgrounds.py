@@ -242,7 +242,7 @@ PAINTERS: dict[str, Callable[[Board], None]] = {
 }
 
 
-@lru_cache(maxsize=8 * VARIANTS * 2)
+@lru_cache(maxsize=8 * VARIANTS)
 def variant(background: str, number: int, side: int) -> np.ndarray:
     """One picture of a background [side, side, 3], uint8, antialiased."""
     board = Board(side * SAMPLES, Random(f"{background} {number}"))

@@ -7,6 +7,7 @@ painted later cover earlier ones. A shape names its *paint*, not a colour: `BODY
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from random import Random
 from typing import TypeAlias
@@ -111,11 +112,22 @@ class Pen:
         self.ellipse(DARK, x, y, radius)
 
     def _band(self, paint: int, line: np.ndarray, width: Number, end: Number) -> None:
-        along = np.gradient(line, axis=0) if len(line) > 2 else np.repeat(line[1:] - line[:1], 2, axis=0)
-        along = along / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)[:, None]
-        half = np.linspace(width / 2, end / 2, len(line))[:, None]
-        across = np.stack([-along[:, 1], along[:, 0]], 1) * half
-        self.shapes.append((paint, np.concatenate([line + across, (line - across)[::-1]])))
+        along = np.empty_like(line)
+        along[1:-1] = line[2:] - line[:-2]
+        along[0], along[-1] = line[1] - line[0], line[-1] - line[-2]
+        half = (width / 2 + (end - width) / 2 * _ramp(len(line))) / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
+        outline = np.empty((2 * len(line), 2))
+        outline[: len(line)] = outline[len(line) :] = line
+        across = along[:, ::-1] * half[:, None] * (-1, 1)
+        outline[: len(line)] += across
+        outline[len(line) :] -= across
+        outline[len(line) :] = outline[: len(line) - 1 : -1].copy()
+        self.shapes.append((paint, outline))
+
+
+@lru_cache(maxsize=64)
+def _ramp(length: int) -> np.ndarray:
+    return np.linspace(0, 1, length)
 
 
 def _curve(knots: np.ndarray) -> np.ndarray:
