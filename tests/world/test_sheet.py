@@ -25,7 +25,7 @@ def test_the_command_writes_a_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     main()
     assert Image.open(tmp_path / "sheet.png").size == (8 * 136 + 8, 8 * 180 + 8)
     monkeypatch.setattr(sys, "argv", ["sheet"])
-    with pytest.raises(SystemExit, match="sheet.png"):
+    with pytest.raises(SystemExit, match="to look at"):
         main()
 
 

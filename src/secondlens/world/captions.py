@@ -37,7 +37,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "sea": ("on the {}", "in the {}", "by the {}"),
     "desert": ("in the {}", "on the {}"),
     "meadow": ("in the {}", "on the {}"),
-    "forest": ("in the {}", "in a {}"),
+    "forest": ("in the {}", "inside the {}"),
     "snow": ("in the {}", "on the {}"),
     "city": ("in the {}", "in a {}"),
     "night": ("at {}", "in the {}"),
