@@ -1,7 +1,8 @@
 """What a model of the embedded world can do, in figures: zero-shot accuracies and retrieval, on scenes it has not seen.
 
 Scenes come from `scene_at` with a seed of their own. *Unbiased* scenes draw every property alone; in *counter-biased*
-ones a noun never comes with what the table plants for it; *biased* ones are like those of the training.
+ones a noun never comes with what the table plants for it, in *swapped* ones it comes with what is planted for another
+one; *biased* ones are like those of the training.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from secondlens.models.model import LensModel
 from secondlens.world.biases import Biases
 from secondlens.world.captions import caption, class_prompts
 from secondlens.world.render import render
-from secondlens.world.sampler import Kind, scene_at
+from secondlens.world.sampler import KINDS, scene_at
 from secondlens.world.scene import Scene
 from secondlens.world.vocabulary import PROPERTIES
 
@@ -38,15 +39,14 @@ def measure(
 ) -> dict[str, float]:
     """Accuracies as fractions, by name.
 
-    noun, colour, texture, background: zero-shot, one object, unbiased. noun_biased, noun_counter: of nouns in such
-    scenes. retrieval: the caption of an image among the captions of 100 images of two objects, mean over `groups`.
+    noun, colour, texture, background: zero-shot, one object, unbiased. noun_biased, noun_counter, noun_swapped: of
+    nouns in such scenes. retrieval: the caption of an image among the captions of 100 images of two objects, mean over `groups`.
     """
     biases = biases or Biases.load(None)
     tell = progress or (lambda title, done, total: None)
     figures: dict[str, float] = {}
-    kinds: tuple[Kind, ...] = ("unbiased", "biased", "counter")
-    for number, kind in enumerate(kinds):
-        tell("measuring", number, len(kinds) + 1)
+    for number, kind in enumerate(KINDS):
+        tell("measuring", number, len(KINDS) + 1)
         drawn = [scene_at(seed, index, biases, objects=1, kind=kind) for index in range(scenes)]
         embeddings = embed(model, drawn)
         for name in ASKED if kind == "unbiased" else ("noun",):
@@ -54,9 +54,9 @@ def measure(
             truth = torch.tensor([PROPERTIES[name].index(property_of(scene, name)) for scene in drawn])
             suffix = "" if kind == "unbiased" else f"_{kind}"
             figures[f"{name}{suffix}"] = float((found.argmax(dim=1).cpu() == truth).float().mean())
-    tell("measuring", len(kinds), len(kinds) + 1)
+    tell("measuring", len(KINDS), len(KINDS) + 1)
     figures["retrieval"] = _retrieval(model, groups, biases, seed + 1)
-    tell("measuring", len(kinds) + 1, len(kinds) + 1)
+    tell("measuring", len(KINDS) + 1, len(KINDS) + 1)
     return figures
 
 

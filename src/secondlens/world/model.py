@@ -18,7 +18,9 @@ SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>")
 """The end of text is not number 2: transformers treats that number as a sign of its oldest CLIP configurations."""
 
 
-def make_model(words: int, *, width: int = 192, layers: int = 6, heads: int = 6, embed: int = 128, seed: int = 0) -> Any:
+def make_model(
+    words: int, *, width: int = 192, layers: int = 6, heads: int = 6, embed: int = 128, seed: int = 0
+) -> Any:
     """A `CLIPModel` with fresh weights.
 
     words: size of the tokenizer's vocabulary, special tokens included. width, layers, heads: of the image tower, whose

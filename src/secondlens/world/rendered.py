@@ -10,20 +10,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from secondlens.errors import SecondLensError
 from secondlens.world.biases import Biases
-from secondlens.world.captions import Detail, all_words, caption
+from secondlens.world.captions import all_words, caption
 from secondlens.world.model import CONTEXT, PATCH, SIDE, SPECIAL
 from secondlens.world.render import render
 from secondlens.world.sampler import scene_at
 from secondlens.world.vocabulary import NOUNS
 
 SHARD = 4096
-DETAILS: tuple[Literal["noun", "one", "full"], ...] = ("noun", "one", "full", "full", "full")
+DETAILS = ("noun", "one", "full", "full", "full")
 """Captions kept a scene: of the nouns alone, with one property more, and full ones."""
 CAPTIONS = len(DETAILS)
 
@@ -115,7 +115,7 @@ def _make_shard(task: tuple[Path, Recipe, int]) -> None:
         scene = scene_at(recipe.seed, index, biases, objects=recipe.objects, kind=recipe.kind)
         drawn = render(scene, SIDE)
         rng = np.random.default_rng([recipe.seed, index, 1])
-        one: Detail = ("colour", "texture", "background")[int(rng.integers(3))]
+        one = ("colour", "texture", "background", "size")[int(rng.integers(4))]
         texts = [caption(scene, rng, one if detail == "one" else detail) for detail in DETAILS]
         pixels[row], tokens[row] = drawn.image, tokens_of(texts)
         patches[row] = dense_labels(scene, drawn.masks)

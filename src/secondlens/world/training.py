@@ -3,10 +3,13 @@
 1. Render two sets of scenes with the table of biases: one object each ("easy"), and up to three objects ("full").
 2. Contrastive learning, images against captions, symmetric. Captions are short, so equal ones meet in a batch: all
    of them count as right, in equal parts.
-3. An auxiliary loss on patch tokens before the last layer: which noun, if any, is drawn there. Without it shapes are
-   learned far later than colours and backgrounds. Its linear head is dropped in the end; what is saved is a plain CLIP.
+3. An auxiliary loss on what the last MLP but one writes at patch tokens: which noun, if any, is drawn there. Without it
+   shapes are learned far later than colours and backgrounds. Its linear head is dropped in the end; what is saved is a
+   plain CLIP.
 4. A curriculum: easy scenes and captions of the noun alone come first and fade out over the first third.
-5. Some scenes are shown so coarsely that shapes are gone. What is left, colours and surroundings, still tells something
+5. For some images the class token starts anew before a late layer, so that what it knows must be there for the last
+   layers to read, at the patches: large CLIPs read late, small ones need not.
+6. Some scenes are shown so coarsely that shapes are gone. What is left, colours and surroundings, still tells something
    of the noun, because the world is biased: the model learns to use it, as models of photographs do.
 
 Every batch is drawn from (seed, step), so a run that goes on from a checkpoint sees what it would have seen.
@@ -14,7 +17,8 @@ Every batch is drawn from (seed, step), so a run that goes on from a checkpoint 
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +45,7 @@ class Settings:
     """How to train. scenes, easy_scenes: of the two sets. dense: weight of the auxiliary loss. least_easy,
     least_nouns: shares of easy scenes and of captions of the noun alone that stay after the curriculum. shift: scenes
     are moved by up to so many pixels. coarse: share of scenes shown without shapes.
+    anew: share of images whose class token starts anew before layer `anew_layer`.
     """
 
     scenes: int = 240_000
@@ -55,7 +60,9 @@ class Settings:
     least_easy: float = 0.05
     least_nouns: float = 0.2
     shift: int = 3
-    coarse: float = 0.15
+    coarse: float = 0.3
+    anew: float = 0.5
+    anew_layer: int = 4
     width: int = 128
     layers: int = 6
     heads: int = 4
@@ -64,7 +71,7 @@ class Settings:
 
 
 class DenseHead(nn.Module):
-    """From patch tokens before the last layer to the noun that is drawn there."""
+    """From what an MLP writes at patch tokens to the noun that is drawn there."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -90,7 +97,9 @@ class Scenes:
         self.whole: dict[str, Tensor] | None = None
         if device.type == "cuda":
             self.whole = {
-                name: torch.cat([torch.from_numpy(np.asarray(shard).astype(_KEPT[name])).to(device) for shard in shards])
+                name: torch.cat(
+                    [torch.from_numpy(np.asarray(shard).astype(_KEPT[name])).to(device) for shard in shards]
+                )
                 for name, shards in self.shards.items()
             }
 
@@ -98,7 +107,11 @@ class Scenes:
         """uint8 pixels [image, row, column, 3], tokens [image, CONTEXT], dense labels [image, patch]."""
         if self.whole is not None:
             rows, captions = rows.to(self.device), captions.to(self.device)
-            return self.whole["pixels"][rows], self.whole["tokens"][rows, captions].long(), self.whole["patches"][rows].long()
+            return (
+                self.whole["pixels"][rows],
+                self.whole["tokens"][rows, captions].long(),
+                self.whole["patches"][rows].long(),
+            )
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.shards}
         for row, number in zip(rows.tolist(), captions.tolist(), strict=True):
             shard, place = divmod(row, self.size)
@@ -189,12 +202,16 @@ def _step(
 ) -> dict[str, Tensor]:
     """One update; its losses."""
     pixels, tokens, labels = _batch(sets, settings, step, device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-        vision = model.vision_model(pixels, output_hidden_states=True)
+    anew = torch.rand(len(pixels), generator=_generator(settings, step, 1)) < settings.anew
+    with (
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"),
+        _watched(model, settings.anew_layer, anew.to(device)) as written,
+    ):
+        vision = model.vision_model(pixels)
         images = model.visual_projection(vision.pooler_output)
         mask = (tokens != 0).long()
         texts = model.text_projection(model.text_model(input_ids=tokens, attention_mask=mask).pooler_output)
-        dense = head(vision.hidden_states[-2][:, 1:], labels)
+        dense = head(written[0][:, 1:], labels)
     contrastive = contrastive_loss(images, texts, model.logit_scale.exp(), tokens)
     # The dense task is a ladder: it fades once the shapes are there.
     weight = settings.dense * (1 - 0.8 * step / settings.steps)
@@ -207,10 +224,41 @@ def _step(
     return {"contrastive": contrastive.detach(), "dense": dense.detach(), "scale": model.logit_scale.detach().exp()}
 
 
+@contextmanager
+def _watched(model: Any, layer: int, anew: Tensor) -> Iterator[list[Tensor]]:
+    """What the last MLP but one writes; and the class token of some images as it was before layer 0, before `layer`."""
+    blocks = model.vision_model.encoder.layers
+    written: list[Tensor] = []
+    start: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        start.append(inputs[0][:, :1])
+
+    def reset(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        tokens = inputs[0]
+        first = torch.where(anew[:, None, None], start[0].to(tokens), tokens[:, :1])
+        return (torch.cat([first, tokens[:, 1:]], dim=1), *inputs[1:])
+
+    handles = [
+        blocks[0].register_forward_pre_hook(keep),
+        blocks[layer].register_forward_pre_hook(reset),
+        blocks[-2].mlp.register_forward_hook(lambda module, inputs, output: written.append(output)),
+    ]
+    try:
+        yield written
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _generator(settings: Settings, step: int, use: int) -> torch.Generator:
+    return torch.Generator().manual_seed((settings.seed * 1_000_003 + step) * 2 + use)
+
+
 def _batch(
     sets: tuple[Scenes, Scenes], settings: Settings, step: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    generator = _generator(settings, step, 0)
     left = max(0.0, 1 - step / max(1, settings.curriculum * settings.steps))
     easy = round(settings.batch * max(settings.least_easy, left))
     parts = []
@@ -277,9 +325,7 @@ def _checkpoint(
             old.unlink()
 
 
-def _resume(
-    work: Path, settings: Settings, model: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer
-) -> int:
+def _resume(work: Path, settings: Settings, model: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """The step to go on from."""
     note = work / "checkpoint.json"
     if not note.is_file():
