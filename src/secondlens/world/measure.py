@@ -40,7 +40,7 @@ def measure(
     """Accuracies as fractions, by name.
 
     noun, colour, texture, background: zero-shot, one object, unbiased. noun_biased, noun_counter, noun_swapped: of
-    nouns in such scenes. retrieval: the caption of an image among the captions of 100 images of two objects, mean over `groups`.
+    nouns in such scenes. retrieval: the caption of an image among those of 100 images of two objects, over `groups`.
     """
     biases = biases or Biases.load(None)
     tell = progress or (lambda title, done, total: None)

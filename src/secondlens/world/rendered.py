@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,8 @@ from secondlens.world.captions import all_words, caption
 from secondlens.world.model import CONTEXT, PATCH, SIDE, SPECIAL
 from secondlens.world.render import render
 from secondlens.world.sampler import scene_at
-from secondlens.world.vocabulary import NOUNS
+from secondlens.world.scene import Scene
+from secondlens.world.vocabulary import COLOURS, NOUNS, TEXTURES
 
 SHARD = 4096
 DETAILS = ("noun", "one", "full", "full", "full")
@@ -28,8 +28,8 @@ DETAILS = ("noun", "one", "full", "full", "full")
 CAPTIONS = len(DETAILS)
 
 GRID = SIDE // PATCH
-EMPTY = len(NOUNS)
-"""Dense label of a patch that shows no object."""
+DENSE = {"noun": NOUNS, "colour": COLOURS, "texture": TEXTURES}
+"""What a dense label says of the object that a patch shows; the number after the last value: no object."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Recipe:
 
 class Rendered:
     """Shards in a folder as arrays: pixels [scene, row, column, 3], tokens [scene, caption, CONTEXT], patches
-    [scene, GRID * GRID], all of unsigned integers.
+    [scene, property, GRID * GRID] with the properties of `DENSE`, all of unsigned integers.
     """
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
@@ -109,7 +109,7 @@ def _make_shard(task: tuple[Path, Recipe, int]) -> None:
     biases = Biases.load(recipe.biases)
     pixels = np.empty((SHARD, SIDE, SIDE, 3), dtype=np.uint8)
     tokens = np.empty((SHARD, CAPTIONS, CONTEXT), dtype=np.uint16)
-    patches = np.full((SHARD, GRID * GRID), EMPTY, dtype=np.uint8)
+    patches = np.empty((SHARD, len(DENSE), GRID * GRID), dtype=np.uint8)
     for row in range(SHARD):
         index = number * SHARD + row
         scene = scene_at(recipe.seed, index, biases, objects=recipe.objects, kind=recipe.kind)
@@ -126,8 +126,12 @@ def _make_shard(task: tuple[Path, Recipe, int]) -> None:
         part.replace(final)
 
 
-def dense_labels(scene: Any, masks: np.ndarray) -> np.ndarray:
-    """[patch]: the noun that covers most of a patch, where some object covers a quarter of it; else `EMPTY`."""
+def dense_labels(scene: Scene, masks: np.ndarray) -> np.ndarray:
+    """[property, patch]: of the object that covers most of a patch, where some object covers a quarter of it."""
     shares = masks.reshape(len(masks), GRID, PATCH, GRID, PATCH).mean(axis=(2, 4)).reshape(len(masks), -1)
-    nouns = np.array([NOUNS.index(thing.noun) for thing in scene.objects])
-    return np.where(shares.max(axis=0) >= 0.25, nouns[shares.argmax(axis=0)], EMPTY)
+    shown = shares.max(axis=0) >= 0.25
+    labels = []
+    for name, values in DENSE.items():
+        rows = np.array([values.index(getattr(thing, name)) for thing in scene.objects])
+        labels.append(np.where(shown, rows[shares.argmax(axis=0)], len(values)))
+    return np.stack(labels)

@@ -3,9 +3,9 @@
 1. Render two sets of scenes with the table of biases: one object each ("easy"), and up to three objects ("full").
 2. Contrastive learning, images against captions, symmetric. Captions are short, so equal ones meet in a batch: all
    of them count as right, in equal parts.
-3. An auxiliary loss on what the last MLP but one writes at patch tokens: which noun, if any, is drawn there. Without it
-   shapes are learned far later than colours and backgrounds. Its linear head is dropped in the end; what is saved is a
-   plain CLIP.
+3. An auxiliary loss on what the last MLP but one writes at patch tokens: noun, colour and texture of the object that is
+   drawn there, if there is one. Without it shapes and textures are learned far later than colours and backgrounds. Its
+   linear head is dropped in the end; what is saved is a plain CLIP.
 4. A curriculum: easy scenes and captions of the noun alone come first and fade out over the first third.
 5. For some images the class token starts anew before a late layer, so that what it knows must be there for the last
    layers to read, at the patches: large CLIPs read late, small ones need not.
@@ -27,13 +27,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from secondlens.errors import SecondLensError
 from secondlens.world.captions import all_words
 from secondlens.world.model import MEAN, PATCH, SPECIAL, STD, make_model, save
-from secondlens.world.rendered import CAPTIONS, EMPTY, Recipe, Rendered
-from secondlens.world.vocabulary import NOUNS
+from secondlens.world.rendered import CAPTIONS, DENSE, Recipe, Rendered
 
 Progress = Callable[[str, int, int], None]
 CHECKPOINT = 500
@@ -71,19 +70,24 @@ class Settings:
 
 
 class DenseHead(nn.Module):
-    """From what an MLP writes at patch tokens to the noun that is drawn there."""
+    """From what an MLP writes at patch tokens to noun, colour and texture of what is drawn there, if anything is."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.classify = nn.Linear(width, len(NOUNS) + 1)
-        # Most patches are empty: without this they would be most of the loss.
-        self.register_buffer("weight", torch.ones(len(NOUNS) + 1).index_fill_(0, torch.tensor(EMPTY), 0.2))
+        self.sizes = [len(values) + 1 for values in DENSE.values()]
+        self.classify = nn.Linear(width, sum(self.sizes))
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        """The loss of [image, patch, width] tokens against [image, patch] labels."""
-        logits = self.classify(self.norm(tokens)).float()
-        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), self.weight.to(logits))
+        """The loss of [image, patch, width] tokens against [image, property, patch] labels."""
+        logits = self.classify(self.norm(tokens)).float().flatten(0, 1)
+        losses = []
+        for part, wanted, size in zip(logits.split(self.sizes, dim=1), labels.unbind(dim=1), self.sizes, strict=True):
+            # Most patches are empty: without this they would be most of the loss.
+            weight = torch.ones(size, device=part.device)
+            weight[-1] = 0.2
+            losses.append(functional.cross_entropy(part, wanted.flatten(), weight))
+        return torch.stack(losses).sum()
 
 
 class Scenes:
@@ -104,7 +108,7 @@ class Scenes:
             }
 
     def draw(self, rows: Tensor, captions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 pixels [image, row, column, 3], tokens [image, CONTEXT], dense labels [image, patch]."""
+        """uint8 pixels [image, row, column, 3], tokens [image, CONTEXT], dense labels [image, property, patch]."""
         if self.whole is not None:
             rows, captions = rows.to(self.device), captions.to(self.device)
             return (
@@ -127,7 +131,7 @@ _KEPT = {"pixels": np.uint8, "tokens": np.int32, "patches": np.uint8}
 
 def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, tokens: Tensor) -> Tensor:
     """Symmetric cross-entropy of scaled cosines; equal captions share the target."""
-    logits = scale * F.normalize(images.float(), dim=1) @ F.normalize(texts.float(), dim=1).T
+    logits = scale * functional.normalize(images.float(), dim=1) @ functional.normalize(texts.float(), dim=1).T
     # A random linear hash of each caption: equal ones for equal captions, and practically never for others.
     key = torch.randint(2**40, (tokens.shape[1],), generator=torch.Generator().manual_seed(0)).to(tokens.device)
     codes = (tokens * key).sum(dim=1)
@@ -142,13 +146,14 @@ def train(
     settings: Settings | None = None,
     *,
     biases: str | None = None,
+    start: Path | None = None,
     device: str = "cpu",
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Path:
     """Render, train and write a Hugging Face folder `out`; a run that was interrupted goes on from `work`.
 
-    biases: a table of co-occurrence biases, by default the published one.
+    biases: a table of co-occurrence biases, by default the published one. start: a folder with weights to begin with.
 
     Raises `SecondLensError` where `work` holds a run of other settings.
     """
@@ -168,6 +173,8 @@ def train(
         embed=settings.embed,
         seed=settings.seed,
     ).to(chip)
+    if start is not None:
+        model.load_state_dict({name: tensor.float() for name, tensor in load_file(start / "model.safetensors").items()})
     head = DenseHead(settings.width).to(chip)
     optimizer = _optimizer([model, head], settings)
     first = _resume(work, settings, model, head, optimizer)
@@ -285,7 +292,7 @@ def _shifted(pixels: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 def _coarsened(pixels: Tensor, which: Tensor) -> Tensor:
     """Some images with every patch at its mean colour."""
-    means = F.interpolate(F.avg_pool2d(pixels, PATCH), scale_factor=PATCH)
+    means = functional.interpolate(functional.avg_pool2d(pixels, PATCH), scale_factor=PATCH)
     return torch.where(which[:, None, None, None], means, pixels)
 
 
