@@ -5,7 +5,7 @@ import sys
 import typer
 
 import secondlens
-from secondlens.cli import atlas, describe, evaluate, models, neurons, pool, run, survey
+from secondlens.cli import ablate, atlas, describe, evaluate, models, neurons, pool, run, survey
 from secondlens.errors import SecondLensError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(pool.app, name="pool")
 app.add_typer(evaluate.app, name="evaluate")
 app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
+app.command(name="ablate")(ablate.ablate_command)
 app.command(name="run")(run.run_command)
 
 
