@@ -11,8 +11,8 @@ from secondlens.models.capture import capture
 from secondlens.studies.ablator import LayerAblator, group_layers
 
 SURVEYED, EVALUATED, TOP = 30, 8, 8
-# float32 sums over some thousand (neuron, path) pairs, relative to the change: measured at most 3e-6.
-FLOAT32 = 2e-5
+# float32 sums over some thousand (neuron, path) pairs, relative to the change: measured at most 9e-6.
+FLOAT32 = 3e-5
 
 
 def survey(model: LensModel, layer: int, images: torch.Tensor, top: int = TOP) -> LayerResult:
@@ -84,10 +84,7 @@ def test_every_variant_is_the_oracles(spec: Spec, model: LensModel) -> None:
     assert list(variants) == list(expected) == ours.variants
     change = oracle.unit - expected["without_all"]
     for name, embeddings in variants.items():
-        # Components are eigenvectors: their error is float32's over the gap between eigenvalues.
-        bound = FLOAT32 if not name.startswith("rank") and name != "texts" else 2e-3
-        print(name, apart(embeddings, expected[name], change))
-        assert apart(embeddings, expected[name], change) < bound, name
+        assert apart(embeddings, expected[name], change) < FLOAT32, name
     assert float(change.norm()) > 0.05 * float(oracle.unit.norm()), "nothing to replace"
     large = (oracle.centred.norm(dim=2) >= oracle.thresholds).sum(dim=0)
     assert torch.equal(ours.large, large)
@@ -168,6 +165,5 @@ def test_half_precision_sums_in_float32(spec: Spec) -> None:
     half = ablator(model, 1, found).ablate(capture(model.tower, new, [1]))
     assert all(value.dtype == torch.float32 for value in half.values())
     effects = [variants["baseline"] - variants["without_all"] for variants in (full, half)]
-    # bfloat16 keeps 2^-8 of every weight and activation. Measured: 0.03.
-    print("BF", apart(effects[1], effects[0].double(), effects[0]))
-    assert apart(effects[1], effects[0].double(), effects[0]) < 0.1
+    # bfloat16 keeps 2^-8 of every weight and activation. Measured: 0.014.
+    assert apart(effects[1], effects[0].double(), effects[0]) < 0.05
