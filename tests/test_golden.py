@@ -134,7 +134,9 @@ class TestReleasedCode:
         theirs = (centred + d[:, None]).norm(dim=2) > thresholds
         mine = centred.norm(dim=2) >= thresholds
         differ = theirs != mine
-        assert bool(((centred.norm(dim=2) - thresholds).abs() <= d.norm(dim=1, keepdim=True) * (1 + 1e-6))[differ].all())
+        assert bool(
+            ((centred.norm(dim=2) - thresholds).abs() <= d.norm(dim=1, keepdim=True) * (1 + 1e-6))[differ].all()
+        )
         assert float(differ.double().mean()) < 0.01
         moved = torch.einsum("bn,bne->be", theirs.double() - mine.double(), centred)
         neurons, many = mine.shape[1], theirs.sum(dim=1, keepdim=True)

@@ -134,7 +134,7 @@ def _described(atlas: "Atlas", pool: "Pool", sizes: list[int] | None, device: st
 
 def _print(facts: dict[str, Any]) -> None:
     print_facts({name: facts[name] for name in ("images", "classes", "classifier")})
-    names = list(facts["layers"][0]["intervals"])
+    names = list(dict.fromkeys(name for layer in facts["layers"] for name in layer["intervals"]))
     rows = []
     for layer in facts["layers"]:
         values: list[object] = [layer["layer"]]

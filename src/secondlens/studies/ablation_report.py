@@ -70,7 +70,9 @@ def write_study(study: AblationStudy, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     found = summary(study)
     write_text(folder / SUMMARY, json.dumps(found, indent=2))
-    write_table(folder / TABLE, pa.concat_tables([_table(study, layer) for layer in study.layers]))
+    # Layers with few paths have fewer ranks: empty there.
+    tables = [_table(study, layer) for layer in study.layers]
+    write_table(folder / TABLE, pa.concat_tables(tables, promote_options="default"))
     draw(found["layers"], folder / PICTURE)
     return [folder / name for name in (SUMMARY, TABLE, PICTURE)]
 
@@ -99,19 +101,18 @@ def draw(layers: Sequence[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(8.5, 4.2), layout="constrained")
     panel = figure.subplots()
-    others = [name for name in layers[0]["intervals"] if name not in STYLES]
+    known = dict.fromkeys(name for layer in layers for name in layer["intervals"])
+    others = [name for name in known if name not in STYLES]
     styles = STYLES | {
         name: (name, TEXTS[number % len(TEXTS)], "x", ("-", "--", ":")[number // len(TEXTS) % 3])
         for number, name in enumerate(others)
     }
-    count = len([name for name in styles if name in layers[0]["intervals"]])
-    for number, (name, (title, colour, marker, line)) in enumerate(styles.items()):
+    shown = {name: style for name, style in styles.items() if name in known}
+    for number, (name, (title, colour, marker, line)) in enumerate(shown.items()):
         # A layer with fewer paths than four has no rank four.
         rows = [layer for layer in layers if name in layer["intervals"]]
-        if not rows:
-            continue
         # Side by side, so that intervals do not hide each other.
-        at = [row["layer"] + 0.35 * (number / max(1, count - 1) - 0.5) for row in rows]
+        at = [row["layer"] + 0.35 * (number / max(1, len(shown) - 1) - 0.5) for row in rows]
         values = [100 * row[name] for row in rows]
         low = [100 * max(0.0, row[name] - row["intervals"][name][0]) for row in rows]
         high = [100 * max(0.0, row["intervals"][name][1] - row[name]) for row in rows]
