@@ -92,6 +92,8 @@ def ablate(
     atlas.require_model(model)
     chosen = [atlas.layer(index).index for index in (atlas.layers if layers is None else sorted(set(layers)))]
     tell = progress or (lambda title, done, total: None)
+    if limit is not None and limit < 1:
+        raise ImageError(f"expected to evaluate at least one image, got --limit {limit}")
     order = processing_order(len(images.source.ids))[:limit]
     head = make_head(model, images.classes, templates)
     groups = _groups(model, chosen, len(described) * len(sizes or (0,) * 6), batch_size, memory)

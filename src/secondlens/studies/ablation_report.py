@@ -92,7 +92,9 @@ def _table(study: AblationStudy, layer: LayerAblation) -> pa.Table:
 
 
 def draw(layers: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy against the layer, a line a variant, with its 95 % interval."""
+    """Accuracy against the layer, a line a variant. Band: 95 % interval of the baseline; bars: of the difference to it,
+    over the same images.
+    """
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
@@ -111,19 +113,25 @@ def draw(layers: Sequence[dict[str, Any]], path: Path) -> None:
     for number, (name, (title, colour, marker, line)) in enumerate(shown.items()):
         # A layer with fewer paths than four has no rank four.
         rows = [layer for layer in layers if name in layer["intervals"]]
-        # Side by side, so that intervals do not hide each other.
-        at = [row["layer"] + 0.35 * (number / max(1, len(shown) - 1) - 0.5) for row in rows]
         values = [100 * row[name] for row in rows]
-        low = [100 * max(0.0, row[name] - row["intervals"][name][0]) for row in rows]
-        high = [100 * max(0.0, row["intervals"][name][1] - row[name]) for row in rows]
-        panel.errorbar(
-            at, values, yerr=[low, high], color=colour, marker=marker, markersize=4, linestyle=line, linewidth=1.4,
-            elinewidth=0.8, label=title,
-        )  # fmt: skip
+        style = {"color": colour, "marker": marker, "markersize": 4, "linestyle": line, "linewidth": 1.4}
+        if name == BASELINE:
+            at = [row["layer"] for row in rows]
+            low, high = ([100 * row["intervals"][name][end] for row in rows] for end in (0, 1))
+            panel.fill_between(at, low, high, color=colour, alpha=0.08, linewidth=0)
+            panel.plot(at, values, label=title, **style)
+            continue
+        # Side by side, so that bars do not hide each other.
+        at = [row["layer"] + 0.35 * (number / len(shown) - 0.5) for row in rows]
+        paired = [row["differences"][name] for row in rows]
+        below = [100 * max(0.0, found["difference"] - found["low"]) for found in paired]
+        above = [100 * max(0.0, found["high"] - found["difference"]) for found in paired]
+        panel.errorbar(at, values, yerr=[below, above], elinewidth=0.8, label=title, **style)
     panel.set_xlabel("layer")
     panel.set_ylabel("accuracy (%)")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.spines[["top", "right"]].set_visible(False)
+    panel.set_title("band: 95 % interval of unchanged; bars: 95 % interval of the difference to it", fontsize=8)
     panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
     with disk_errors(path.parent):
         figure.savefig(path, dpi=150)
