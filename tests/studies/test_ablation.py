@@ -16,10 +16,10 @@ from typer.testing import CliRunner, Result
 
 import secondlens as sl
 from secondlens.cli.app import app
-from secondlens.errors import AtlasError, ImageError, MissingExtra, SecondLensError, TextError
+from secondlens.errors import AtlasError, ImageError, MissingExtra, SecondLensError, SurveyError, TextError
 from secondlens.models import LensModel
 from secondlens.studies.ablation import AblationStudy, ablate
-from secondlens.studies.ablation_report import draw, summary
+from secondlens.studies.ablation_report import draw, summary, write_study
 from secondlens.studies.classifier import make_head, read_templates
 from secondlens.studies.intervals import paired_difference
 from secondlens.studies.labelled import classes_without_images, open_labelled
@@ -115,6 +115,38 @@ def test_passes_batches_and_layers_do_not_matter(vit: LensModel, halves: tuple[P
     assert torch.equal(alone.layers[0].predicted["rank_two"], study.layers[1].predicted["rank_two"])
     part = ablate(vit, atlas, images, limit=5)
     assert part.positions.tolist() == study.positions.tolist()[:5]
+
+
+def test_an_interrupted_study_goes_on(
+    vit: LensModel, halves: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the second of two passes; the images of the first are not read again, and nothing changes."""
+    atlas = sl.survey(vit, halves[0], tmp_path / "atlas", layers=[0, 1], top=6)
+    images, out = open_labelled(halves[1], vit), tmp_path / "out"
+    whole = ablate(vit, atlas, images, batch_size=4, memory=1)
+    monkeypatch.setattr("secondlens.studies.ablation_progress.INTERVAL", 0.0)
+
+    def stop(title: str, done: int, total: int) -> None:
+        if "pass 2" in title and done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ablate(vit, atlas, images, batch_size=4, memory=1, out=out, progress=stop)
+    with pytest.raises(SurveyError, match="unfinished study of other settings: batch size was 4, now 5"):
+        ablate(vit, atlas, images, batch_size=5, memory=1, out=out)
+    seen: list[tuple[str, int]] = []
+    again = ablate(
+        vit, atlas, images, batch_size=4, memory=1, out=out, progress=lambda title, done, _: seen.append((title, done))
+    )
+    assert seen[0] == ("images, pass 2 of 2", 8)
+    assert same(whole, again)
+    assert torch.equal(whole.surveyed, again.surveyed)
+    for one, other in zip(whole.layers, again.layers, strict=True):
+        assert list(one.predicted) == list(other.predicted)
+        assert torch.equal(one.large, other.large)
+    assert {path.suffix for path in out.iterdir()} == {".json", ".safetensors"}
+    written = write_study(again, out)
+    assert sorted(out.iterdir()) == sorted(written)
 
 
 def test_surveyed_images_are_told_by_what_they_show(vit: LensModel, pictures: Path, tmp_path: Path) -> None:

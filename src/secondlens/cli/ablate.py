@@ -99,6 +99,7 @@ def ablate_command(
             batch_size=batch_size,
             workers=min(4, os.cpu_count() or 1) if workers is None else workers,
             memory=room,
+            out=out,
             progress=advance,
         )
         seen = int(study.surveyed.sum())

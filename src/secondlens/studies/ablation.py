@@ -10,12 +10,14 @@ picture has the same embedding whatever its file is called.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from secondlens.atlas.manifest import ids_hash
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AtlasError, ImageError
@@ -23,6 +25,7 @@ from secondlens.images.loader import Skipped, batches, processing_order
 from secondlens.models.capture import Trace, capture
 from secondlens.models.model import LensModel
 from secondlens.pools.pool import Pool
+from secondlens.studies.ablation_progress import AblationCheckpoints, Collected
 from secondlens.studies.ablator import LayerAblator, ablator_bytes, group_layers
 from secondlens.studies.classifier import TEMPLATES, Head, make_head
 from secondlens.studies.descriptions import reconstructions
@@ -78,6 +81,7 @@ def ablate(
     batch_size: int = 32,
     workers: int = 0,
     memory: int | None = None,
+    out: Path | None = None,
     progress: Progress | None = None,
 ) -> AblationStudy:
     """Classify labelled images with the effects of each layer replaced in every way of `ablator`.
@@ -85,79 +89,123 @@ def ablate(
     layers: of the atlas, all by default. described: descriptions to reconstruct directions from, each with its pool, by
     the first m texts for m in `sizes` (default: the description's own). templates: of a zero-shot classifier.
     limit: images at most, drawn at random but always the same. memory: limit in bytes of what the layers of one pass
-    take; by default three quarters of what is free. progress: called with a title and how many images are done.
+    take; by default three quarters of what is free. out: the folder that `write_study` will be given; a study that was
+    interrupted goes on from its checkpoint there. progress: called with a title and how many images are done.
 
-    Raises `AtlasError` for an atlas of another model or a layer that it lacks, `ImageError` where no image can be read.
+    Raises `AtlasError` for an atlas of another model or a layer that it lacks, `ImageError` where no image can be read,
+    `SurveyError` where `out` holds an unfinished study of other settings.
     """
     atlas.require_model(model)
-    chosen = [atlas.layer(index).index for index in (atlas.layers if layers is None else sorted(set(layers)))]
-    tell = progress or (lambda title, done, total: None)
     if limit is not None and limit < 1:
         raise ImageError(f"expected to evaluate at least one image, got --limit {limit}")
+    chosen = [atlas.layer(index).index for index in (atlas.layers if layers is None else sorted(set(layers)))]
     order = processing_order(len(images.source.ids))[:limit]
     head = make_head(model, images.classes, templates)
-    groups = _groups(model, chosen, len(described) * len(sizes or (0,) * 6), batch_size, memory)
-    known = _KnownImages(atlas, model)
-    collected = _Collected()
+    settings = {
+        "atlas": [atlas.manifest.model.weights_sha256, atlas.manifest.created],
+        "images": ids_hash([images.source.ids[position] for position in order]),
+        "classes": ids_hash([*images.classes, *map(str, images.labels.tolist())]),
+        "templates": list(templates),
+        "descriptions": [[found.name, found.card.created] for found, _ in described],
+        "texts": list(sizes or ()),
+        "precision": str(model.dtype),
+        "batch size": batch_size,
+    }
+    checkpoints = AblationCheckpoints(out, {**settings, "layers": chosen})
+    run = _Run(model, atlas, images, order, head, checkpoints, batch_size, workers, progress)
+    found = checkpoints.load(_groups(model, chosen, len(described) * len(sizes or (0,) * 6), batch_size, memory))
+    groups = found.groups
     for number, group in enumerate(groups):
-        title = "images" if len(groups) == 1 else f"images, pass {number + 1} of {len(groups)}"
-        tell(title, 0, len(order))
+        if number < found.group:
+            continue
         ablators = []
         for index in group:
             ablator = LayerAblator.of(model, atlas.layer(index))
             for name, directions in reconstructions(atlas, index, described, sizes).items():
                 ablator.add(name, directions)
             ablators.append(ablator)
-        done = 0
-        for batch in batches(
-            images.source, model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
-        ):
-            done += len(batch.positions) + len(batch.skipped)
-            if number == 0:
-                collected.skipped += batch.skipped
-            if len(batch.positions):
-                trace = capture(model.tower, batch.pixels, group)
-                if number == 0:
-                    collected.positions.append(batch.positions)
-                    collected.surveyed.append(known.seen(trace))
-                classify(ablators, head, trace, collected.predicted)
-            tell(title, done, len(order))
-        if not collected.positions:
-            raise ImageError(
-                f"none of the {len(order)} images could be read (first: {collected.skipped[0].reason}); "
-                "expected pictures in a supported format"
-            )
-        for ablator in ablators:
-            collected.large[ablator.layer] = ablator.large.cpu()
-        del ablators
-    positions = torch.cat(collected.positions)
+        run.scan(ablators, found, "images" if len(groups) == 1 else f"images, pass {number + 1} of {len(groups)}")
+        # Their memory is free before the next ones are made.
+        del ablators, ablator
+    positions = torch.cat(found.positions)
     return AblationStudy(
         images=images,
         positions=positions,
         labels=images.labels[positions],
-        surveyed=torch.cat(collected.surveyed),
+        surveyed=torch.cat(found.surveyed),
         layers=[
             LayerAblation(
                 layer,
-                {name: torch.cat(parts) for name, parts in collected.predicted[layer].items()},
-                collected.large[layer] / len(positions),
+                {name: torch.cat(parts) for name, parts in found.predicted[layer].items()},
+                found.large[layer] / len(positions),
             )
             for layer in chosen
         ],
-        skipped=collected.skipped,
+        skipped=found.skipped,
         passes=len(groups),
         own_head=head.own,
         templates=() if head.own else tuple(templates),
     )
 
 
-@dataclass
-class _Collected:
-    positions: list[Tensor] = field(default_factory=list)
-    surveyed: list[Tensor] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    predicted: dict[int, dict[str, list[Tensor]]] = field(default_factory=dict)
-    large: dict[int, Tensor] = field(default_factory=dict)
+class _Run:
+    """A pass over the images, as often as there are groups of layers."""
+
+    def __init__(
+        self,
+        model: LensModel,
+        atlas: Atlas,
+        images: LabelledImages,
+        order: list[int],
+        head: Head,
+        checkpoints: AblationCheckpoints,
+        batch_size: int,
+        workers: int,
+        progress: Progress | None,
+    ) -> None:
+        self.model, self.images, self.order, self.head = model, images, order, head
+        self.checkpoints, self.batch_size, self.workers = checkpoints, batch_size, workers
+        self.tell = progress or (lambda title, done, total: None)
+        self.known = _KnownImages(atlas, model)
+
+    def scan(self, ablators: list[LayerAblator], found: Collected, title: str) -> None:
+        """All images that are left of a pass into `found`."""
+        layers = [ablator.layer for ablator in ablators]
+        for ablator in ablators:
+            if ablator.layer in found.large:
+                ablator.large += found.large[ablator.layer].to(ablator.large)
+        done = min(found.batch * self.batch_size, len(self.order))
+        self.tell(title, done, len(self.order))
+        for batch in batches(
+            self.images.source,
+            self.model.preprocessing.transform,
+            order=self.order,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            first=found.batch,
+        ):
+            if found.group == 0:
+                found.skipped += batch.skipped
+            if len(batch.positions):
+                trace = capture(self.model.tower, batch.pixels, layers)
+                if found.group == 0:
+                    found.positions.append(batch.positions)
+                    found.surveyed.append(self.known.seen(trace))
+                classify(ablators, self.head, trace, found.predicted)
+            done += len(batch.positions) + len(batch.skipped)
+            self.tell(title, done, len(self.order))
+            found.batch = batch.number + 1
+            if self.checkpoints.due():
+                found.note_large(ablators)
+                self.checkpoints.save(found)
+        if not found.positions:
+            raise ImageError(
+                f"none of the {len(self.order)} images could be read (first: {found.skipped[0].reason}); "
+                "expected pictures in a supported format"
+            )
+        found.note_large(ablators)
+        found.group, found.batch = found.group + 1, 0
+        self.checkpoints.save(found)
 
 
 def classify(

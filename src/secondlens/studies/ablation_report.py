@@ -11,6 +11,7 @@ import pyarrow as pa
 from secondlens.atlas.files import disk_errors, write_table, write_text
 from secondlens.errors import MissingExtra
 from secondlens.studies.ablation import AblationStudy, LayerAblation
+from secondlens.studies.ablation_progress import AblationCheckpoints
 from secondlens.studies.ablator import BASELINE
 from secondlens.studies.intervals import bootstrap_interval, paired_difference
 
@@ -74,6 +75,7 @@ def write_study(study: AblationStudy, folder: Path) -> list[Path]:
     tables = [_table(study, layer) for layer in study.layers]
     write_table(folder / TABLE, pa.concat_tables(tables, promote_options="default"))
     draw(found["layers"], folder / PICTURE)
+    AblationCheckpoints(folder, {}).done()
     return [folder / name for name in (SUMMARY, TABLE, PICTURE)]
 
 
