@@ -65,24 +65,24 @@ class LayerAblator:
         self.ranks = {name: rank for name, rank in RANKS.items() if rank <= components.shape[1]}
         kept = components[:, : max(self.ranks.values())]
 
-        def prepare(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            roots, along, directions = [], [], []
+        def prepare(rows: Tensor) -> tuple[Tensor, Tensor]:
+            """[neuron, path, path + component]: R beside <u, r_j>, so that one product gives both; and r_j."""
+            factors, directions = [], []
             for part in rows.split(SETUP_BLOCK):
                 writes = maps.directions(part.to(maps.values.device))
                 made = torch.bmm(kept[part.to(kept.device)].to(writes), writes)
                 directions.append(torch.nn.functional.normalize(made, dim=2))
-                along.append(torch.bmm(writes, directions[-1].mT))
-                roots.append(gram_root(writes).to(writes))
-            return torch.cat(roots), torch.cat(along), torch.cat(directions)
+                along = torch.bmm(writes, directions[-1].mT)
+                factors.append(torch.cat([gram_root(writes).to(writes), along], dim=2))
+            return torch.cat(factors), torch.cat(directions)
 
         blocks = torch.arange(tower.neurons).split(BLOCK)
-        roots, along, directions = zip(*map_blocks(prepare, blocks, maps.values.device), strict=True)
+        factors, directions = zip(*map_blocks(prepare, blocks, maps.values.device), strict=True)
         self._spans = [slice(int(block[0]), int(block[-1]) + 1) for block in blocks]
-        self._roots: tuple[Tensor, ...] = roots
-        self._along: tuple[Tensor, ...] = along
+        self._factors: tuple[Tensor, ...] = factors
         self._values = maps.values
         self._outputs = maps.outputs.transpose(1, 2).reshape(-1, maps.outputs.shape[1])
-        self._mean = mean.to(maps.values)
+        self._mean = mean.to(maps.values).T.contiguous()
         self._thresholds = thresholds.to(maps.values)
         # [component, neuron, embed]
         self.directions: Float[Tensor, "component neuron embed"] = torch.cat(directions).transpose(0, 1).contiguous()
@@ -124,13 +124,12 @@ class LayerAblator:
             both = weights.new_empty(2 * images, paths, neurons)
             centred, large = both[:images], both[images:]
             torch.bmm(weights, activations[:, :, span], out=centred)
-            centred -= self._mean[span].T
-            by_neuron = centred.permute(2, 0, 1).contiguous()
-            norms = torch.bmm(by_neuron, self._roots[number]).norm(dim=2)
-            above = norms >= self._thresholds[span, None]
+            centred -= self._mean[:, span]
+            seen = torch.bmm(centred.permute(2, 0, 1).contiguous(), self._factors[number])
+            above = seen[:, :, :paths].norm(dim=2) >= self._thresholds[span, None]
             torch.mul(centred, above.T[:, None], out=large)
             reads.baddbmm_(both.transpose(0, 1), self._values[:, :, span].mT)
-            x[:, :, span] = torch.bmm(by_neuron, self._along[number]).permute(2, 1, 0)
+            x[:, :, span] = seen[:, :, paths:].permute(2, 1, 0)
             self.large[span] += above.sum(dim=1)
         everything, large = (reads.transpose(0, 1).reshape(2 * images, -1) @ self._outputs).chunk(2)
         unit = torch.nn.functional.normalize(trace.embeddings.to(self._values), dim=1)
