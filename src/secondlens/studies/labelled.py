@@ -48,13 +48,13 @@ def open_labelled(images: str | Path, model: LensModel, classes: Sequence[str] |
         labels = list(model.classifier.labels)
         texts = model.text_encoder
         known = texts.rows if isinstance(texts, LabelTexts) else {label: row for row, label in enumerate(labels)}
-        return LabelledImages(source, labels, _rows(names, numbers, labels, known, path))
+        return LabelledImages(source, labels, _rows(names, numbers, labels, known, path, model.reference))
     if classes is not None:
         labels = [name.strip() for name in classes]
         if len(set(labels)) < max(2, len(labels)):
             raise ImageError(f"expected the names of two classes or more, each once, got {len(labels)}")
         known = {name.lower(): row for row, name in reversed(list(enumerate(labels)))}
-        return LabelledImages(source, labels, _rows(names, numbers, labels, known, path))
+        return LabelledImages(source, labels, _rows(names, numbers, labels, known, path, "the list of class names"))
     if not all(names):
         raise ImageError(f"expected a name of the class of every image; {path} lacks some: add a column 'name'")
     by_number = {name: number for name, number in zip(names, numbers, strict=True) if number is not None}
@@ -84,7 +84,7 @@ def _columns(path: Path) -> tuple[list[str], list[int | None]]:
 
 
 def _rows(
-    names: list[str], numbers: list[int | None], classes: list[str], known: dict[str, int], path: Path
+    names: list[str], numbers: list[int | None], classes: list[str], known: dict[str, int], path: Path, owner: str
 ) -> Int[Tensor, " image"]:
     """The class of each image: its number where it has one, else that of its name."""
     rows, checked, wrong = [], 0, []
@@ -93,11 +93,11 @@ def _rows(
         if number is None:
             if named is None:
                 hint = closest(name.lower(), known).split(";")[0]
-                raise ImageError(f"{path} has the class {name!r}, which is none of the {len(classes)} classes{hint}")
+                raise ImageError(f"{path} has the class {name!r}, which {owner} does not know{hint}")
             rows.append(named)
             continue
         if number >= len(classes):
-            raise ImageError(f"{path} has the label {number}; the classes are 0 to {len(classes) - 1}")
+            raise ImageError(f"{path} has the label {number}; {owner} has classes 0 to {len(classes) - 1}")
         rows.append(number)
         if named is not None:
             checked += 1
