@@ -38,3 +38,14 @@ def share_above(counts: Int[Tensor, "neuron bin"], threshold: Float[Tensor, " ne
     above = counts.flip(1).cumsum(1).flip(1)
     within = counts.gather(1, index[:, None])[:, 0]
     return (above.gather(1, index[:, None])[:, 0] - within * (place - index)) / total
+
+
+def norm_quantile(counts: Int[Tensor, "neuron bin"], share: float) -> Float[Tensor, " neuron"]:
+    """The norm below which a share of the images lies, by neuron: the inverse of 1 - `share_above`."""
+    below = counts.cumsum(1).double()
+    wanted = share * below[:, -1:]
+    index = (below < wanted).sum(dim=1).clamp(max=BINS - 1)[:, None]
+    within = counts.gather(1, index).double()
+    before = below.gather(1, index) - within
+    place = index + ((wanted - before) / within.clamp(min=1)).clamp(0, 1)
+    return torch.exp2(place[:, 0] / PER_OCTAVE + LOWEST)
