@@ -74,9 +74,7 @@ def measure(
         neuron = chosen[number % neurons]
         seconds, after = timed(lambda n=neuron: rerun(model, pixels, layer, means, n), device)
         theirs.append(seconds)
-        seconds, effects = timed(
-            lambda: indirect_effects(model, pixels, layer, means, chosen, rows=rows), device
-        )
+        seconds, effects = timed(lambda: indirect_effects(model, pixels, layer, means, chosen, rows=rows), device)
         ours.append(seconds / neurons)
         expected = clean - torch.nn.functional.normalize(after, dim=-1)
         differences.append(float((effects[:, number % neurons] - expected).abs().max()))
@@ -110,8 +108,8 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
-    record("indirect", measure(*(getattr(arguments, key) for key in (
-        "model", "layer", "images", "neurons", "rows", "rounds", "device", "dtype"))), device=arguments.device)  # fmt: skip
+    names = ("model", "layer", "images", "neurons", "rows", "rounds", "device", "dtype")
+    record("indirect", measure(*(getattr(arguments, key) for key in names)), device=arguments.device)
 
 
 if __name__ == "__main__":

@@ -64,9 +64,7 @@ def table1(
         return
     base = facts["baseline"]
     lines = [["none", _percent(base), ""]]
-    lines += [
-        [row["effect"], _percent(row), f"{100 * row['explained_variance']['mean']:.1f}"] for row in facts["rows"]
-    ]
+    lines += [[row["effect"], _percent(row), f"{100 * row['explained_variance']['mean']:.1f}"] for row in facts["rows"]]
     print_table(
         ["effect at its mean", "accuracy % (95 %)", "explained by PC 1 %"],
         lines,

@@ -42,9 +42,8 @@ class IndirectStatistics:
 
     def __init__(self, neurons: int, embed: int, candidates: int) -> None:
         basis = torch.eye(embed)
-        self.blocks = [
-            EffectStatistics(basis.expand(len(block), -1, -1), candidates) for block in torch.arange(neurons).split(BLOCK)
-        ]
+        sizes = [len(block) for block in torch.arange(neurons).split(BLOCK)]
+        self.blocks = [EffectStatistics(basis.expand(size, -1, -1), candidates) for size in sizes]
 
     @property
     def count(self) -> int:

@@ -97,8 +97,8 @@ def _draw(study: Table1, found: dict[str, Any], path: Path) -> None:
     bars += [(row["effect"], row, colour) for row, colour in zip(found["rows"], COLOURS, strict=False)]
     for place, (_, row, colour) in enumerate(bars):
         value = 100 * row["accuracy"]
-        error = [[value - 100 * row["low"]], [100 * row["high"] - value]]
-        left.bar(place, value, color=colour, yerr=error, capsize=4, width=0.65)
+        interval = [[value - 100 * row["low"]], [100 * row["high"] - value]]
+        left.bar(place, value, color=colour, yerr=interval, capsize=4, width=0.65)
         left.annotate(f"{value:.1f}", (place, 100 * row["high"]), (0, 3), textcoords="offset points", ha="center")
     left.set_xticks(range(len(bars)), [name for name, _, _ in bars])
     left.set_ylabel("accuracy (%)")
