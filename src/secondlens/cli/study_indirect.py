@@ -1,7 +1,7 @@
 """`secondlens study table1`: indirect beside second-order effects."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -75,5 +75,5 @@ def table1(
         typer.echo(f"wrote {path}", err=True)
 
 
-def _percent(value: dict[str, float]) -> str:
+def _percent(value: dict[str, Any]) -> str:
     return f"{100 * value['accuracy']:.1f} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"

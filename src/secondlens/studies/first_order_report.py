@@ -107,7 +107,7 @@ def _draw(study: FirstOrderStudy, found: dict[str, Any], path: Path) -> None:
     left.set_ylim(bottom=0)
     left.legend(frameon=False, fontsize=8)
     left.spines[["top", "right"]].set_visible(False)
-    spreads = study.moments.spread("heads").cpu()
+    spreads = study.moments.spread("heads").cpu().numpy()
     shown = right.imshow(spreads, aspect="auto", cmap="cividis", origin="lower")
     right.set_xlabel("head")
     right.set_ylabel("reader (attention layer)")
