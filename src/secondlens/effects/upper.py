@@ -12,6 +12,8 @@ write direction. What follows from that:
 4. Everything between is upstream's own: the second half of the next layer, then whole layers.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -93,12 +95,11 @@ class Upper:
         return self._mlp(self.last, (wide(current[:, 0]) + read)[:, None])[:, 0]
 
 
-class _Scaled:
+class _Scaled(NamedTuple):
     """1 / sigma' a token, and the same times the change."""
 
-    def __init__(self, clean: Float[Tensor, "image neuron token"], change: Float[Tensor, "image neuron token"]) -> None:
-        self.clean = clean
-        self.change = change
+    clean: Float[Tensor, "image neuron token"]
+    change: Float[Tensor, "image neuron token"]
 
 
 class _Entry:
