@@ -5,7 +5,7 @@ clean pass is not counted. Ours counts everything: one clean pass with capture, 
 above for each. The floor counts multiplications: what is left of the layers above if no projection is run that a
 neuron cannot change (`secondlens.effects.upper`) and everything ran as fast as the whole model does.
 
-    python -m benchmarks.indirect --model vit-b-32 --layer 9 --images 16 --neurons 128
+    python -m benchmarks.indirect --model vit-b-32 --layer 9 --images 16 --neurons 512
 """
 
 import argparse

@@ -112,7 +112,8 @@ def _draw(study: Table1, found: dict[str, Any], path: Path) -> None:
     right.set_xlabel("variance explained by the first component")
     right.set_ylabel(f"neurons (of {len(study.neurons)})")
     right.set_xlim(0, 1)
-    right.legend(frameon=False, fontsize=8)
+    right.yaxis.get_major_locator().set_params(integer=True)
+    right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     for panel in (left, right):
         panel.spines[["top", "right"]].set_visible(False)
     with disk_errors(path.parent):
