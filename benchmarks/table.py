@@ -46,6 +46,14 @@ A survey of photographs, decoded by worker processes, beside the same survey of 
 
 """
 
+INDIRECT_HEAD = """
+## Indirect effects
+
+A neuron at its mean in the running model: upstream's whole forward pass with a hook, once a neuron, beside ours, the
+clean pass spread over the neurons. *Counted* is the same ratio in multiplications: the floor. Layers count from 0.
+
+"""
+
 
 def write_table() -> None:
     """Write README.md."""
@@ -79,6 +87,16 @@ def write_table() -> None:
             [f["model"], f["layers"], f["images"], f["workers"], f["survey_images_per_second"],
              f["from_memory_images_per_second"], f["decoding_alone_images_per_second"], f["ratio_to_memory"]]
             for f in decodings
+        ],
+    )  # fmt: skip
+    indirect = [entry["figures"] for entry in entries if entry["benchmark"] == "indirect"]
+    text += INDIRECT_HEAD + _table(
+        ["model", "device", "layer", "images", "re-run s/neuron", "ours s/neuron", "ratio", "counted", "difference"],
+        [
+            [f["model"], f["device"], f["layer"], f["images"], f["rerun_seconds_per_neuron"],
+             f["ours_seconds_per_neuron"], f"{f['ratio']} x", f"{f['ratio_of_multiplications']} x",
+             f"{f['largest_difference']:.0e}"]
+            for f in indirect
         ],
     )  # fmt: skip
     text += "\n## Commands\n\n"
