@@ -5,7 +5,7 @@ import sys
 import typer
 
 import secondlens
-from secondlens.cli import atlas, concepts, describe, evaluate, models, neurons, pool, run, survey
+from secondlens.cli import atlas, concepts, describe, evaluate, explain, models, neurons, pool, run, survey
 from secondlens.errors import SecondLensError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
 app.command(name="run")(run.run_command)
 app.command(name="concepts")(concepts.concepts_command)
+app.command(name="explain")(explain.explain_command)
 evaluate.app.command(name="concepts")(concepts.evaluate_command)
 
 

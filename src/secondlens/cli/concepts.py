@@ -11,9 +11,9 @@ from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 from secondlens.errors import ImageError
 
 if TYPE_CHECKING:
-    from secondlens.applications.concepts import Concept, ConceptFinder, ImageConcepts
+    from secondlens.applications.concepts import Concept, ImageConcepts
     from secondlens.descriptions import Descriptions
-    from secondlens.images.sources import ImageSource
+    from secondlens.models import LensModel
 
 ModelArgument = Annotated[str, typer.Argument(help="The model of the atlas.")]
 AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder, described.")]
@@ -35,7 +35,7 @@ def concepts_command(
     pool: PoolOption = None,
     limit: Annotated[int, typer.Option(help="Concepts to print.")] = 20,
     percentile: PercentileOption = 98.0,
-    weighting: Annotated[str, typer.Option(help="projection (signed) or norm (the paper's).")] = "projection",
+    rule: Annotated[str, typer.Option(help="alignment, signed or paper: how neurons score words.")] = "alignment",
     out: Annotated[Path | None, typer.Option(help="One picture: write heat maps of the first concepts here.")] = None,
     first: Annotated[int, typer.Option(help="A set: how many words of an image count as what it shows.")] = 20,
     batch_size: Annotated[int, typer.Option(help="A set: images a forward pass.")] = 32,
@@ -68,17 +68,17 @@ def concepts_command(
             opened,
             described,
             percentile=percentile,
-            weighting=weighting,  # type: ignore[arg-type]
+            rule=rule,  # type: ignore[arg-type]
         )
         if one:
-            pixels = read_picture(source, finder)
+            pixels = read_picture(images, finder.model)
             found = finder.find(pixels, limit)
         else:
             compared = compare(finder, source, first=first, batch_size=batch_size, workers=workers, progress=advance)
     facts: dict[str, Any] = {
         "pool": described.name,
         "percentile": percentile,
-        "weighting": weighting,
+        "rule": rule,
         "exact_thresholds": finder.exact,
     }
     if one:
@@ -140,10 +140,10 @@ def evaluate_command(
     """Measure how often the label is among the first k concepts, beside texts read off the embedding itself."""
     from secondlens.applications.concepts import ConceptFinder
     from secondlens.applications.concepts.evaluate import concept_recall, read_synonyms, summary
+    from secondlens.applications.concepts.words import described_pool
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
     from secondlens.models import load_model
-    from secondlens.pools import open_pool
     from secondlens.studies.labelled import open_labelled
 
     opened = Atlas.open(atlas)
@@ -151,10 +151,11 @@ def evaluate_command(
     more = read_synonyms(synonyms) if synonyms is not None else None
     with interruptible(), warnings_to_stderr(), bar() as advance:
         loaded = load_model(model, device=device)
-        finder = ConceptFinder(loaded, opened, described, percentile=percentile)
+        texts = described_pool(loaded, described)
         recall = concept_recall(
-            finder,
-            open_pool(described.name, loaded),
+            ConceptFinder(loaded, opened, described, texts, percentile=percentile),
+            described,
+            texts,
             open_labelled(images, loaded),
             synonyms=more,
             limit=limit,
@@ -192,11 +193,22 @@ def evaluate_command(
     )
 
 
-def read_picture(source: "ImageSource", finder: "ConceptFinder") -> Any:
-    """The pixels of the only picture of a source."""
+def read_picture(image: str, model: "LensModel") -> Any:
+    """The pixels of one picture file; raises `ImageError` for anything else."""
     from secondlens.images.decode import decode
+    from secondlens.images.sources import open_source
 
-    return finder.model.preprocess([decode(source.read(0))])
+    source = open_source(image)
+    if not is_picture(image):
+        raise ImageError(f"expected one picture, got a set of pictures: {image}")
+    return model.preprocess([decode(source.read(0))])
+
+
+def is_picture(images: str) -> bool:
+    """Whether a path is that of one picture, not of a set."""
+    from secondlens.images.sources.base import has_picture_extension
+
+    return Path(images).is_file() and has_picture_extension(images)
 
 
 def image_facts(found: "ImageConcepts") -> dict[str, Any]:

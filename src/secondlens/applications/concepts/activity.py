@@ -10,27 +10,18 @@ with R R^T = u u^T, the Gram matrix of the neuron's write directions.
 
 from copy import copy
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from secondlens.applications.concepts.thresholds import Thresholds, norm_thresholds
+from secondlens.applications.concepts.words import Rule
 from secondlens.atlas.store import AtlasLayer
 from secondlens.effects.layer import BLOCK, gram_roots
 from secondlens.effects.paths import coefficients, path_weights, write_maps
-from secondlens.errors import SecondLensError, closest
 from secondlens.models.capture import Trace
 from secondlens.models.model import LensModel
-
-Weighting = Literal["norm", "projection"]
-
-
-def check_weighting(weighting: str) -> None:
-    """Raise for anything but "norm" and "projection"."""
-    if weighting not in get_args(Weighting):
-        raise SecondLensError(f"unknown weighting {weighting!r}{closest(weighting, get_args(Weighting))}")
 
 
 @dataclass(frozen=True)
@@ -45,9 +36,9 @@ class LayerActivity:
     projections: Float[Tensor, "image neuron"]
     active: Bool[Tensor, "image neuron"]
 
-    def weights(self, weighting: Weighting) -> Float[Tensor, "image neuron"]:
-        """The norm or the projection of active neurons, zero for the others."""
-        return torch.where(self.active, self.norms if weighting == "norm" else self.projections, 0.0)
+    def weights(self, rule: Rule) -> Float[Tensor, "image neuron"]:
+        """The norm or the projection of active neurons, as the rule has it; zero for the others."""
+        return torch.where(self.active, self.norms if rule == "paper" else self.projections, 0.0)
 
 
 class LayerMeter:
@@ -84,10 +75,10 @@ class LayerMeter:
         )
 
     def sensitivity(
-        self, centred: Float[Tensor, "neuron path"], neurons: Tensor, weighting: Weighting
+        self, centred: Float[Tensor, "neuron path"], neurons: Tensor, rule: Rule
     ) -> Float[Tensor, "neuron path"]:
         """q of some neurons (see above), `centred` being their coefficients on one image less the mean."""
-        if weighting == "projection":
+        if rule != "paper":
             return self.along[neurons]
         rows = torch.bmm(centred[:, None], self.root[neurons])
         norms = rows.norm(dim=2, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)

@@ -24,7 +24,6 @@ from scipy.stats import false_discovery_control, hypergeom
 from torch import Tensor
 
 from secondlens.applications.concepts.find import ConceptFinder
-from secondlens.applications.concepts.words import largest
 from secondlens.errors import ImageError
 from secondlens.images.loader import Skipped, batches
 from secondlens.images.sources import ImageSource
@@ -134,7 +133,7 @@ def survey_rows(finder: ConceptFinder, first: int) -> tuple[Int[Tensor, "image r
         layer = meter.layer
         norms = layer.top_norms.double()
         active = norms > meter.thresholds.norms[:, None]
-        values = norms if finder.weighting == "norm" else layer.top_projections.double()
+        values = norms if finder.rule == "paper" else layer.top_projections.double()
         neuron, _ = np.nonzero(active.numpy())
         places = (layer.top_positions[active].numpy(), neuron)
         weights[index] = csr_array((values[active].numpy(), places), shape=(count, len(norms)))
@@ -142,7 +141,7 @@ def survey_rows(finder: ConceptFinder, first: int) -> tuple[Int[Tensor, "image r
     found = []
     for start in range(0, count, CHUNK):
         part = {index: csr_array(matrix[start : start + CHUNK]) for index, matrix in weights.items()}
-        found.append(largest(finder.words.sparse_scores(part), first))
+        found.append(finder.words.first(part, first))
     # Skipped images have no active neuron and so no text: they count nowhere.
     return torch.cat(found), active_counts
 

@@ -1,6 +1,6 @@
 """How often is an image's label, or a synonym of it, among the first k texts? Recall@k of concepts and of baselines.
 
-- `neurons norm`, `neurons projection`: concept discovery through active neurons (`find`), with either weight.
+- `neurons alignment`, `neurons signed`, `neurons paper`: concepts through active neurons, by each rule (`words`).
 - `sparse coding`: a non-negative sparse code of the embedding itself, z/|z| less its mean over the survey, over the
   centred texts, by falling coefficient (SpLiCE, Bhalla et al. 2024, with matching pursuit in the place of the lasso).
 - `nearest texts`: by cosine with the embedding. `nearest centred`: the same with both sides centred.
@@ -22,9 +22,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 from torch import Tensor
 
-from secondlens.applications.concepts.activity import Weighting
 from secondlens.applications.concepts.find import ConceptFinder
-from secondlens.applications.concepts.words import largest
+from secondlens.applications.concepts.words import AlignedWords, DescribedWords, Rule, Words, sparse
+from secondlens.descriptions.store import Descriptions
 from secondlens.errors import TextError
 from secondlens.images.loader import batches, processing_order
 from secondlens.models.capture import capture
@@ -36,7 +36,7 @@ from secondlens.text.dictionary import text_atoms
 from secondlens.text.sparse import sparse_decompose
 
 SIZES = (1, 5, 10, 20)
-WEIGHTINGS: tuple[Weighting, ...] = ("norm", "projection")
+RULES: tuple[Rule, ...] = ("alignment", "signed", "paper")
 
 Progress = Callable[[str, int, int], None]
 
@@ -60,6 +60,7 @@ class ConceptRecall:
 @torch.no_grad()
 def concept_recall(
     finder: ConceptFinder,
+    descriptions: Descriptions,
     pool: Pool,
     images: LabelledImages,
     *,
@@ -72,14 +73,16 @@ def concept_recall(
 ) -> ConceptRecall:
     """Places of the labels of images that the survey did not see among the first texts of every method.
 
-    pool: that of the finder's descriptions. synonyms: more names of a class, by its name in lower case.
+    finder: of any rule. pool: that of the descriptions. synonyms: more names of a class, by its name in lower case.
 
-    Raises `TextError` for a pool that is not the descriptions' or where no label is in it.
+    Raises `TextError` where no label is in the pool.
     """
-    if len(pool.texts) != len(finder.words.texts):
-        raise TextError(
-            f"expected the pool of the descriptions, {len(finder.words.texts)} texts, got {len(pool.texts)}"
-        )
+    described = DescribedWords(finder.atlas, descriptions)
+    words: dict[Rule, Words] = {
+        "alignment": AlignedWords(finder.atlas, pool),
+        "signed": described,
+        "paper": described,
+    }
     right = right_rows(images.classes, pool.texts, synonyms or {})
     order = [row for row in processing_order(len(images.source.ids))[:limit] if right[int(images.labels[row])]]
     uncovered = min(limit, len(images.source.ids)) - len(order)
@@ -104,10 +107,10 @@ def concept_recall(
             unit = torch.nn.functional.normalize(trace.embeddings.double().cpu(), dim=1)
             codes = sparse_decompose(unit - mean, pool.embeddings, first, nonnegative=True)
             lists = {
-                f"neurons {weighting}": largest(
-                    finder.words.scores({i: seen.weights(weighting) for i, seen in activity.items()}), first
+                f"neurons {rule}": words[rule].first(
+                    sparse({index: seen.weights(rule) for index, seen in activity.items()}), first
                 )
-                for weighting in WEIGHTINGS
+                for rule in RULES
             } | {
                 "sparse coding": by_coefficient(codes.indices, codes.coefficients),
                 "nearest texts": (unit @ texts.T).topk(first, dim=1).indices,

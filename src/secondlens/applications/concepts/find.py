@@ -1,11 +1,8 @@
 """What is in this image? Concept discovery through active neurons (Gandelsman et al. 2025, appendix).
 
 1. A neuron is active where the norm of its effect, around the survey's mean, is above a percentile of the survey.
-2. The score of a text t is the sum over active neurons of the coefficient of t in the neuron's description, times
-
-       norm         |phi - mean|, the paper's rule, or
-       projection   <phi - mean, r>, signed: an effect against the direction speaks against the direction's words.
-
+2. The score of a text is the sum over active neurons of the neuron's weight on the image times its factor for the text;
+   `words` has three rules for both, the paper's among them.
 3. What stands behind a text: the terms of that sum are its neurons. As both weights are linear in the neurons'
    coefficients on the image (`activity`), each term is also a sum over paths, and over tokens and one constant, the
    survey's mean. So neurons, paths, and tokens with the constant, sum to the score.
@@ -18,8 +15,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondlens.applications.concepts.activity import LayerActivity, LayerMeter, Weighting, check_weighting
-from secondlens.applications.concepts.words import largest, neuron_words
+from secondlens.applications.concepts.activity import LayerActivity, LayerMeter
+from secondlens.applications.concepts.words import (
+    AlignedWords,
+    DescribedWords,
+    Rule,
+    Words,
+    check_rule,
+    described_pool,
+    sparse,
+)
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.effects.patches import token_contributions
@@ -27,6 +32,7 @@ from secondlens.effects.paths import Path
 from secondlens.errors import SecondLensError
 from secondlens.models.capture import Trace, capture, wide_trace
 from secondlens.models.model import LensModel
+from secondlens.pools.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,11 @@ class ActiveNeuron:
 
 @dataclass(frozen=True)
 class NeuronTerm:
-    """A neuron's part in a concept: contribution = coefficient * weight."""
+    """A neuron's part in a concept: contribution = factor * weight."""
 
     layer: int
     neuron: int
-    coefficient: float
+    factor: float
     contribution: float
 
 
@@ -78,10 +84,11 @@ class ImageConcepts:
 class ConceptFinder:
     """Finds concepts in images, by an atlas and its descriptions over one pool.
 
-    percentile: see `norm_thresholds`. weighting: "norm" or "projection".
+    pool: that of the descriptions, opened by its name where it is not given and the rule needs it. percentile: see
+    `norm_thresholds`. rule: see `words`.
 
-    Raises `AtlasError` for an atlas of another model or a layer that is not described, `SecondLensError` for an unknown
-    weighting or a percentile outside 0 to 100.
+    Raises `AtlasError` for an atlas of another model or a layer that is not described, `TextError` where the pool is
+    not there any more, `SecondLensError` for an unknown rule or a percentile outside 0 to 100.
     """
 
     def __init__(
@@ -89,14 +96,19 @@ class ConceptFinder:
         model: LensModel,
         atlas: Atlas,
         descriptions: Descriptions,
+        pool: Pool | None = None,
         *,
         percentile: float = 98.0,
-        weighting: Weighting = "projection",
+        rule: Rule = "alignment",
     ) -> None:
-        check_weighting(weighting)
+        check_rule(rule)
         atlas.require_model(model)
-        self.model, self.atlas, self.weighting = model, atlas, weighting
-        self.words = neuron_words(atlas, descriptions)
+        self.model, self.atlas, self.rule = model, atlas, rule
+        self.words: Words
+        if rule == "alignment":
+            self.words = AlignedWords(atlas, pool or described_pool(model, descriptions))
+        else:
+            self.words = DescribedWords(atlas, descriptions)
         self.meters = {index: LayerMeter(model, atlas.layer(index), percentile) for index in atlas.layers}
 
     @property
@@ -121,7 +133,7 @@ class ConceptFinder:
 
     def rows(self, activity: dict[int, LayerActivity], limit: int) -> Int[Tensor, "image rank"]:
         """Rows of the pool with the largest scores on each image of a batch; -1 where there are fewer."""
-        return largest(self.words.scores({i: seen.weights(self.weighting) for i, seen in activity.items()}), limit)
+        return self.words.first(sparse({i: seen.weights(self.rule) for i, seen in activity.items()}), limit)
 
     @torch.no_grad()
     def find(self, pixels: Float[Tensor, "image 3 height width"], limit: int = 20) -> ImageConcepts:
@@ -133,9 +145,8 @@ class ConceptFinder:
         # float64 from here on: a concept's parts cancel, and shall still sum to its score.
         trace = wide_trace(capture(self.model.tower, pixels, self.atlas.layers))
         activity = self.activity(trace)
-        weights = {index: seen.weights(self.weighting) for index, seen in activity.items()}
-        scores = self.words.scores(weights)
-        rows = largest(scores, limit)[0]
+        weights = {index: seen.weights(self.rule) for index, seen in activity.items()}
+        rows = self.words.first(sparse(weights), limit)[0]
         rows = rows[rows >= 0]
         neurons: list[ActiveNeuron] = []
         terms: list[list[NeuronTerm]] = [[] for _ in rows]
@@ -150,30 +161,29 @@ class ConceptFinder:
             neurons += _active(index, active, seen, weights[index], meter)
             if not len(rows):
                 continue
-            matrix = self.words.coefficients[index][active.cpu().numpy()][:, rows.numpy()].toarray()
-            coefficient = torch.from_numpy(matrix.T).to(seen.centred)
+            factors = self.words.factors(index, active, rows).to(seen.centred)
             centred = seen.centred[0, active]
-            along = coefficient[:, :, None] * meter.sensitivity(centred, active, self.weighting)
+            along = factors[:, :, None] * meter.sensitivity(centred, active, self.rule)
             some = replace(trace, activations={index: trace.activations[index][:, :, active]})
             tokens += token_contributions(some, self.model.tower, index, along.transpose(1, 2))[0].cpu()
             constants -= torch.einsum("tnk,nk->t", along, meter.mean[active]).cpu()
             by_path = torch.einsum("tnk,nk->tk", along, centred)
-            contribution = coefficient * weights[index][0, active]
+            contribution = factors * weights[index][0, active]
             for place in range(len(rows)):
                 for path, value in zip(meter.layer.paths, by_path[place].tolist(), strict=True):
                     paths[place][path] = paths[place].get(path, 0.0) + value
                 terms[place] += [
-                    NeuronTerm(index, neuron, c, part)
-                    for neuron, c, part in zip(
-                        active.tolist(), coefficient[place].tolist(), contribution[place].tolist(), strict=True
+                    NeuronTerm(index, neuron, factor, part)
+                    for neuron, factor, part in zip(
+                        active.tolist(), factors[place].tolist(), contribution[place].tolist(), strict=True
                     )
-                    if c != 0
+                    if factor != 0
                 ]
         concepts = [
             Concept(
                 text=self.words.texts[row],
                 row=row,
-                score=float(scores[0, row]),
+                score=sum(term.contribution for term in terms[place]),
                 neurons=sorted(terms[place], key=lambda term: -abs(term.contribution)),
                 paths=sorted(paths[place].items(), key=lambda item: -abs(item[1])),
                 tokens=tokens[place],

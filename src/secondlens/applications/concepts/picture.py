@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.applications.concepts.find import ImageConcepts
+from secondlens.applications.pictures import DIVERGING, patch_grid, seen_picture
 from secondlens.atlas.files import disk_errors
 from secondlens.errors import MissingExtra
 from secondlens.models.model import LensModel
@@ -15,24 +15,6 @@ from secondlens.models.model import LensModel
 SHOWN = 7
 """Concepts in a picture."""
 COLUMNS = 4
-COLOURS = "PuOr_r"
-"""A diverging map that colour-blind readers can tell apart: orange speaks for, purple against."""
-
-
-def patch_grid(
-    tokens: Float[Tensor, " token"], model: LensModel, pixels: Float[Tensor, "image 3 height width"]
-) -> Float[Tensor, "row column"]:
-    """The patches of a row of tokens, without the class token, as they lie in the image."""
-    side = model.tower.patch
-    height, width = pixels.shape[2] // side, pixels.shape[3] // side
-    return tokens[model.tower.prefix_tokens :].view(height, width)
-
-
-def seen_picture(pixels: Float[Tensor, "image 3 height width"]) -> np.ndarray:
-    """The first image as the model sees it, [height, width, 3] from 0 to 1: each channel stretched to its range."""
-    image = pixels[0].float().cpu()
-    low, high = image.amin(dim=(1, 2), keepdim=True), image.amax(dim=(1, 2), keepdim=True)
-    return ((image - low) / (high - low).clamp(min=1e-6)).permute(1, 2, 0).numpy()
 
 
 def draw_concepts(
@@ -63,7 +45,7 @@ def draw_concepts(
         for panel, concept, values in zip(panels[1:], concepts, maps, strict=False):
             panel.imshow(picture.mean(axis=2), cmap="gray", vmin=-0.4, vmax=1.4)
             drawn = panel.imshow(
-                values.numpy(), cmap=COLOURS, vmin=-scale, vmax=scale, alpha=0.65, extent=(0, width, height, 0)
+                values.numpy(), cmap=DIVERGING, vmin=-scale, vmax=scale, alpha=0.65, extent=(0, width, height, 0)
             )
             text = concept.text if len(concept.text) < 30 else concept.text[:28] + "..."
             panel.set_title(f"{text}  {concept.score:.3f}", fontsize=9)
