@@ -87,7 +87,10 @@ def _bars(panel: Any, bars: Sequence[Part], score: float) -> None:
     panel.axvline(0, color="black", linewidth=0.8)
     panel.set_yticks(places, labels, fontsize=8)
     panel.invert_yaxis()
+    # Without this the axis ends where a bar does.
+    panel.use_sticky_edges = False
     panel.margins(x=0.12)
+    panel.autoscale_view()
     panel.set_xlabel("contribution to the score, summed from the top")
     panel.spines[["top", "right"]].set_visible(False)
 
