@@ -1,12 +1,12 @@
 """Attributions are complete, equal a float64 oracle source by source, and the command says so."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from commands import secondlens
 from PIL import Image
 
 import secondlens as sl
@@ -159,12 +159,17 @@ def test_logits_are_the_classifier_s(model_folders: dict[str, Path]) -> None:
         explain_texts(model, images, "fish", logits=True)
 
 
-def test_command(worded_folder: Path, pictures: Path, tmp_path: Path) -> None:
+def test_command(
+    worded_folder: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     picture = pictures / "picture-03.png"
-    base = [sys.executable, "-m", "secondlens.cli.app", "explain", f"hf:{worded_folder}", str(picture)]
+    run = partial(secondlens, monkeypatch, capsys, "explain", f"hf:{worded_folder}", picture)
     out = tmp_path / "why.png"
-    command = [*base, "--text", "a bat", "--text", "a den", "--out", str(out), "--json"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = run("--text", "a bat", "--text", "a den", "--out", out, "--json")
     assert result.returncode == 0, result.stderr
     facts = json.loads(result.stdout)
     assert sum(part["value"] for part in facts["parts"]) + facts["rounding"] == pytest.approx(facts["score"], abs=1e-12)
@@ -172,14 +177,13 @@ def test_command(worded_folder: Path, pictures: Path, tmp_path: Path) -> None:
     assert len(facts["heads"]) == 3
     assert {"layer", "neuron", "second_order", "direct", "paths", "words"} == set(facts["neurons"][0])
     assert Image.open(out).size[0] > 800
-    table = subprocess.run([*base, "--text", "a bat", "--limit", "4"], capture_output=True, text=True)
-    assert "other parts" in table.stdout
+    assert "other parts" in run("--text", "a bat", "--limit", "4").stdout
     for extra, message in (
         (["--text", "bat", "--text", "den", "--text", "fol"], "once or twice"),
         (["--text", "bat", "--limit", "1"], "--limit of 2"),
         (["--text", "bat", "--atlas", str(tmp_path)], "no atlas"),
     ):
-        bad = subprocess.run([*base, *extra], capture_output=True, text=True)
+        bad = run(*extra)
         assert bad.returncode == 2
         assert message in bad.stderr
         assert len(bad.stderr.strip().splitlines()) == 1

@@ -47,6 +47,7 @@ def concepts_command(
     from secondlens.applications.concepts import ConceptFinder
     from secondlens.applications.concepts.compare import compare
     from secondlens.applications.concepts.picture import draw_concepts
+    from secondlens.applications.concepts.words import check_rule
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
     from secondlens.images.sources import open_source
@@ -54,6 +55,7 @@ def concepts_command(
 
     if min(limit, first, batch_size) < 1:
         raise ImageError("expected --limit, --first and --batch-size of 1 or more")
+    check_rule(rule)
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)
     source = open_source(images)
