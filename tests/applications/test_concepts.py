@@ -57,14 +57,14 @@ def test_thresholds_are_exact_where_enough_top_images_are_kept(images: int, perc
 
 def test_thresholds_from_the_histogram_are_near_and_never_above_the_smallest_top_norm() -> None:
     norms = lognormal(8, 5124)
-    for percentile, top, tolerance in ((98.0, 100, 0.01), (95.0, 100, 0.05), (50.0, 10, 0.05)):
+    for percentile, top, tolerance in ((98.0, 100, 0.02), (95.0, 100, 0.03), (50.0, 10, 0.01)):
         layer = synthetic_layer(norms, top)
         found = norm_thresholds(layer, percentile)
         assert not found.exact
         assert bool((found.norms <= layer.top_norms[:, -1]).all())
         expected = np.quantile(norms.numpy(), percentile / 100, axis=1, method="weibull")
-        # Bins are a quarter octave, 19 %, wide; the share is put right at the smallest top norm. Measured: 0.5 %
-        # where 2 % of the images are all but kept, 2 % elsewhere.
+        # Bins are a quarter octave, 19 %, wide; the share is put right at the smallest top norm. Measured: 0.9 %,
+        # 1.3 % and 0.3 %.
         np.testing.assert_allclose(found.norms.numpy(), expected, rtol=tolerance)
 
 
@@ -73,7 +73,8 @@ def test_a_new_image_is_active_as_often_as_the_percentile_says() -> None:
     norms = lognormal(400, 100)
     found = norm_thresholds(synthetic_layer(norms, 20), 90.0).norms
     new = lognormal(400, 500, seed=1)
-    # 200,000 images on 400 thresholds of 100 images each: standard error 0.0015.
+    # 200,000 images on 400 thresholds of 100 images each: standard error 0.0015. Measured 0.099, and 0.107 by
+    # numpy's default quantile.
     assert float((new > found[:, None]).double().mean()) == pytest.approx(0.1, abs=0.005)
 
 
@@ -110,7 +111,7 @@ def test_norms_and_projections_equal_the_oracle(model: LensModel, spec: Spec, pi
     seen = meter.measure(capture(model.tower, pixels, [0]))
     phi = second_order(SlowTower(build(spec), spec.family), pixels, 0)
     centred = phi - layer.mean_effects.double()
-    # float32 forward passes, and a mean stored in float32: measured 3e-6.
+    # float32 forward passes, and a mean stored in float32.
     torch.testing.assert_close(seen.norms, centred.norm(dim=2), rtol=1e-4, atol=1e-6)
     projections = torch.einsum("bne,ne->bn", centred, layer.directions.double())
     torch.testing.assert_close(seen.projections, projections, rtol=1e-4, atol=1e-6)
