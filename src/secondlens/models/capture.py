@@ -29,13 +29,14 @@ class ReaderTrace:
     attention: the pooled query's attention to each token.
     sigma: standard deviation (with the layer norm's epsilon) of the residual stream at each token.
     Only with `first_order`: `mixed`, the attention-weighted mean of the layer norm's output a head, and `residual`,
-    the residual stream at token 0 before the reader.
+    the residual stream at token 0 before the reader. Only with `streams`: `stream`, that at every token.
     """
 
     attention: Float[Tensor, "image head token"]
     sigma: Float[Tensor, "image token"]
     mixed: Float[Tensor, "image head width"] | None = None
     residual: Float[Tensor, "image width"] | None = None
+    stream: Float[Tensor, "image token width"] | None = None
 
 
 @dataclass
@@ -74,6 +75,7 @@ def capture(
     first_order: bool = False,
     residuals: Sequence[int] = (),
     each_reader: EachReader | None = None,
+    streams: bool = False,
 ) -> Trace:
     """Run the model once on preprocessed pixels and keep the parts that `layers` need.
 
@@ -81,6 +83,7 @@ def capture(
     first_order: keep the parts of the direct contributions of every layer as well.
     residuals: layers after which to keep the residual stream.
     each_reader: called at each of these readers while what it sees exists; nothing of it is kept.
+    streams: keep the residual stream before each reader at every token.
 
     Raises `CaptureError` where a site did not fire exactly once.
     """
@@ -92,7 +95,7 @@ def capture(
         sites.add(
             f"layer norm of reader {index}",
             tower.readers[index].norm,
-            _on_norm(tower, index, trace, first_order, each_reader),
+            _on_norm(tower, index, trace, first_order, streams, each_reader),
         )
     for layer, mlp in enumerate(tower.mlps):
         if layer in layers or (first_order and tower.final_norm is not None):
@@ -126,6 +129,28 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
+def wide_trace(trace: Trace) -> Trace:
+    """The same parts in float64: for sums whose terms cancel. The forward pass itself stays as precise as it was."""
+
+    def double(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.double()
+
+    readers = {
+        index: ReaderTrace(
+            seen.attention.double(), seen.sigma.double(), double(seen.mixed), double(seen.residual), double(seen.stream)
+        )
+        for index, seen in trace.readers.items()
+    }
+    return Trace(
+        embeddings=trace.embeddings.double(),
+        activations={layer: values.double() for layer, values in trace.activations.items()},
+        readers=readers,
+        final_sigma=double(trace.final_sigma),
+        pooled_activations={layer: values.double() for layer, values in trace.pooled_activations.items()},
+        final_residual=double(trace.final_residual),
+    )
+
+
 def pooled_attention(
     weights: AttentionWeights,
     tokens: Float[Tensor, "image token width"],
@@ -152,7 +177,7 @@ def sigma_of(norm: nn.LayerNorm, residual: Float[Tensor, "... width"]) -> Float[
 
 
 def _on_norm(
-    tower: VisionTower, index: int, trace: Trace, first_order: bool, each_reader: EachReader | None
+    tower: VisionTower, index: int, trace: Trace, first_order: bool, streams: bool, each_reader: EachReader | None
 ) -> Callable[..., None]:
     reader: Reader = tower.readers[index]
 
@@ -164,6 +189,8 @@ def _on_norm(
         if first_order:
             seen.mixed = torch.bmm(attention, tokens)
             seen.residual = wide(inputs[0][:, 0])
+        if streams:
+            seen.stream = wide(inputs[0])
         trace.readers[index] = seen
         if each_reader is not None:
             each_reader(index, tokens, attention)

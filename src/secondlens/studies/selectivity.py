@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import AtlasLayer
-from secondlens.effects.histogram import norm_quantile
+from secondlens.effects.histogram import norm_above
 
 MEDIANS = (2, 4, 8)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -30,7 +30,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def neuron_figures(layer: AtlasLayer) -> dict[str, Float[Tensor, " neuron"]]:
     """Figures of every neuron of a layer; norms are |phi - mean|, counted by the survey's histogram."""
-    median = norm_quantile(layer.histogram, 0.5)
+    median = norm_above(layer.histogram, torch.full((len(layer.histogram),), 0.5))
     shares = layer.path_shares.abs()
     whole = shares.sum(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
     running = shares.sort(dim=1, descending=True).values.cumsum(dim=1)
