@@ -238,10 +238,10 @@ def _watched(model: Any, layer: int, anew: Tensor) -> Iterator[list[Tensor]]:
     written: list[Tensor] = []
     start: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         start.append(inputs[0][:, :1])
 
-    def reset(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def reset(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         tokens = inputs[0]
         first = torch.where(anew[:, None, None], start[0].to(tokens), tokens[:, :1])
         return (torch.cat([first, tokens[:, 1:]], dim=1), *inputs[1:])
