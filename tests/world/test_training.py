@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 import secondlens as sl
-from secondlens.errors import SecondLensError
+from secondlens.errors import WorldError
 from secondlens.world import rendered, training
 from secondlens.world.captions import all_words, caption
 from secondlens.world.measure import measure
 from secondlens.world.model import make_tokenizer
-from secondlens.world.rendered import DENSE, Recipe, Rendered, dense_labels, tokens_of
 from secondlens.world.render import render
+from secondlens.world.rendered import DENSE, Recipe, Rendered, dense_labels, tokens_of
 from secondlens.world.sampler import scene_at
 from secondlens.world.training import Settings, contrastive_loss, train
 
@@ -51,7 +51,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(work: Path, tmp_path: Pat
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     for name, tensor in whole.items():
         assert torch.equal(tensor, parts[name]), name
-    with pytest.raises(SecondLensError, match="other settings"):
+    with pytest.raises(WorldError, match="other settings"):
         train(tmp_path / "parts", work, replace(TINY, rate=1.0), workers=1)
 
 
@@ -110,5 +110,26 @@ def test_equal_captions_share_the_target() -> None:
 
 def test_a_folder_of_another_recipe_is_refused(work: Path) -> None:
     Rendered(work / "easy", Recipe(16, "biased", 1, 1)).make()
-    with pytest.raises(SecondLensError, match="another recipe"):
+    with pytest.raises(WorldError, match="another recipe"):
         Rendered(work / "easy", Recipe(16, "unbiased", 1, 1)).make()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "expected a JSON object"),
+        ("{", "cannot read settings"),
+        ('{"step": 3}', "did you mean 'steps'"),
+        ('{"steps": "many"}', "expected a number"),
+        ('{"steps": 0.5}', "expected a number"),
+    ],
+)
+def test_settings_that_are_none(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(WorldError, match=message):
+        Settings.load(tmp_path / "settings.json")
+
+
+def test_settings_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"steps": 7, "rate": 1}')
+    assert Settings.load(tmp_path / "settings.json") == replace(Settings(), steps=7, rate=1)
