@@ -14,7 +14,6 @@ from secondlens.applications.heatmaps.gradcam import GradCam, LeGrad
 from secondlens.applications.heatmaps.lrp import LRP, GenericAttribution, PartialLRP, TransformerAttribution
 from secondlens.applications.heatmaps.writes import Writes
 from secondlens.atlas.store import Atlas
-from secondlens.effects.paths import Path
 from secondlens.errors import SecondLensError, closest
 from secondlens.models.model import LensModel
 
@@ -34,7 +33,7 @@ class Options:
     rule: Rule = "paper"
     neurons: int | None = None
     share: float = 0.5
-    paths: tuple[Path, ...] | None = None
+    paths: tuple[tuple[int, int], ...] | None = None
 
 
 class Build:

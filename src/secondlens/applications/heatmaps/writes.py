@@ -27,7 +27,7 @@ class Writes:
         model: LensModel,
         layers: Sequence[int],
         convention: Convention = "centred",
-        paths: Sequence[Path] | None = None,
+        paths: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         self.model = model
         self.layers = tuple(layers)
