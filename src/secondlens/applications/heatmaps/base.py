@@ -18,17 +18,18 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.heatmaps.gradients import AttentionPass
+from secondlens.applications.heatmaps.gradients import AttentionPass, attention_matrix, mixing_shares
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import Trace, capture
+from secondlens.models.capture import Trace, capture, wide
 from secondlens.models.model import LensModel
 
 
 class DirectTokens(NamedTuple):
-    """What one reader reads: its layer norm's output, and the pooled query's attention to it."""
+    """What one reader reads: its layer norm's output, the pooled query's attention to it, and what came before."""
 
     tokens: Float[Tensor, "image token width"]
     attention: Float[Tensor, "image head token"]
+    residual: Float[Tensor, "image token width"]
 
 
 class SharedPass:
@@ -69,8 +70,8 @@ class SharedPass:
         """Tokens and pooled attention of every reader, in order; the same pass serves a `trace` yet to come."""
         found: dict[int, DirectTokens] = {}
 
-        def keep(index: int, tokens: Tensor, attention: Tensor) -> None:
-            found[index] = DirectTokens(tokens, attention)
+        def keep(index: int, tokens: Tensor, attention: Tensor, residual: Tensor) -> None:
+            found[index] = DirectTokens(tokens, attention, residual)
 
         trace = capture(self.model.tower, self.pixels, self.layers, first_order=True, each_reader=keep)
         self.__dict__.setdefault("trace", trace)
@@ -81,6 +82,41 @@ class SharedPass:
         """The model's own embedding, unnormalised, by whichever pass has been made."""
         done = "trace" in self.__dict__ or "attention" not in self.__dict__
         return self.trace.embeddings if done else self.attention.embeddings.detach()
+
+    @cached_property
+    def mixing(self) -> list[Float[Tensor, "image token token"]]:
+        """Attention from token to token in every layer, mean over heads."""
+        return [matrix.mean(dim=1) for matrix in self.matrices]
+
+    @cached_property
+    def matrices(self) -> list[Float[Tensor, "image head token token"]]:
+        """Attention matrices of every layer, from whichever pass is made anyway."""
+        tower = self.model.tower
+        if tower.mixers or "attention" in self.__dict__:
+            return self.attention.matrices
+        # Every layer's attention is a reader: its tokens are at hand.
+        return [
+            attention_matrix(reader.weights(), seen.tokens)
+            for reader, seen in zip(tower.readers, self.direct, strict=True)
+        ]
+
+    @cached_property
+    def shares(self) -> list[Float[Tensor, "image token token"]]:
+        """How much of each token after an attention came from each token before it, by norms; rows sum to one.
+
+        w[q,i] = |sum_h A[h,q,i] W_O[h] v[h,i] + [q = i] x[q]|,    shares = w / sum_i w        x: the residual stream
+
+        (Kobayashi et al. 2021, without their layer norm after.)
+        """
+        tower = self.model.tower
+        if tower.mixers or "attention" in self.__dict__:
+            layers = [(wide(layer.normed.detach()), wide(layer.before.detach())) for layer in self.attention.layers]
+        else:
+            layers = [(seen.tokens, seen.residual) for seen in self.direct]
+        return [
+            mixing_shares(reader.weights(), *tensors, matrix)
+            for reader, tensors, matrix in zip(tower.attentions, layers, self.matrices, strict=True)
+        ]
 
     @cached_property
     def attention(self) -> AttentionPass:

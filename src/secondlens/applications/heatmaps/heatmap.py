@@ -74,9 +74,9 @@ class HeatMapper:
         shared = SharedPass(self.model, fitted.pixels, self.method.layers)
         texts, vectors = self._targets(shared)
         maps = self.method.maps(shared, same_for_all(vectors, shared.images)).float()
-        placed = assemble(
-            fitted, upsample(maps, (shared.pixels.shape[-2], shared.pixels.shape[-1])) if len(maps) > 1 else maps
-        )
+        if len(maps) > 1:
+            maps = upsample(maps, (shared.pixels.shape[-2], shared.pixels.shape[-1]))
+        placed = assemble(fitted, maps)
         full = upsample(placed, (image.height, image.width))
         normalised = normalise(full)
         if self.edges:

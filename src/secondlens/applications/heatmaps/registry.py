@@ -69,16 +69,19 @@ class Build:
             self.writes if self.options.rule == "share" else None,
         )
 
-    def contribution(self) -> HeatMapMethod:
-        """All neurons, unless some are asked for."""
+    def contribution(self, traced: bool = False) -> HeatMapMethod:
+        """Of all neurons, unless some are asked for."""
         some = self.options.neurons is not None or self.options.rule != "paper"
         if some and self.atlas is None:
             raise SecondLensError("choosing neurons needs an atlas with their directions; give one")
-        return Contribution(self.writes, self.choice if some else None)
+        name = "traced-contribution" if traced else "contribution"
+        return Contribution(self.writes, self.choice if some else None, traced, name)
 
 
 NEURONS = 200
 """Neurons of the paper's heat maps."""
+TRACED_READERS = 4
+"""Last readers of "traced-direct": best of 4, 6 and all of 12 on development photographs."""
 
 Factory = Callable[[Build], HeatMapMethod]
 
@@ -107,6 +110,14 @@ METHODS: dict[str, Entry] = {
         atlas=True,
     ),
     "contribution": Entry(Build.contribution, "second-order contribution of each patch, exact", ours=True),
+    "traced-contribution": Entry(
+        lambda build: build.contribution(traced=True), "contribution, followed back to the input patches", ours=True
+    ),
+    "traced-direct": Entry(
+        lambda _: TextSpan(TRACED_READERS, traced=True, name="traced-direct"),
+        "direct contributions of the last four readers' heads, followed back to the input patches",
+        ours=True,
+    ),
     "raw-attention": Entry(lambda *_: RawAttention(), "last attention of the pooled token"),
     "rollout": Entry(lambda *_: Rollout(), "attention through all layers (Abnar and Zuidema 2020)"),
     "lrp": Entry(lambda *_: LRP(), "relevance of the input tokens (Binder et al. 2016)"),
