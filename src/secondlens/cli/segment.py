@@ -22,10 +22,12 @@ def segment_command(
         list[str] | None,
         typer.Option(help="What to look for, or a classifier's label; may be repeated. Default: what is predicted."),
     ] = None,
-    method: Annotated[str, typer.Option(help="How; an unknown name lists all.")] = "contribution",
+    method: Annotated[str, typer.Option(help="How; an unknown name lists all.")] = "traced-contribution",
     layers: Annotated[str | None, typer.Option(help="Neurons of these, e.g. 8,9,10; default: the atlas's.")] = None,
-    rule: Annotated[str, typer.Option(help="How neurons are chosen: paper, signed or share.")] = "paper",
-    neurons: Annotated[int | None, typer.Option(help="How many; default: 200, or all for contributions.")] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="How neurons are chosen: paper, signed, share or all; default: the method's own.")
+    ] = None,
+    neurons: Annotated[int, typer.Option(help="How many, for the rules paper and signed.")] = 200,
     share: Annotated[float, typer.Option(help="Of the score, for --rule share.")] = 0.5,
     path: Annotated[
         list[str] | None, typer.Option(help="Contributions only through READER:HEAD; may be repeated.")
