@@ -19,6 +19,7 @@ class RawAttention:
 
     name: str = "raw-attention"
     layers: tuple[int, ...] = ()
+    whole: bool = False
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
@@ -42,6 +43,7 @@ class Rollout:
 
     name: str = "rollout"
     layers: tuple[int, ...] = ()
+    whole: bool = True
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]

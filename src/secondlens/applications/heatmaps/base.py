@@ -1,7 +1,7 @@
 """One interface for every heat map: a batch goes through the model once, and all methods read from that.
 
     methods = make_methods(model, ["contribution", "rollout"], atlas)
-    shared = SharedPass(model, pixels, layers_of(methods))
+    shared = SharedPass.of(model, pixels, methods)
     for method in methods:
         maps = method.maps(shared, targets)           # [image, target, row, column]
 
@@ -36,15 +36,21 @@ class SharedPass:
     """One batch of images through the model; each part is computed when a method first asks for it, and once.
 
     model, pixels: the model and the preprocessed images [image, 3, height, width], of any size that the tower takes.
-    layers: whose neurons' activations `trace` keeps.
+    layers: whose neurons' activations `trace` keeps. whole: whether some method reads every layer's tokens (`direct`,
+    `mixing`, `shares`): then the first pass keeps them, else another one is made when they are asked for.
     """
 
     def __init__(
-        self, model: LensModel, pixels: Float[Tensor, "image 3 height width"], layers: Iterable[int] = ()
+        self,
+        model: LensModel,
+        pixels: Float[Tensor, "image 3 height width"],
+        layers: Iterable[int] = (),
+        whole: bool = False,
     ) -> None:
         self.model = model
         self.pixels = pixels
         self.layers = tuple(sorted(set(layers)))
+        self.whole = whole
         height, width = pixels.shape[-2:]
         patch = model.tower.patch
         if height % patch or width % patch:
@@ -54,6 +60,13 @@ class SharedPass:
             )
         self.grid = (height // patch, width // patch)
 
+    @classmethod
+    def of(
+        cls, model: LensModel, pixels: Float[Tensor, "image 3 height width"], methods: Sequence["HeatMapMethod"]
+    ) -> "SharedPass":
+        """One that keeps at once what these methods need."""
+        return cls(model, pixels, layers_of(methods), any(method.whole for method in methods))
+
     @property
     def images(self) -> int:
         """Number of images."""
@@ -62,6 +75,9 @@ class SharedPass:
     @cached_property
     def trace(self) -> Trace:
         """Activations of `layers`, the pooled token's attention in every later reader, scales; without gradients."""
+        if self.whole and not self.model.tower.mixers:
+            _ = self.direct
+            return self.__dict__["trace"]
         # The last reader's attention is needed where no layer's neurons are.
         return capture(self.model.tower, self.pixels, self.layers or [self.model.tower.lens_layers[-1]])
 
@@ -139,6 +155,14 @@ class SharedPass:
         assert self.trace.final_sigma is not None
         return 1 / (self.trace.final_sigma * self.trace.embeddings.norm(dim=-1))
 
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raise where this pass keeps too few layers."""
+        if not set(layers) <= set(self.layers):
+            raise SecondLensError(
+                f"this pass keeps the neurons of layers {list(self.layers)}, the method needs {list(layers)}; "
+                "make it with SharedPass.of(model, pixels, methods)"
+            )
+
     def check_targets(self, targets: Float[Tensor, "image target embed"]) -> None:
         """Raise where targets are not one set of vectors of the joint space an image."""
         expected = (self.images, self.model.embed_dim)
@@ -154,6 +178,7 @@ class HeatMapMethod(Protocol):
     """One way to say where in an image a target is.
 
     name: as in `METHODS`. layers: whose neurons' activations `SharedPass.trace` must hold for it.
+    whole: whether it reads every layer's tokens.
     """
 
     @property
@@ -164,6 +189,11 @@ class HeatMapMethod(Protocol):
     @property
     def layers(self) -> tuple[int, ...]:
         """Layers that `SharedPass` must be told of."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether it reads every layer's tokens."""
         ...
 
     def maps(

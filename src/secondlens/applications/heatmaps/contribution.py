@@ -39,17 +39,23 @@ class Contribution:
         """Layers of the neurons."""
         return self.writes.layers
 
+    @property
+    def whole(self) -> bool:
+        """Following back takes every layer's attention."""
+        return self.traced
+
     @torch.no_grad()
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
     ) -> Float[Tensor, "image target row column"]:
         """Signed, in units of the score."""
         shared.check_targets(targets)
+        shared.check_layers(self.layers)
+        # First what needs every layer: its pass serves the rest.
+        mixing = shared.shares if self.traced else []
         sets = distinct(targets)
         masks = None if self.choice is None else self.choice.masks(shared, sets)
         if self.traced:
-            # The pass that gives all layers' tokens serves the trace as well.
-            mixing = shared.shares
             found = self.writes.tokens(shared, sets, masks)
             # Neurons of layer l come after l + 1 attentions.
             return shared.to_grid(back_to_input({layer + 1: part for layer, part in found.items()}, mixing))

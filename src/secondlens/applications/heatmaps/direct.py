@@ -25,6 +25,7 @@ class TextSpan:
     traced: bool = False
     name: str = "text-span"
     layers: tuple[int, ...] = ()
+    whole: bool = True
 
     @torch.no_grad()
     def maps(

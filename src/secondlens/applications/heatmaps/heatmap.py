@@ -71,7 +71,7 @@ class HeatMapper:
     def __call__(self, image: Image.Image) -> HeatMap:
         """The maps of one RGB image."""
         fitted = fit_image(self.model, image, self.fit, self.overlap)
-        shared = SharedPass(self.model, fitted.pixels, self.method.layers)
+        shared = SharedPass.of(self.model, fitted.pixels, [self.method])
         texts, vectors = self._targets(shared)
         maps = self.method.maps(shared, same_for_all(vectors, shared.images)).float()
         if len(maps) > 1:
