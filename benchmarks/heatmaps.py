@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.report import record, timed
 from benchmarks.survey import SIZES, random_model
-from secondlens.applications.heatmaps import SharedPass, make_methods, same_for_all
+from secondlens.applications.heatmaps import Options, SharedPass, make_methods, same_for_all
 
 SIZES.setdefault(
     "vit-tiny",
@@ -24,15 +24,18 @@ SIZES.setdefault(
 METHODS = ("contribution", "traced-contribution", "traced-direct", "text-span", "rollout", "raw-attention")
 
 
-def measure(name: str, methods: list[str], texts: int, batch_size: int, repeats: int) -> dict[str, Any]:
+def measure(
+    name: str, methods: list[str], texts: int, batch_size: int, repeats: int, options: Options
+) -> dict[str, Any]:
     """Median of paired ratios a method, over fresh images and texts."""
     model = random_model(name, "cpu", "float32")
     found: dict[str, Any] = {"model": name, "texts": texts, "batch_size": batch_size, "repeats": repeats}
+    found["mixing"] = options.mixing
     ratios: dict[str, list[float]] = {method: [] for method in methods}
     once, plain = {}, []
     made = {}
     for method in methods:
-        seconds, made[method] = timed(lambda method=method: make_methods(model, [method])[0])
+        seconds, made[method] = timed(lambda method=method: make_methods(model, [method], options=options)[0])
         once[method] = round(seconds, 3)
     generator = torch.Generator().manual_seed(1)
     for repeat in range(repeats + 2):
@@ -64,11 +67,10 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=20)
-    options = parser.parse_args()
-    record(
-        "heatmaps",
-        measure(options.model, options.methods, options.texts, options.batch_size, options.repeats),
-    )
+    parser.add_argument("--mixing", choices=("norms", "attention"), default="norms")
+    given = parser.parse_args()
+    options = Options(mixing=given.mixing)
+    record("heatmaps", measure(given.model, given.methods, given.texts, given.batch_size, given.repeats, options))
 
 
 if __name__ == "__main__":
