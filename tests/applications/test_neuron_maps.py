@@ -175,6 +175,10 @@ def test_refusals(clip: LensModel) -> None:
         make_methods(clip, ["activation"])
     with pytest.raises(SecondLensError, match="needs an atlas"):
         make_methods(clip, ["contribution"], options=Options(rule="paper"))
+    with pytest.raises(SecondLensError, match="unknown rule"):
+        make_methods(clip, ["contribution"], options=Options(rule="papr"))
+    with pytest.raises(SecondLensError, match="unknown mixing"):
+        make_methods(clip, ["traced-direct"], options=Options(mixing="norm"))
     with pytest.raises(SecondLensError, match="no attention comes after"):
         make_methods(clip, ["contribution"], options=Options(layers=(3,)))
     with pytest.raises(SecondLensError, match="multiples of the patch of 16"):

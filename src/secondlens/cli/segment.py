@@ -50,10 +50,10 @@ def segment_command(
     chosen = parse_layers(layers)
     options = Options(
         layers=None if chosen is None else tuple(chosen),
-        rule=rule,  # type: ignore[arg-type]
+        rule=rule,
         neurons=neurons,
         share=share,
-        mixing=mixing,  # type: ignore[arg-type]
+        mixing=mixing,
         paths=None if path is None else tuple(_path(one) for one in path),
     )
     source = open_source(image)

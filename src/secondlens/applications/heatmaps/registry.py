@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import cast, get_args
 
 from jaxtyping import Float
 from torch import Tensor
@@ -41,10 +41,10 @@ class Options:
     """
 
     layers: tuple[int, ...] | None = None
-    rule: Rule | Literal["all"] | None = None
+    rule: str | None = None
     neurons: int = NEURONS
     share: float = 0.5
-    mixing: Mixing = "norms"
+    mixing: str = "norms"
     paths: tuple[tuple[int, int], ...] | None = None
 
 
@@ -54,6 +54,7 @@ class Build:
     def __init__(self, model: LensModel, atlas: Atlas | None, options: Options) -> None:
         if options.mixing not in get_args(Mixing):
             raise SecondLensError(f"unknown mixing {options.mixing!r}{closest(options.mixing, get_args(Mixing))}")
+        self.mixing = cast(Mixing, options.mixing)
         self.model = model
         self.atlas = atlas
         self.options = options
@@ -80,7 +81,7 @@ class Build:
         if rule != "share" and self.atlas is None:
             raise SecondLensError(f"the rule {rule!r} needs an atlas with the neurons' directions; give one")
         writes = self.writes if rule == "share" else None
-        return NeuronChoice(self.directions, rule, options.neurons, options.share, writes)
+        return NeuronChoice(self.directions, cast(Rule, rule), options.neurons, options.share, writes)
 
     @cached_property
     def directions(self) -> dict[int, Float[Tensor, "neuron embed"]]:
@@ -101,7 +102,7 @@ class Build:
     def traced(self) -> HeatMapMethod:
         """Of the neurons that carry half of the score, unless others are asked for."""
         choice = None if self.options.rule == "all" else self.choice("share")
-        return Contribution(self.writes, choice, traced=True, mixing=self.options.mixing, name="traced-contribution")
+        return Contribution(self.writes, choice, traced=True, mixing=self.mixing, name="traced-contribution")
 
 
 Factory = Callable[[Build], HeatMapMethod]
@@ -135,7 +136,7 @@ METHODS: dict[str, Entry] = {
         Build.traced, "contributions that carry the score, followed back to the input patches", ours=True
     ),
     "traced-direct": Entry(
-        lambda build: TextSpan(TRACED_READERS, traced=True, mixing=build.options.mixing, name="traced-direct"),
+        lambda build: TextSpan(TRACED_READERS, traced=True, mixing=build.mixing, name="traced-direct"),
         "direct contributions of the last four readers' heads, followed back to the input patches",
         ours=True,
     ),
