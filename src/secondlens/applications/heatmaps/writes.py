@@ -117,5 +117,9 @@ class Writes:
             for layer, along in self.along(targets).items():
                 seen = self.path_weights(shared, layer)[images]
                 of_neurons = coefficients(seen, shared.trace.activations[layer][images])
-                found[layer].append(torch.einsum("bnk,tkn->btn", of_neurons, along))
+                if len(of_neurons) == 1:
+                    # One image: a pass over `along` as it lies in memory; the product below would copy it.
+                    found[layer].append((along * of_neurons[0].T).sum(dim=1)[None])
+                else:
+                    found[layer].append(torch.einsum("bnk,tkn->btn", of_neurons, along))
         return {layer: torch.cat(parts) for layer, parts in found.items()}
