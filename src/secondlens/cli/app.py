@@ -5,7 +5,22 @@ import sys
 import typer
 
 import secondlens
-from secondlens.cli import atlas, describe, evaluate, models, neurons, pool, run, segment, survey
+from secondlens.cli import (
+    ablate,
+    atlas,
+    concepts,
+    describe,
+    evaluate,
+    explain,
+    models,
+    neurons,
+    pool,
+    run,
+    segment,
+    study,
+    survey,
+    world,
+)
 from secondlens.errors import SecondLensError
 
 app = typer.Typer(
@@ -19,10 +34,16 @@ app.add_typer(neurons.app, name="neurons")
 app.add_typer(atlas.app, name="atlas")
 app.add_typer(pool.app, name="pool")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(study.app, name="study")
+app.add_typer(world.app, name="world")
 app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
+app.command(name="ablate")(ablate.ablate_command)
 app.command(name="run")(run.run_command)
 app.command(name="segment")(segment.segment_command)
+app.command(name="concepts")(concepts.concepts_command)
+app.command(name="explain")(explain.explain_command)
+evaluate.app.command(name="concepts")(concepts.evaluate_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from secondlens.models.hf_common import (
     TokenisedTexts,
     activation_name,
+    encoder_block,
     image_size,
     load_tokenizer,
     load_weights,
@@ -42,7 +43,7 @@ def load(reference: str, location: str, config: Any) -> LensModel:
 def tower(model: Any) -> VisionTower:
     """References into a `SiglipModel` in memory."""
     vision, config = model.vision_model, model.vision_model.config
-    head, blocks = vision.head, vision.encoder.layers
+    head, layers = vision.head, vision.encoder.layers
 
     def weights() -> AttentionWeights:
         return AttentionWeights.from_multihead(head.attention)
@@ -55,21 +56,20 @@ def tower(model: Any) -> VisionTower:
     def forward(pixels: Tensor) -> Tensor:
         return vision(pixels, interpolate_pos_encoding=tuple(pixels.shape[-2:]) != size).pooler_output
 
-    def mixer(index: int, block: Any) -> Reader:
-        attention = block.self_attn
+    def readout(tokens: Tensor) -> Tensor:
+        return head(vision.post_layernorm(tokens))
 
-        def block_weights() -> AttentionWeights:
-            return AttentionWeights.from_linears(
-                attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, attention.num_heads
-            )
-
-        return Reader(block.layer_norm1, block_weights, layers_before=index)
+    def finish(read: Tensor) -> Tensor:
+        return read + head.mlp(head.layernorm(read))
 
     return VisionTower(
         module=vision,
         forward=forward,
-        readers=(Reader(vision.post_layernorm, weights, layers_before=len(blocks), probe=probe),),
-        mlps=tuple(MLP(block.mlp.fc2, norm=block.layer_norm2, expand=block.mlp.fc1) for block in blocks),
+        readers=(Reader(vision.post_layernorm, weights, layers_before=len(layers), probe=probe),),
+        mlps=tuple(MLP(layer.mlp.fc2, norm=layer.layer_norm2, expand=layer.mlp.fc1) for layer in layers),
+        blocks=tuple(encoder_block(layer) for layer in layers),
+        readout=readout,
+        finish=finish,
         final_norm=None,
         projection=None,
         activation=activation_name(config),
@@ -77,6 +77,5 @@ def tower(model: Any) -> VisionTower:
         patch=config.patch_size,
         prefix_tokens=0,
         pool_mlp=MLP(head.mlp.fc2, norm=head.layernorm, expand=head.mlp.fc1),
-        mixers=tuple(mixer(index, block) for index, block in enumerate(blocks)),
         any_size=size[0] == size[1],
     )

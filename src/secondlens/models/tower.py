@@ -142,18 +142,36 @@ class MLP:
 
 
 @dataclass(frozen=True)
+class Block:
+    """One layer as upstream runs it, for a network that is entered half-way.
+
+    module: upstream's layer, whose output is the residual stream after it. run: calls it on a residual stream.
+    norm, weights: the layer norm before its attention, and that attention (LayerScale included).
+    mlp: the second half, x + MLP(layer norm(x)), through upstream's own modules and for any tokens.
+    """
+
+    module: nn.Module
+    run: Callable[[Tensor], Tensor]
+    norm: nn.LayerNorm
+    weights: Callable[[], AttentionWeights]
+    mlp: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class VisionTower:
     """References into one image tower.
 
     forward: pixels [image, 3, height, width] to embeddings [image, embed], unnormalised: upstream's own forward pass.
     readers: in the order in which they fire.
-    mlps: one a layer, in order.
+    mlps: one a layer, in order. blocks: the layers themselves.
+    readout: residual stream after the last layer [image, token, width] to embeddings, through upstream's modules.
+    finish: the same from what the last reader gave, [image, width]: the class token's residual after the last layer,
+    or the output of a pooling head's attention.
     final_norm: the layer norm on the pooled token; None for an attention-pooling head, which has none.
     pool_mlp: the MLP after an attention-pooling head, None elsewhere.
     projection: W [embed, width] to the joint space; None for the identity.
     patch: the side of a patch in pixels.
     prefix_tokens: tokens before the first patch (class token, registers).
-    mixers: the attentions between tokens, one a layer, where they are not the readers (see `attentions`).
     any_size: whether `forward` takes images of other sizes (multiples of the patch), by interpolated positions.
     """
 
@@ -161,6 +179,9 @@ class VisionTower:
     forward: Callable[[Tensor], Tensor]
     readers: tuple[Reader, ...]
     mlps: tuple[MLP, ...]
+    blocks: tuple[Block, ...]
+    readout: Callable[[Tensor], Tensor]
+    finish: Callable[[Tensor], Tensor]
     final_norm: nn.LayerNorm | None
     projection: Callable[[], Tensor] | None
     activation: str
@@ -168,13 +189,14 @@ class VisionTower:
     patch: int
     prefix_tokens: int = 1
     pool_mlp: MLP | None = None
-    mixers: tuple[Reader, ...] = ()
     any_size: bool = False
 
     @property
     def attentions(self) -> tuple[Reader, ...]:
         """The attention of every layer, reader or not; with a class token they are the readers."""
-        return self.mixers or self.readers
+        if self.pool_mlp is None:
+            return self.readers
+        return tuple(Reader(block.norm, block.weights, layers_before=layer) for layer, block in enumerate(self.blocks))
 
     @property
     def pooling(self) -> str:
@@ -209,6 +231,12 @@ class VisionTower:
     def lens_layers(self) -> range:
         """Layers whose neurons have a second-order effect, i.e. at least one later reader."""
         return range(max(reader.layers_before for reader in self.readers))
+
+    def run_from(self, layer: int, residual: Float[Tensor, "image token width"]) -> Float[Tensor, "image embed"]:
+        """Upstream's forward pass from the residual stream before `layer` on; `layer` may be one past the last."""
+        for block in self.blocks[layer:]:
+            residual = block.run(residual)
+        return self.readout(residual)
 
     def final_gain(self) -> Float[Tensor, " width"]:
         """Weight of the final layer norm, ones where there is none."""

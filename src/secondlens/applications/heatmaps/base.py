@@ -78,7 +78,7 @@ class SharedPass:
     @cached_property
     def trace(self) -> Trace:
         """Activations of `layers`, the pooled token's attention in every later reader, scales; without gradients."""
-        if self.whole and not self.model.tower.mixers:
+        if self.whole and self.model.tower.pool_mlp is None:
             _ = self.direct
             return self.__dict__["trace"]
         # The last reader's attention is needed where no layer's neurons are.
@@ -120,7 +120,7 @@ class SharedPass:
     def matrices(self) -> list[Float[Tensor, "image head token token"]]:
         """Attention matrices of every layer, from whichever pass is made anyway."""
         tower = self.model.tower
-        if tower.mixers or "attention" in self.__dict__:
+        if tower.pool_mlp is not None or "attention" in self.__dict__:
             return self.attention.matrices
         # Every layer's attention is a reader: its tokens are at hand.
         return [
@@ -137,7 +137,7 @@ class SharedPass:
         (Kobayashi et al. 2021, without their layer norm after.)
         """
         tower = self.model.tower
-        if tower.mixers or "attention" in self.__dict__:
+        if tower.pool_mlp is not None or "attention" in self.__dict__:
             layers = [(wide(layer.normed.detach()), wide(layer.before.detach())) for layer in self.attention.layers]
         else:
             layers = [(seen.tokens, seen.residual) for seen in self.direct]
