@@ -75,6 +75,9 @@ def test_normalise_upsample_segment() -> None:
     masks, classes = segment(torch.tensor([[[0.9, 0.6, 0.5]], [[0.2, 0.8, 0.1]]]))
     assert masks.tolist() == [[[True, True, False]], [[False, True, False]]]
     assert classes.tolist() == [[0, 1, -1]]
+    # By strength the second text wins everywhere; where its own mask is empty is background.
+    strong = torch.stack([torch.zeros(1, 3), torch.ones(1, 3)])
+    assert segment(torch.tensor([[[0.9, 0.6, 0.5]], [[0.2, 0.8, 0.1]]]), 0.5, strong)[1].tolist() == [[-1, 1, -1]]
 
 
 def test_refinement_moves_an_edge_to_the_images() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from secondlens.applications.heatmaps.heatmap import HeatMap
 from secondlens.applications.heatmaps.pictures import greyscale, heat_overlay, indexed, mask_overlay, side_by_side
-from secondlens.applications.heatmaps.postprocess import THRESHOLD, segment
+from secondlens.applications.heatmaps.postprocess import THRESHOLD
 from secondlens.atlas.files import disk_errors, write_bytes
 from secondlens.errors import SecondLensError
 
@@ -45,7 +45,7 @@ def write_segmentation(
         raise SecondLensError(f"expected a threshold from 0 to below 1, got {threshold}")
     if out.suffix.lower() != ".png":
         raise SecondLensError(f"expected the overlay's name to end in .png, got {out.name!r}")
-    masks, classes = segment(found.normalised, threshold)
+    masks, classes = found.classes(threshold)
     overlays = [heat_overlay(image, heat, text) for heat, text in zip(found.normalised, found.texts, strict=True)]
     overlays.append(mask_overlay(image, classes, found.texts))
     stem = out.with_suffix("")

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from secondlens.applications.heatmaps.base import HeatMapMethod, SharedPass, same_for_all
 from secondlens.applications.heatmaps.fit import Fit, assemble, fit_image
-from secondlens.applications.heatmaps.postprocess import normalise, refine, upsample
-from secondlens.applications.heatmaps.registry import Options, make_methods
+from secondlens.applications.heatmaps.postprocess import THRESHOLD, normalise, refine, segment, upsample
+from secondlens.applications.heatmaps.registry import METHODS, Options, make_methods
 from secondlens.atlas.store import Atlas
 from secondlens.errors import SecondLensError
 from secondlens.models.model import LensModel
@@ -24,6 +24,7 @@ class HeatMap:
 
     maps: raw, in the method's unit, on the image's own pixels. normalised: each min-max to [0, 1].
     scores: cosine of the image's embedding (mean over windows) and each text's.
+    comparable: whether raw maps of different texts have one unit, parts of the score.
     """
 
     method: str
@@ -31,6 +32,11 @@ class HeatMap:
     scores: Float[Tensor, " target"]
     maps: Float[Tensor, "target height width"]
     normalised: Float[Tensor, "target height width"]
+    comparable: bool = False
+
+    def classes(self, threshold: float = THRESHOLD) -> tuple[Bool[Tensor, "target height width"], Tensor]:
+        """`segment` of these maps, by raw values where they can be compared."""
+        return segment(self.normalised, threshold, self.maps if self.comparable else None)
 
 
 class HeatMapper:
@@ -84,7 +90,8 @@ class HeatMapper:
             normalised = normalise(refine(normalised.cpu(), guide))
         embedding = torch.nn.functional.normalize(shared.embeddings.float().mean(dim=0), dim=-1)
         scores = vectors.float() @ embedding
-        return HeatMap(self.method.name, texts, scores.cpu(), full.cpu(), normalised.cpu())
+        comparable = METHODS[self.method.name].units
+        return HeatMap(self.method.name, texts, scores.cpu(), full.cpu(), normalised.cpu(), comparable)
 
     def _targets(self, shared: SharedPass) -> tuple[tuple[str, ...], Float[Tensor, "target embed"]]:
         if self.texts is not None and self.vectors is not None:

@@ -54,13 +54,16 @@ def refine(
 
 
 def segment(
-    maps: Float[Tensor, "target height width"], threshold: float = THRESHOLD
+    maps: Float[Tensor, "target height width"],
+    threshold: float = THRESHOLD,
+    strength: Float[Tensor, "target height width"] | None = None,
 ) -> tuple[Bool[Tensor, "target height width"], Tensor]:
     """Masks of each text by itself (H > threshold), and classes [height, width]: -1 background, else the text's row.
 
-    maps: normalised. A pixel's class is the text with the largest value there, background where that is not above the
-    threshold.
+    maps: normalised, each by itself. A pixel's class is the text with the largest `strength` there (default: `maps`),
+    background where that text's own mask has no pixel. Give raw maps as `strength` where texts can be compared in them:
+    after min-max a text that is not in the image looks as strong as one that is.
     """
     masks = maps > threshold
-    best, classes = maps.max(dim=0)
-    return masks, torch.where(best > threshold, classes, -1)
+    classes = (maps if strength is None else strength).argmax(dim=0)
+    return masks, torch.where(masks.gather(0, classes[None])[0], classes, -1)

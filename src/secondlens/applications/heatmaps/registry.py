@@ -34,7 +34,7 @@ class Options:
     layers: of the neurons; None: all of the atlas, or the last three that have a later reader.
     rule: how neurons are chosen: the largest |<r, t>| ("paper"), the largest <r, t> ("signed"), those that carry
     `share` of the positive contributions to this image's score ("share"), or all ("all", contributions only).
-    None: each method's own: "paper" for activations, "all" for contributions, "share" for traced ones.
+    None: each method's own: "paper" for activations, "all" for contributions, for traced ones "paper" with an atlas.
     neurons: how many, for the rules "paper" and "signed".
     mixing: how traced methods follow tokens back: by the norms of what attention moves, or by attention (cheaper).
     paths: contributions only through these (reader, head) pairs; None: all.
@@ -100,9 +100,15 @@ class Build:
         return Contribution(self.writes, None if every else self.choice("share"))
 
     def traced(self) -> HeatMapMethod:
-        """Of the neurons that carry half of the score, unless others are asked for."""
-        choice = None if self.options.rule == "all" else self.choice("share")
+        """Of the paper's neurons where an atlas has directions, else of all, unless others are asked for."""
+        rule = self.options.rule or ("all" if self.atlas is None else "paper")
+        choice = None if rule == "all" else self.choice("paper")
         return Contribution(self.writes, choice, traced=True, mixing=self.mixing, name="traced-contribution")
+
+    def traced_share(self) -> HeatMapMethod:
+        """Of the neurons that carry `share` of the score, whatever rule is asked for."""
+        choice = NeuronChoice(self.directions, "share", share=self.options.share, writes=self.writes)
+        return Contribution(self.writes, choice, traced=True, mixing=self.mixing, name="traced-share")
 
 
 Factory = Callable[[Build], HeatMapMethod]
@@ -110,12 +116,15 @@ Factory = Callable[[Build], HeatMapMethod]
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered method. ours: of this project or its paper, not a baseline. atlas: whether it needs directions."""
+    """A registered method. ours: of this project or its paper, not a baseline. atlas: whether it needs directions.
+    units: whether its values are parts of the score <z/|z|, t>, so that those of different texts can be compared.
+    """
 
     make: Factory
     summary: str
     ours: bool = False
     atlas: bool = False
+    units: bool = False
 
 
 METHODS: dict[str, Entry] = {
@@ -131,14 +140,18 @@ METHODS: dict[str, Entry] = {
         ours=True,
         atlas=True,
     ),
-    "contribution": Entry(Build.contribution, "second-order contribution of each patch, exact", ours=True),
+    "contribution": Entry(Build.contribution, "second-order contribution of each patch, exact", ours=True, units=True),
     "traced-contribution": Entry(
-        Build.traced, "contributions that carry the score, followed back to the input patches", ours=True
+        Build.traced, "contributions of the text's neurons, followed back to the input patches", ours=True, units=True
+    ),
+    "traced-share": Entry(
+        Build.traced_share, "the same for the neurons that carry the score: nearly one map for all texts", ours=True
     ),
     "traced-direct": Entry(
         lambda build: TextSpan(TRACED_READERS, traced=True, mixing=build.mixing, name="traced-direct"),
         "direct contributions of the last four readers' heads, followed back to the input patches",
         ours=True,
+        units=True,
     ),
     "raw-attention": Entry(lambda *_: RawAttention(), "last attention of the pooled token"),
     "rollout": Entry(lambda *_: Rollout(), "attention through all layers (Abnar and Zuidema 2020)"),
@@ -148,7 +161,7 @@ METHODS: dict[str, Entry] = {
     "chefer": Entry(lambda *_: TransformerAttribution(), "transformer attribution (Chefer et al., CVPR 2021)"),
     "chefer-generic": Entry(lambda *_: GenericAttribution(), "attention times gradient (Chefer et al., ICCV 2021)"),
     "legrad": Entry(lambda *_: LeGrad(), "attention gradients of all layers (Bousselham et al. 2024)"),
-    "text-span": Entry(lambda *_: TextSpan(), "heads' direct contributions (Gandelsman et al. 2024)"),
+    "text-span": Entry(lambda *_: TextSpan(), "heads' direct contributions (Gandelsman et al. 2024)", units=True),
 }
 
 
