@@ -54,18 +54,23 @@ def tower(model: Any) -> VisionTower:
 
         return Reader(block.layer_norm1, weights, layers_before=index)
 
+    size = image_size(config)
+
     def forward(pixels: Tensor) -> Tensor:
-        return model.visual_projection(vision(pixels).pooler_output)
+        return model.visual_projection(
+            vision(pixels, interpolate_pos_encoding=tuple(pixels.shape[-2:]) != size).pooler_output
+        )
 
     blocks = vision.encoder.layers
     return VisionTower(
         module=nn.ModuleDict({"vision": vision, "projection": model.visual_projection}),
         forward=forward,
         readers=tuple(reader(index, block) for index, block in enumerate(blocks)),
-        mlps=tuple(MLP(block.mlp.fc2) for block in blocks),
+        mlps=tuple(MLP(block.mlp.fc2, norm=block.layer_norm2, expand=block.mlp.fc1) for block in blocks),
         final_norm=vision.post_layernorm,
         projection=lambda: model.visual_projection.weight.detach(),
         activation=activation_name(config),
-        image_size=image_size(config),
+        image_size=size,
         patch=config.patch_size,
+        any_size=size[0] == size[1],
     )

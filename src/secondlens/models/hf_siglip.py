@@ -50,19 +50,33 @@ def tower(model: Any) -> VisionTower:
     def probe() -> Tensor:
         return head.probe.detach()[0, 0]
 
+    size = image_size(config)
+
     def forward(pixels: Tensor) -> Tensor:
-        return vision(pixels).pooler_output
+        return vision(pixels, interpolate_pos_encoding=tuple(pixels.shape[-2:]) != size).pooler_output
+
+    def mixer(index: int, block: Any) -> Reader:
+        attention = block.self_attn
+
+        def block_weights() -> AttentionWeights:
+            return AttentionWeights.from_linears(
+                attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, attention.num_heads
+            )
+
+        return Reader(block.layer_norm1, block_weights, layers_before=index)
 
     return VisionTower(
         module=vision,
         forward=forward,
         readers=(Reader(vision.post_layernorm, weights, layers_before=len(blocks), probe=probe),),
-        mlps=tuple(MLP(block.mlp.fc2) for block in blocks),
+        mlps=tuple(MLP(block.mlp.fc2, norm=block.layer_norm2, expand=block.mlp.fc1) for block in blocks),
         final_norm=None,
         projection=None,
         activation=activation_name(config),
-        image_size=image_size(config),
+        image_size=size,
         patch=config.patch_size,
         prefix_tokens=0,
-        pool_mlp=MLP(head.mlp.fc2),
+        pool_mlp=MLP(head.mlp.fc2, norm=head.layernorm, expand=head.mlp.fc1),
+        mixers=tuple(mixer(index, block) for index, block in enumerate(blocks)),
+        any_size=size[0] == size[1],
     )

@@ -93,17 +93,20 @@ def tower(model: Any) -> VisionTower:
 
         return Reader(block.layernorm_before, weights, layers_before=index)
 
+    size = image_size(config)
+
     def forward(pixels: Tensor) -> Tensor:
-        return vit(pixels).last_hidden_state[:, 0]
+        return vit(pixels, interpolate_pos_encoding=tuple(pixels.shape[-2:]) != size).last_hidden_state[:, 0]
 
     return VisionTower(
         module=nn.ModuleDict({"vit": vit}),
         forward=forward,
         readers=tuple(reader(index, block) for index, block in enumerate(vit.layers)),
-        mlps=tuple(MLP(block.mlp.fc2) for block in vit.layers),
+        mlps=tuple(MLP(block.mlp.fc2, norm=block.layernorm_after, expand=block.mlp.fc1) for block in vit.layers),
         final_norm=vit.layernorm,
         projection=None,
         activation=activation_name(config),
-        image_size=image_size(config),
+        image_size=size,
         patch=config.patch_size,
+        any_size=size[0] == size[1],
     )

@@ -139,7 +139,7 @@ def tower(model: Any, name: str) -> VisionTower:
         module=visual,
         forward=visual,
         readers=tuple(reader(index, block) for index, block in enumerate(blocks)),
-        mlps=tuple(MLP(block.mlp.c_proj, _layer_scale(block.ls_2)) for block in blocks),
+        mlps=tuple(MLP(block.mlp.c_proj, _layer_scale(block.ls_2), block.ln_2, block.mlp.c_fc) for block in blocks),
         final_norm=visual.ln_post,
         projection=None if visual.proj is None else lambda: visual.proj.detach().T,
         activation=type(blocks[0].mlp.gelu).__name__,

@@ -1,0 +1,133 @@
+"""One interface for every heat map: a batch goes through the model once, and all methods read from that.
+
+    methods = make_methods(model, ["contribution", "rollout"], atlas)
+    shared = SharedPass(model, pixels, layers_of(methods))
+    for method in methods:
+        maps = method.maps(shared, targets)           # [image, target, row, column]
+
+A target is a vector of the joint space: a text's embedding, a class row. What a method explains is the score
+S[image, target] = <z/|z|, t>; for a classifier's own rows it is <z, t>, as the head sees z (`score`).
+Maps are raw: on the patch grid, in the method's own unit, signed where that means something.
+`postprocess` brings them to [0, 1] and to the image's size.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondlens.applications.heatmaps.gradients import AttentionPass
+from secondlens.errors import SecondLensError
+from secondlens.models.capture import Trace, capture
+from secondlens.models.model import LensModel
+
+
+class SharedPass:
+    """One batch of images through the model; each part is computed when a method first asks for it, and once.
+
+    model, pixels: the model and the preprocessed images [image, 3, height, width], of any size that the tower takes.
+    layers: whose neurons' activations `trace` keeps.
+    """
+
+    def __init__(
+        self, model: LensModel, pixels: Float[Tensor, "image 3 height width"], layers: Iterable[int] = ()
+    ) -> None:
+        self.model = model
+        self.pixels = pixels
+        self.layers = tuple(sorted(set(layers)))
+        height, width = pixels.shape[-2:]
+        patch = model.tower.patch
+        if height % patch or width % patch:
+            raise SecondLensError(
+                f"expected images whose sides are multiples of the patch of {patch} pixels, got {height} x {width}; "
+                "fit them with secondlens.applications.heatmaps.fit_images"
+            )
+        self.grid = (height // patch, width // patch)
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(self.pixels)
+
+    @cached_property
+    def trace(self) -> Trace:
+        """Activations of `layers`, the pooled token's attention in every later reader, scales; without gradients."""
+        # The last reader's attention is needed where no layer's neurons are.
+        return capture(self.model.tower, self.pixels, self.layers or [self.model.tower.lens_layers[-1]])
+
+    @cached_property
+    def embeddings(self) -> Float[Tensor, "image embed"]:
+        """The model's own embedding, unnormalised, by whichever pass has been made."""
+        done = "trace" in self.__dict__ or "attention" not in self.__dict__
+        return self.trace.embeddings if done else self.attention.embeddings.detach()
+
+    @cached_property
+    def attention(self) -> AttentionPass:
+        """Whole attention matrices of every layer, and gradients with respect to them, from one more pass."""
+        return AttentionPass(self.model, self.pixels)
+
+    def to_grid(self, tokens: Float[Tensor, "*lead token"]) -> Float[Tensor, "*lead row column"]:
+        """Values of all tokens to the patch grid; those of tokens before the first patch are dropped."""
+        patches = tokens[..., self.model.tower.prefix_tokens :]
+        if patches.shape[-1] != self.grid[0] * self.grid[1]:
+            raise SecondLensError(
+                f"expected {self.grid[0]} x {self.grid[1]} patches after {self.model.tower.prefix_tokens} other "
+                f"tokens, got {tokens.shape[-1]} tokens: the adapter's prefix_tokens does not fit this model"
+            )
+        return patches.unflatten(-1, self.grid)
+
+    def check_targets(self, targets: Float[Tensor, "image target embed"]) -> None:
+        """Raise where targets are not one set of vectors of the joint space an image."""
+        expected = (self.images, self.model.embed_dim)
+        if targets.ndim != 3 or (targets.shape[0], targets.shape[2]) != expected:
+            raise SecondLensError(
+                f"expected targets [image, target, embed] for {expected[0]} images in {expected[1]} dimensions, "
+                f"got {list(targets.shape)}; the same for all images: targets.expand({expected[0]}, -1, -1)"
+            )
+
+
+@runtime_checkable
+class HeatMapMethod(Protocol):
+    """One way to say where in an image a target is.
+
+    name: as in `METHODS`. layers: whose neurons' activations `SharedPass.trace` must hold for it.
+    """
+
+    @property
+    def name(self) -> str:
+        """As in `METHODS`."""
+        ...
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers that `SharedPass` must be told of."""
+        ...
+
+    def maps(
+        self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
+    ) -> Float[Tensor, "image target row column"]:
+        """Raw maps on the patch grid, float32 or wider."""
+        ...
+
+
+def layers_of(methods: Sequence[HeatMapMethod]) -> tuple[int, ...]:
+    """All layers that some methods need, for their `SharedPass`."""
+    return tuple(sorted({layer for method in methods for layer in method.layers}))
+
+
+def same_for_all(vectors: Float[Tensor, "target embed"], images: int) -> Float[Tensor, "image target embed"]:
+    """The same targets for every image."""
+    return vectors.expand(images, -1, -1)
+
+
+def one_set(targets: Float[Tensor, "image target embed"]) -> bool:
+    """Whether all images have the same targets (made by `same_for_all`): then weights are projected once for all."""
+    return len(targets) == 1 or targets.stride(0) == 0
+
+
+def score(model: LensModel, embeddings: Float[Tensor, "image embed"]) -> Float[Tensor, "image embed"]:
+    """What targets are multiplied with: z for a model with a classifier of its own, z/|z| elsewhere."""
+    return embeddings if model.classifier is not None else torch.nn.functional.normalize(embeddings, dim=-1)
