@@ -60,7 +60,7 @@ def sign_flip_test(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the given order: any of them below 0.05 holds at that family-wise level."""
+    """Holm's step-down adjusted p-values, in the given order: those below 0.05 hold together at that level."""
     values = np.asarray(p_values, np.float64)
     order = np.argsort(values, kind="stable")
     stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))

@@ -88,9 +88,14 @@ class Scores:
         if rule == "mean":
             true, false = self.above_mean.T
         else:
-            column = RELEASED if rule == "half" else int(np.argmax(mean_iou(self.curve_counts().sum(axis=0))))
+            column = RELEASED if rule == "half" else self.best_column()
             true, false = (side[:, column + 1 :].sum(axis=1) for side in (self.foreground, self.background))
         return np.stack([true, false, self.foreground.sum(axis=1) - true, self.background.sum(axis=1) - false], axis=1)
+
+    def best_column(self) -> int:
+        """The threshold (in 64ths) with the largest mean IoU of the data set."""
+        curve = mean_iou(self.curve_counts().sum(axis=0))
+        return int(np.argmax(np.nan_to_num(curve, nan=-1)))
 
     def curve_counts(self) -> Int[np.ndarray, "image threshold 4"]:
         """TP, FP, FN, TN at all thresholds k / 64."""
@@ -184,9 +189,7 @@ def metrics(scores: Scores) -> dict[str, float]:
         found[f"miou{ending}"] = float(mean_iou(total))
         if rule == "half":
             found["miou_per_image"] = mean_of(mean_iou(counts))
-    found["threshold_best"] = (
-        int(np.argmax(mean_iou(scores.curve_counts().sum(axis=0)))) / BINS if len(scores) else float("nan")
-    )
+    found["threshold_best"] = scores.best_column() / BINS
     found["map"] = mean_of(scores.ap)
     found["map_foreground"] = mean_of(scores.ap_foreground)
     return found

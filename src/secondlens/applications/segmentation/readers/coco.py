@@ -48,6 +48,7 @@ def read_coco(root: str | Path, split: str = "val2017", by_class: bool = False) 
         files = {key: str(image["file_name"]) for key, image in images.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise ImageError(f"expected COCO's instances JSON in {path}: {type(error).__name__} {error}") from error
+    named = list(zip(items, names, strict=True))
     library = _library()
 
     def read(index: int) -> Masked:
@@ -61,9 +62,7 @@ def read_coco(root: str | Path, split: str = "val2017", by_class: bool = False) 
         return masked(read_image(folder / files[key]), mask, ~void | mask)
 
     return MaskedImages(
-        ids=tuple(
-            files[key] if name is None else f"{files[key]}/{name}" for (key, _), name in zip(items, names, strict=True)
-        ),
+        ids=tuple(files[key] if name is None else f"{files[key]}/{name}" for (key, _), name in named),
         names=names,
         read=read,
         description={"kind": "coco", "location": str(root.resolve()), "split": split, "by_class": by_class},
