@@ -60,6 +60,9 @@ class Trace:
 
 POOL_MLP = -1
 
+EachReader = Callable[[int, Tensor, Tensor], None]
+"""Called with a reader's index, its layer norm's output [image, token, width] and the pooled attention."""
+
 
 @torch.no_grad()
 def capture(
@@ -68,11 +71,13 @@ def capture(
     layers: Sequence[int],
     *,
     first_order: bool = False,
+    each_reader: EachReader | None = None,
 ) -> Trace:
     """Run the model once on preprocessed pixels and keep the parts that `layers` need.
 
     layers: whose neurons' activations to keep, with the readers after the first of them.
     first_order: keep the parts of the direct contributions of every layer as well.
+    each_reader: called at each of these readers while what it sees exists; nothing of it is kept.
 
     Raises `CaptureError` where a site did not fire exactly once.
     """
@@ -84,7 +89,7 @@ def capture(
         sites.add(
             f"layer norm of reader {index}",
             tower.readers[index].norm,
-            _on_norm(tower, index, trace, first_order),
+            _on_norm(tower, index, trace, first_order, each_reader),
         )
     for layer, mlp in enumerate(tower.mlps):
         if layer in layers or (first_order and tower.final_norm is not None):
@@ -141,7 +146,9 @@ def sigma_of(norm: nn.LayerNorm, residual: Float[Tensor, "... width"]) -> Float[
     return torch.native_layer_norm(wide(residual), norm.normalized_shape, None, None, norm.eps)[2][..., 0].reciprocal()
 
 
-def _on_norm(tower: VisionTower, index: int, trace: Trace, first_order: bool) -> Callable[..., None]:
+def _on_norm(
+    tower: VisionTower, index: int, trace: Trace, first_order: bool, each_reader: EachReader | None
+) -> Callable[..., None]:
     reader: Reader = tower.readers[index]
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -153,6 +160,8 @@ def _on_norm(tower: VisionTower, index: int, trace: Trace, first_order: bool) ->
             seen.mixed = torch.bmm(attention, tokens)
             seen.residual = wide(inputs[0][:, 0])
         trace.readers[index] = seen
+        if each_reader is not None:
+            each_reader(index, tokens, attention)
 
     return hook
 

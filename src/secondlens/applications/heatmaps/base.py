@@ -6,16 +6,15 @@
         maps = method.maps(shared, targets)           # [image, target, row, column]
 
 A target is a vector of the joint space: a text's embedding, a class row. What a method explains is the score
-S[image, target] = <z/|z|, t>; for a classifier's own rows it is <z, t>, as the head sees z (`score`).
+S[image, target] = <z/|z|, t>. (Gradients are taken of <z, t> where the model is a classifier, whose head sees z.)
 Maps are raw: on the patch grid, in the method's own unit, signed where that means something.
 `postprocess` brings them to [0, 1] and to the image's size.
 """
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,6 +22,13 @@ from secondlens.applications.heatmaps.gradients import AttentionPass
 from secondlens.errors import SecondLensError
 from secondlens.models.capture import Trace, capture
 from secondlens.models.model import LensModel
+
+
+class DirectTokens(NamedTuple):
+    """What one reader reads: its layer norm's output, and the pooled query's attention to it."""
+
+    tokens: Float[Tensor, "image token width"]
+    attention: Float[Tensor, "image head token"]
 
 
 class SharedPass:
@@ -59,6 +65,18 @@ class SharedPass:
         return capture(self.model.tower, self.pixels, self.layers or [self.model.tower.lens_layers[-1]])
 
     @cached_property
+    def direct(self) -> list[DirectTokens]:
+        """Tokens and pooled attention of every reader, in order; the same pass serves a `trace` yet to come."""
+        found: dict[int, DirectTokens] = {}
+
+        def keep(index: int, tokens: Tensor, attention: Tensor) -> None:
+            found[index] = DirectTokens(tokens, attention)
+
+        trace = capture(self.model.tower, self.pixels, self.layers, first_order=True, each_reader=keep)
+        self.__dict__.setdefault("trace", trace)
+        return [found[index] for index in range(len(self.model.tower.readers))]
+
+    @cached_property
     def embeddings(self) -> Float[Tensor, "image embed"]:
         """The model's own embedding, unnormalised, by whichever pass has been made."""
         done = "trace" in self.__dict__ or "attention" not in self.__dict__
@@ -78,6 +96,12 @@ class SharedPass:
                 f"tokens, got {tokens.shape[-1]} tokens: the adapter's prefix_tokens does not fit this model"
             )
         return patches.unflatten(-1, self.grid)
+
+    @property
+    def scale(self) -> Float[Tensor, " image"]:
+        """1 / (sigma_post |z|): from what is written at the pooled token to the unit-norm embedding."""
+        assert self.trace.final_sigma is not None
+        return 1 / (self.trace.final_sigma * self.trace.embeddings.norm(dim=-1))
 
     def check_targets(self, targets: Float[Tensor, "image target embed"]) -> None:
         """Raise where targets are not one set of vectors of the joint space an image."""
@@ -126,8 +150,3 @@ def same_for_all(vectors: Float[Tensor, "target embed"], images: int) -> Float[T
 def one_set(targets: Float[Tensor, "image target embed"]) -> bool:
     """Whether all images have the same targets (made by `same_for_all`): then weights are projected once for all."""
     return len(targets) == 1 or targets.stride(0) == 0
-
-
-def score(model: LensModel, embeddings: Float[Tensor, "image embed"]) -> Float[Tensor, "image embed"]:
-    """What targets are multiplied with: z for a model with a classifier of its own, z/|z| elsewhere."""
-    return embeddings if model.classifier is not None else torch.nn.functional.normalize(embeddings, dim=-1)

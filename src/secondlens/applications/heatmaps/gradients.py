@@ -14,17 +14,21 @@ so the gradient of any score S with respect to an attention matrix, the matrix s
 gradient at m only: what autograd gives for a model that returns its attention, to float precision.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from secondlens.errors import CaptureError, SecondLensError
-from secondlens.models.capture import wide
+from secondlens.models.capture import pooled_attention, wide
 from secondlens.models.model import LensModel
-from secondlens.models.tower import AttentionWeights, Reader
+from secondlens.models.tower import AttentionWeights
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -44,6 +48,7 @@ class AttentionPass:
     def __init__(self, model: LensModel, pixels: Float[Tensor, "image 3 height width"]) -> None:
         self.model = model
         self.layers: list[LayerTensors] = []
+        self._pool_tokens = self._pool_read = pixels
         tower = model.tower
         if any(mlp.norm is None for mlp in tower.mlps) or len(tower.attentions) != len(tower.mlps):
             raise SecondLensError(f"the {model.family} adapter does not name the layer norms before the MLPs")
@@ -56,9 +61,10 @@ class AttentionPass:
                     mlp.norm.register_forward_hook(self._on_mlp_norm),
                     mlp.project.register_forward_pre_hook(self._on_project),
                 ]
-            self.pooled: dict[str, Tensor] = {}
-            if tower.final_norm is None:
-                handles.append(tower.readers[-1].norm.register_forward_hook(self._on_pool))
+            if tower.pool_mlp is not None:
+                assert tower.pool_mlp.norm is not None
+                handles.append(tower.readers[-1].norm.register_forward_hook(self._on_pool_norm))
+                handles.append(tower.pool_mlp.norm.register_forward_hook(self._on_pool_mlp_norm))
             # A leaf that needs a gradient: the weights need none.
             leaf = pixels.to(model.device, model.dtype).detach().requires_grad_(True)
             with torch.enable_grad():
@@ -68,7 +74,7 @@ class AttentionPass:
                 handle.remove()
         if len(self.layers) != len(tower.mlps) or any(not hasattr(layer, "activations") for layer in self.layers):
             raise CaptureError(f"expected {len(tower.mlps)} layers to fire their hooks once, got {len(self.layers)}")
-        self._gradients: dict[int, list[Tensor]] = {}
+        self._made: dict[tuple[str, int], Any] = {}
         self._targets: Tensor | None = None
 
     def _on_attention_norm(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -80,8 +86,11 @@ class AttentionPass:
     def _on_project(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.layers[-1].activations = inputs[0]
 
-    def _on_pool(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.pooled = {"before": inputs[0], "normed": output}
+    def _on_pool_norm(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._pool_tokens = output
+
+    def _on_pool_mlp_norm(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._pool_read = inputs[0]
 
     @property
     def embeddings(self) -> Float[Tensor, "image embed"]:
@@ -97,23 +106,53 @@ class AttentionPass:
             for reader, layer in zip(attentions, self.layers, strict=True)
         ]
 
+    @cached_property
+    def last_row(self) -> Float[Tensor, "image head token"]:
+        """The pooled query's attention in the last reader: the class token's row, or the pooling head's."""
+        tower = self.model.tower
+        if tower.pool_mlp is None:
+            return self.matrices[-1][:, :, 0]
+        reader = tower.readers[-1]
+        assert reader.probe is not None
+        return pooled_attention(reader.weights(), wide(self._pool_tokens.detach()), reader.probe())
+
+    def last_row_gradients(
+        self, targets: Float[Tensor, "image target embed"], target: int
+    ) -> Float[Tensor, "image head token"]:
+        """dS/dA of that row."""
+        if self.model.tower.pool_mlp is None:
+            return self.attention_gradients(targets, target, len(self.layers) - 1)[:, :, 0]
+        scores = self.scores(targets[:, target])
+        gradient = wide(torch.autograd.grad(scores.sum(), self._pool_read, retain_graph=True)[0])
+        weights = self.model.tower.readers[-1].weights()
+        asked = torch.einsum("bw,hwd->bhd", gradient.flatten(1), weights.output.to(gradient))
+        return torch.einsum("bhd,bhid->bhi", asked, attention_values(weights, wide(self._pool_tokens.detach())))
+
     def values(self, layer: int) -> Float[Tensor, "image head token dim"]:
         """v of one layer."""
-        return attention_values(self._weights(layer), wide(self.layers[layer].normed.detach()))
+        return attention_values(self.weights(layer), wide(self.layers[layer].normed.detach()))
 
     def middle_gradients(
         self, targets: Float[Tensor, "image target embed"], target: int
     ) -> list[Float[Tensor, "image token width"]]:
         """dS/dm of every layer for one of the targets; each image's own score."""
-        if self._targets is None or not torch.equal(self._targets, targets):
-            self._targets, self._gradients = targets.clone(), {}
-        if target not in self._gradients:
+
+        def make() -> list[Tensor]:
             scores = self.scores(targets[:, target])
             middles = [layer.middle for layer in self.layers]
             # Images do not see each other: the gradient of the sum holds each image's own.
             found = torch.autograd.grad(scores.sum(), middles, retain_graph=True)
-            self._gradients[target] = [wide(gradient) for gradient in found]
-        return self._gradients[target]
+            return [wide(gradient) for gradient in found]
+
+        return self.once("middle gradients", targets, target, make)
+
+    def once(self, name: str, targets: Float[Tensor, "image target embed"], target: int, make: Callable[[], T]) -> T:
+        """What `make` gives for one of the targets, made once however many methods ask; other targets clear it."""
+        if self._targets is None or not torch.equal(self._targets, targets):
+            self._targets, self._made = targets.clone(), {}
+        if (name, target) not in self._made:
+            self._made[name, target] = make()
+        return self._made[name, target]
 
     def scores(self, targets: Float[Tensor, "image embed"]) -> Float[Tensor, " image"]:
         """S of each image, on the graph: <z/|z|, t>, or <z, t> for a classifier."""
@@ -132,13 +171,13 @@ class AttentionPass:
         self, layer: int, middle_gradient: Float[Tensor, "image token width"]
     ) -> Float[Tensor, "image head token token"]:
         """(W_O[h]^T g[q]) . v[h,i] for a gradient g at m."""
-        output = self._weights(layer).output.to(middle_gradient)
+        output = self.weights(layer).output.to(middle_gradient)
         asked = torch.einsum("bqw,hwd->bhqd", middle_gradient, output)
         return asked @ self.values(layer).mT
 
-    def _weights(self, layer: int) -> AttentionWeights:
-        reader: Reader = self.model.tower.attentions[layer]
-        return reader.weights()
+    def weights(self, layer: int) -> AttentionWeights:
+        """The attention's weights of one layer."""
+        return self.model.tower.attentions[layer].weights()
 
 
 def attention_matrix(

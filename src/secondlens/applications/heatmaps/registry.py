@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from secondlens.applications.heatmaps.attention import RawAttention
+from secondlens.applications.heatmaps.attention import RawAttention, Rollout
 from secondlens.applications.heatmaps.base import HeatMapMethod
+from secondlens.applications.heatmaps.direct import TextSpan
+from secondlens.applications.heatmaps.gradcam import GradCam, LeGrad
+from secondlens.applications.heatmaps.lrp import LRP, GenericAttribution, PartialLRP, TransformerAttribution
 from secondlens.atlas.store import Atlas
 from secondlens.effects.paths import Path
 from secondlens.errors import SecondLensError, closest
@@ -43,7 +46,15 @@ class Entry:
 
 
 METHODS: dict[str, Entry] = {
-    "raw-attention": Entry(lambda model, atlas, options: RawAttention(), "last attention of the pooled token"),
+    "raw-attention": Entry(lambda *_: RawAttention(), "last attention of the pooled token"),
+    "rollout": Entry(lambda *_: Rollout(), "attention through all layers (Abnar and Zuidema 2020)"),
+    "lrp": Entry(lambda *_: LRP(), "relevance of the input tokens (Binder et al. 2016)"),
+    "partial-lrp": Entry(lambda *_: PartialLRP(), "relevance of the last attention (Voita et al. 2019)"),
+    "grad-cam": Entry(lambda *_: GradCam(), "gradient times last attention (Selvaraju et al. 2017)"),
+    "chefer": Entry(lambda *_: TransformerAttribution(), "transformer attribution (Chefer et al., CVPR 2021)"),
+    "chefer-generic": Entry(lambda *_: GenericAttribution(), "attention times gradient (Chefer et al., ICCV 2021)"),
+    "legrad": Entry(lambda *_: LeGrad(), "attention gradients of all layers (Bousselham et al. 2024)"),
+    "text-span": Entry(lambda *_: TextSpan(), "heads' direct contributions (Gandelsman et al. 2024)"),
 }
 
 
