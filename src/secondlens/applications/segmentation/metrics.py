@@ -156,7 +156,7 @@ def average_precision(scores: Float[np.ndarray, " item"], truth: Bool[np.ndarray
 def pixel_accuracy(counts: Shaped[np.ndarray, "*set 4"]) -> Float[np.ndarray, "*set"]:
     """(TP + TN) / all; NaN without pixels."""
     with np.errstate(invalid="ignore"):
-        return (counts[..., 0] + counts[..., 3]) / counts.sum(axis=-1)
+        return np.asarray((counts[..., 0] + counts[..., 3]) / counts.sum(axis=-1))
 
 
 def class_ious(counts: Shaped[np.ndarray, "*set 4"]) -> Float[np.ndarray, "*set 2"]:
@@ -171,7 +171,7 @@ def mean_iou(counts: Shaped[np.ndarray, "*set 4"]) -> Float[np.ndarray, "*set"]:
     both = class_ious(counts)
     defined = ~np.isnan(both)
     with np.errstate(invalid="ignore"):
-        return np.where(defined, both, 0).sum(axis=-1) / defined.sum(axis=-1)
+        return np.asarray(np.where(defined, both, 0).sum(axis=-1) / defined.sum(axis=-1))
 
 
 def mean_of(values: Float[np.ndarray, " image"]) -> float:
@@ -182,8 +182,9 @@ def mean_of(values: Float[np.ndarray, " image"]) -> float:
 def metrics(scores: Scores) -> dict[str, float]:
     """All figures of a set of images, by name; in [0, 1], NaN where undefined."""
     found: dict[str, float] = {}
-    for rule, ending in (("half", ""), ("mean", "_at_mean"), ("best", "_best")):
-        counts = scores.counts(rule)  # type: ignore[arg-type]
+    endings: dict[Rule, str] = {"half": "", "mean": "_at_mean", "best": "_best"}
+    for rule, ending in endings.items():
+        counts = scores.counts(rule)
         total = counts.sum(axis=0)
         found[f"pixel_accuracy{ending}"] = float(pixel_accuracy(total))
         found[f"miou{ending}"] = float(mean_iou(total))
