@@ -147,6 +147,6 @@ def same_for_all(vectors: Float[Tensor, "target embed"], images: int) -> Float[T
     return vectors.expand(images, -1, -1)
 
 
-def one_set(targets: Float[Tensor, "image target embed"]) -> bool:
-    """Whether all images have the same targets (made by `same_for_all`): then weights are projected once for all."""
-    return len(targets) == 1 or targets.stride(0) == 0
+def distinct(targets: Float[Tensor, "image target embed"]) -> Float[Tensor, "set target embed"]:
+    """One set where all images have the same (made by `same_for_all`), so that weights are projected once for all."""
+    return targets[:1] if len(targets) == 1 or targets.stride(0) == 0 else targets

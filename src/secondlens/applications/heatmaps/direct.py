@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.heatmaps.base import SharedPass, one_set
+from secondlens.applications.heatmaps.base import SharedPass, distinct
 from secondlens.effects.first_order_patches import read_directions, reader_contributions
 
 
@@ -28,10 +28,11 @@ class TextSpan:
     ) -> Float[Tensor, "image target row column"]:
         """No pass beyond the shared one; signed, in units of the score."""
         shared.check_targets(targets)
-        if not one_set(targets):
-            parts = [self._rows(shared, targets[image], slice(image, image + 1)) for image in range(shared.images)]
-            return shared.to_grid(torch.cat(parts))
-        return shared.to_grid(self._rows(shared, targets[0], slice(None)))
+        sets = distinct(targets)
+        if len(sets) == 1:
+            return shared.to_grid(self._rows(shared, sets[0], slice(None)))
+        parts = [self._rows(shared, sets[image], slice(image, image + 1)) for image in range(shared.images)]
+        return shared.to_grid(torch.cat(parts))
 
     @torch.no_grad()
     def _rows(self, shared: SharedPass, targets: Float[Tensor, "target embed"], images: slice) -> Tensor:

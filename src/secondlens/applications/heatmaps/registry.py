@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
+from secondlens.applications.heatmaps.activation import Activation
 from secondlens.applications.heatmaps.attention import RawAttention, Rollout
 from secondlens.applications.heatmaps.base import HeatMapMethod
+from secondlens.applications.heatmaps.choice import NeuronChoice, Rule
+from secondlens.applications.heatmaps.contribution import Contribution
 from secondlens.applications.heatmaps.direct import TextSpan
 from secondlens.applications.heatmaps.gradcam import GradCam, LeGrad
 from secondlens.applications.heatmaps.lrp import LRP, GenericAttribution, PartialLRP, TransformerAttribution
+from secondlens.applications.heatmaps.writes import Writes
 from secondlens.atlas.store import Atlas
 from secondlens.effects.paths import Path
 from secondlens.errors import SecondLensError, closest
 from secondlens.models.model import LensModel
-
-Choice = Literal["paper", "signed", "share"]
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,64 @@ class Options:
     """What a method may be told; each ignores what does not concern it.
 
     layers: of the neurons; None: all of the atlas, or the last three that have a later reader.
-    choice: how neurons are chosen: the paper's largest |<r, t>|, the largest <r, t>, or by explained share.
-    neurons: how many; None: all. paths: only through these (reader, head) pairs.
+    rule: how neurons are chosen: the largest |<r, t>| ("paper"), the largest <r, t> ("signed"), or those that carry
+    `share` of the positive contributions to this image's score ("share").
+    neurons: how many; None: 200 for the methods that look at activations, all for contributions.
+    paths: contributions only through these (reader, head) pairs; None: all.
     """
 
     layers: tuple[int, ...] | None = None
-    choice: Choice = "paper"
-    neurons: int | None = 200
+    rule: Rule = "paper"
+    neurons: int | None = None
+    share: float = 0.5
     paths: tuple[Path, ...] | None = None
 
 
-Factory = Callable[[LensModel, Atlas | None, Options], HeatMapMethod]
+class Build:
+    """One model, atlas and options, and what several methods share."""
+
+    def __init__(self, model: LensModel, atlas: Atlas | None, options: Options) -> None:
+        self.model = model
+        self.atlas = atlas
+        self.options = options
+
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """The layers of the neurons."""
+        if self.options.layers is not None:
+            return self.options.layers
+        return tuple(self.atlas.layers) if self.atlas is not None else tuple(self.model.tower.lens_layers)[-3:]
+
+    @cached_property
+    def writes(self) -> Writes:
+        """Write directions, made once."""
+        return Writes(self.model, self.layers, paths=self.options.paths)
+
+    @cached_property
+    def choice(self) -> NeuronChoice:
+        """The choice of neurons."""
+        assert self.atlas is not None
+        directions = {layer: self.atlas.layer(layer).directions.to(self.model.device) for layer in self.layers}
+        return NeuronChoice(
+            directions,
+            self.options.rule,
+            NEURONS if self.options.neurons is None else self.options.neurons,
+            self.options.share,
+            self.writes if self.options.rule == "share" else None,
+        )
+
+    def contribution(self) -> HeatMapMethod:
+        """All neurons, unless some are asked for."""
+        some = self.options.neurons is not None or self.options.rule != "paper"
+        if some and self.atlas is None:
+            raise SecondLensError("choosing neurons needs an atlas with their directions; give one")
+        return Contribution(self.writes, self.choice if some else None)
+
+
+NEURONS = 200
+"""Neurons of the paper's heat maps."""
+
+Factory = Callable[[Build], HeatMapMethod]
 
 
 @dataclass(frozen=True)
@@ -46,6 +95,19 @@ class Entry:
 
 
 METHODS: dict[str, Entry] = {
+    "activation": Entry(
+        lambda build: Activation(build.choice),
+        "mean activation of the text's neurons (the paper)",
+        ours=True,
+        atlas=True,
+    ),
+    "signed-activation": Entry(
+        lambda build: Activation(build.choice, signed=True, name="signed-activation"),
+        "activation weighted by the neurons' alignment with the text",
+        ours=True,
+        atlas=True,
+    ),
+    "contribution": Entry(Build.contribution, "second-order contribution of each patch, exact", ours=True),
     "raw-attention": Entry(lambda *_: RawAttention(), "last attention of the pooled token"),
     "rollout": Entry(lambda *_: Rollout(), "attention through all layers (Abnar and Zuidema 2020)"),
     "lrp": Entry(lambda *_: LRP(), "relevance of the input tokens (Binder et al. 2016)"),
@@ -71,6 +133,7 @@ def make_methods(
     """
     if atlas is not None:
         atlas.require_model(model)
+    build = Build(model, atlas, options or Options())
     made = []
     for name in METHODS if names is None else names:
         if name not in METHODS:
@@ -80,5 +143,5 @@ def make_methods(
             if names is None:
                 continue
             raise SecondLensError(f"the method {name!r} needs an atlas with the neurons' directions; give one")
-        made.append(entry.make(model, atlas, options or Options()))
+        made.append(entry.make(build))
     return made
