@@ -180,13 +180,14 @@ def test_paired_comparison_finds_the_worse_method_only() -> None:
         compare({**scores, "short": scores["good"].take(np.arange(10))}, "good")
 
 
-def test_intervals_hold_the_figure_and_shrink_with_images() -> None:
+def test_intervals_hold_the_figure_and_have_the_width_of_the_standard_error() -> None:
     scores = methods(0)
-    few = with_intervals({"good": scores["good"].take(np.arange(10))})["good"]
     many = with_intervals(scores)["good"]
     for figure in ("miou", "map", "pixel_accuracy", "map_foreground", "miou_at_mean", "miou_per_image"):
         assert many[f"{figure}_low"] < many[figure] < many[f"{figure}_high"]
-        assert many[f"{figure}_high"] - many[f"{figure}_low"] < few[f"{figure}_high"] - few[f"{figure}_low"]
+    width = 2 * 1.96 * scores["good"].ap.std() / np.sqrt(len(scores["good"]))
+    # The bootstrap's own error at 2,000 draws, and skewness at 40 images: some per cent.
+    assert many["map_high"] - many["map_low"] == pytest.approx(width, rel=0.1)
 
 
 def test_sign_flip_test_equals_all_flips() -> None:

@@ -105,7 +105,7 @@ class Scores:
 
 
 def score_map(
-    position: int, heat: Float[np.ndarray, "y x"], mask: Bool[np.ndarray, "y x"], valid: Bool[np.ndarray, "y x"]
+    position: int, heat: Float[np.ndarray, "row column"], mask: Bool[np.ndarray, "y x"], valid: Bool[np.ndarray, "y x"]
 ) -> Scores:
     """One image's row. mask: the foreground. valid: False for void pixels, which count nowhere.
 
