@@ -5,7 +5,7 @@ import sys
 import typer
 
 import secondlens
-from secondlens.cli import atlas, describe, evaluate, models, neurons, pool, run, survey
+from secondlens.cli import atlas, describe, evaluate, models, neurons, pool, run, segment, survey
 from secondlens.errors import SecondLensError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
 app.command(name="run")(run.run_command)
+app.command(name="segment")(segment.segment_command)
 
 
 @app.callback(invoke_without_command=True)

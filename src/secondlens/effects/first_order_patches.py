@@ -51,7 +51,7 @@ def first_order_token_contributions(
     reads = read_directions(tower, directions.to(model.device, wide))
     found: list[Tensor] = []
 
-    def add(index: int, tokens: Tensor, attention: Tensor) -> None:
+    def add(index: int, tokens: Tensor, attention: Tensor, residual: Tensor) -> None:
         if index in chosen:
             found.append(reader_contributions(tower.readers[index].weights(), reads, tokens, attention))
 

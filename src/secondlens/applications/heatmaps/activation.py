@@ -27,12 +27,18 @@ class Activation:
         """Layers of the neurons to choose from."""
         return self.choice.layers
 
+    @property
+    def whole(self) -> bool:
+        """Later readers are enough."""
+        return False
+
     @torch.no_grad()
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
     ) -> Float[Tensor, "image target row column"]:
         """One small product a layer."""
         shared.check_targets(targets)
+        shared.check_layers(self.layers)
         sets = distinct(targets)
         masks = self.choice.masks(shared, sets)
         alignment = self.choice.alignment(sets) if self.signed else masks

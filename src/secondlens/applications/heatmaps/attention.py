@@ -1,5 +1,6 @@
 """Heat maps from attention alone: the same for every target."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ class RawAttention:
 
     name: str = "raw-attention"
     layers: tuple[int, ...] = ()
+    whole: bool = False
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
@@ -41,29 +43,36 @@ class Rollout:
 
     name: str = "rollout"
     layers: tuple[int, ...] = ()
+    whole: bool = True
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
     ) -> Float[Tensor, "image target row column"]:
         """One map an image, repeated for every target."""
         shared.check_targets(targets)
-        found = shared.attention
-        matrices = [matrix.mean(dim=1) for matrix in found.matrices]
-        rows = through_layers(matrices, found.last_row.mean(dim=1), pooled=shared.model.tower.pool_mlp is not None)
-        return shared.to_grid(rows)[:, None].expand(-1, targets.shape[1], -1, -1)
+        mixing = [(matrix + torch.eye(matrix.shape[-1]).to(matrix)) / 2 for matrix in shared.mixing]
+        if shared.model.tower.pool_mlp is None:
+            row = torch.zeros_like(mixing[0][:, 0])
+            row[:, 0] = 1
+        else:
+            row = shared.attention.last_row.mean(dim=1)
+        rows = back_to_input({len(mixing): row[:, None]}, mixing)
+        return shared.to_grid(rows).expand(-1, targets.shape[1], -1, -1)
 
 
-def through_layers(
-    matrices: list[Float[Tensor, "image token token"]], last_row: Float[Tensor, "image token"], pooled: bool
-) -> Float[Tensor, "image token"]:
-    """The pooled query's row of the product of (I + A) / 2 over layers, a vector times a matrix at a time.
+def back_to_input(
+    found: Mapping[int, Float[Tensor, "image target token"]], mixing: list[Float[Tensor, "image token token"]]
+) -> Float[Tensor, "image target token"]:
+    """Values of tokens at some depths to the tokens of the input: sum_d found[d] B[d-1] ... B[0].
 
-    last_row: the pooling head's attention where `pooled`; unused with a class token, whose row the last matrix holds.
+    found: by depth, i.e. how many attentions came before. mixing: B of each layer; where its rows sum to one, sums over
+    tokens are kept.
     """
-    row = last_row
-    if not pooled:
-        row = torch.zeros_like(last_row)
-        row[:, 0] = 1
-    for matrix in reversed(matrices):
-        row = (row + torch.einsum("bi,bij->bj", row, matrix)) / 2
-    return row
+    total: Tensor | None = found.get(len(mixing))
+    for depth in range(len(mixing) - 1, -1, -1):
+        if total is not None:
+            total = total @ mixing[depth]
+        if depth in found:
+            total = found[depth] if total is None else total + found[depth]
+    assert total is not None
+    return total

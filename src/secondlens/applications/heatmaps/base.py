@@ -1,7 +1,7 @@
 """One interface for every heat map: a batch goes through the model once, and all methods read from that.
 
     methods = make_methods(model, ["contribution", "rollout"], atlas)
-    shared = SharedPass(model, pixels, layers_of(methods))
+    shared = SharedPass.of(model, pixels, methods)
     for method in methods:
         maps = method.maps(shared, targets)           # [image, target, row, column]
 
@@ -18,32 +18,39 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.heatmaps.gradients import AttentionPass
+from secondlens.applications.heatmaps.gradients import AttentionPass, attention_matrix, mixing_shares
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import Trace, capture
+from secondlens.models.capture import Trace, capture, wide
 from secondlens.models.model import LensModel
 
 
 class DirectTokens(NamedTuple):
-    """What one reader reads: its layer norm's output, and the pooled query's attention to it."""
+    """What one reader reads: its layer norm's output, the pooled query's attention to it, and what came before."""
 
     tokens: Float[Tensor, "image token width"]
     attention: Float[Tensor, "image head token"]
+    residual: Float[Tensor, "image token width"]
 
 
 class SharedPass:
     """One batch of images through the model; each part is computed when a method first asks for it, and once.
 
     model, pixels: the model and the preprocessed images [image, 3, height, width], of any size that the tower takes.
-    layers: whose neurons' activations `trace` keeps.
+    layers: whose neurons' activations `trace` keeps. whole: whether some method reads every layer's tokens (`direct`,
+    `mixing`, `shares`): then the first pass keeps them, else another one is made when they are asked for.
     """
 
     def __init__(
-        self, model: LensModel, pixels: Float[Tensor, "image 3 height width"], layers: Iterable[int] = ()
+        self,
+        model: LensModel,
+        pixels: Float[Tensor, "image 3 height width"],
+        layers: Iterable[int] = (),
+        whole: bool = False,
     ) -> None:
         self.model = model
         self.pixels = pixels
         self.layers = tuple(sorted(set(layers)))
+        self.whole = whole
         height, width = pixels.shape[-2:]
         patch = model.tower.patch
         if height % patch or width % patch:
@@ -53,6 +60,13 @@ class SharedPass:
             )
         self.grid = (height // patch, width // patch)
 
+    @classmethod
+    def of(
+        cls, model: LensModel, pixels: Float[Tensor, "image 3 height width"], methods: Sequence["HeatMapMethod"]
+    ) -> "SharedPass":
+        """One that keeps at once what these methods need."""
+        return cls(model, pixels, layers_of(methods), any(method.whole for method in methods))
+
     @property
     def images(self) -> int:
         """Number of images."""
@@ -61,6 +75,9 @@ class SharedPass:
     @cached_property
     def trace(self) -> Trace:
         """Activations of `layers`, the pooled token's attention in every later reader, scales; without gradients."""
+        if self.whole and not self.model.tower.mixers:
+            _ = self.direct
+            return self.__dict__["trace"]
         # The last reader's attention is needed where no layer's neurons are.
         return capture(self.model.tower, self.pixels, self.layers or [self.model.tower.lens_layers[-1]])
 
@@ -69,8 +86,8 @@ class SharedPass:
         """Tokens and pooled attention of every reader, in order; the same pass serves a `trace` yet to come."""
         found: dict[int, DirectTokens] = {}
 
-        def keep(index: int, tokens: Tensor, attention: Tensor) -> None:
-            found[index] = DirectTokens(tokens, attention)
+        def keep(index: int, tokens: Tensor, attention: Tensor, residual: Tensor) -> None:
+            found[index] = DirectTokens(tokens, attention, residual)
 
         trace = capture(self.model.tower, self.pixels, self.layers, first_order=True, each_reader=keep)
         self.__dict__.setdefault("trace", trace)
@@ -81,6 +98,41 @@ class SharedPass:
         """The model's own embedding, unnormalised, by whichever pass has been made."""
         done = "trace" in self.__dict__ or "attention" not in self.__dict__
         return self.trace.embeddings if done else self.attention.embeddings.detach()
+
+    @cached_property
+    def mixing(self) -> list[Float[Tensor, "image token token"]]:
+        """Attention from token to token in every layer, mean over heads."""
+        return [matrix.mean(dim=1) for matrix in self.matrices]
+
+    @cached_property
+    def matrices(self) -> list[Float[Tensor, "image head token token"]]:
+        """Attention matrices of every layer, from whichever pass is made anyway."""
+        tower = self.model.tower
+        if tower.mixers or "attention" in self.__dict__:
+            return self.attention.matrices
+        # Every layer's attention is a reader: its tokens are at hand.
+        return [
+            attention_matrix(reader.weights(), seen.tokens)
+            for reader, seen in zip(tower.readers, self.direct, strict=True)
+        ]
+
+    @cached_property
+    def shares(self) -> list[Float[Tensor, "image token token"]]:
+        """How much of each token after an attention came from each token before it, by norms; rows sum to one.
+
+        w[q,i] = |sum_h A[h,q,i] W_O[h] v[h,i] + [q = i] x[q]|,    shares = w / sum_i w        x: the residual stream
+
+        (Kobayashi et al. 2021, without their layer norm after.)
+        """
+        tower = self.model.tower
+        if tower.mixers or "attention" in self.__dict__:
+            layers = [(wide(layer.normed.detach()), wide(layer.before.detach())) for layer in self.attention.layers]
+        else:
+            layers = [(seen.tokens, seen.residual) for seen in self.direct]
+        return [
+            mixing_shares(reader.weights(), *tensors, matrix)
+            for reader, tensors, matrix in zip(tower.attentions, layers, self.matrices, strict=True)
+        ]
 
     @cached_property
     def attention(self) -> AttentionPass:
@@ -103,6 +155,14 @@ class SharedPass:
         assert self.trace.final_sigma is not None
         return 1 / (self.trace.final_sigma * self.trace.embeddings.norm(dim=-1))
 
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raise where this pass keeps too few layers."""
+        if not set(layers) <= set(self.layers):
+            raise SecondLensError(
+                f"this pass keeps the neurons of layers {list(self.layers)}, the method needs {list(layers)}; "
+                "make it with SharedPass.of(model, pixels, methods)"
+            )
+
     def check_targets(self, targets: Float[Tensor, "image target embed"]) -> None:
         """Raise where targets are not one set of vectors of the joint space an image."""
         expected = (self.images, self.model.embed_dim)
@@ -118,6 +178,7 @@ class HeatMapMethod(Protocol):
     """One way to say where in an image a target is.
 
     name: as in `METHODS`. layers: whose neurons' activations `SharedPass.trace` must hold for it.
+    whole: whether it reads every layer's tokens.
     """
 
     @property
@@ -128,6 +189,11 @@ class HeatMapMethod(Protocol):
     @property
     def layers(self) -> tuple[int, ...]:
         """Layers that `SharedPass` must be told of."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether it reads every layer's tokens."""
         ...
 
     def maps(

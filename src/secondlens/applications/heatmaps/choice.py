@@ -18,7 +18,8 @@ Rule = Literal["paper", "signed", "share"]
 class NeuronChoice:
     """Chooses neurons of some layers for each target.
 
-    directions: layer to r [neuron, embed], of an atlas. count: how many, for the rules "paper" and "signed".
+    directions: layer to r [neuron, embed], of an atlas; "share" does without.
+    count: how many, for the rules "paper" and "signed".
     share: of all positive contributions to the score, for the rule "share", which needs `writes`.
     """
 
@@ -47,7 +48,7 @@ class NeuronChoice:
     @property
     def layers(self) -> tuple[int, ...]:
         """Layers to choose from."""
-        return tuple(self.directions)
+        return tuple(self.directions) if self.writes is None else self.writes.layers
 
     def alignment(self, sets: Float[Tensor, "set target embed"]) -> dict[int, Float[Tensor, "set target neuron"]]:
         """<r, t> a layer."""

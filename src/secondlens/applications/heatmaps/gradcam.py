@@ -22,6 +22,7 @@ class GradCam:
 
     name: str = "grad-cam"
     layers: tuple[int, ...] = ()
+    whole: bool = False
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
@@ -52,6 +53,7 @@ class LeGrad:
     used: int | None = None
     name: str = "legrad"
     layers: tuple[int, ...] = ()
+    whole: bool = False
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]

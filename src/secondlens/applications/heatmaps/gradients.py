@@ -189,6 +189,28 @@ def attention_matrix(
     return torch.softmax(query @ key.mT * weights.scale, dim=-1)
 
 
+def mixing_shares(
+    weights: AttentionWeights,
+    tokens: Float[Tensor, "image token width"],
+    residual: Float[Tensor, "image token width"],
+    matrix: Float[Tensor, "image head token token"],
+) -> Float[Tensor, "image token token"]:
+    """|sum_h A[h,q,i] W_O[h] v[h,i] + [q = i] x[q]| over its sum over i.
+
+    Through the Gram matrix of each token's vectors f[h] = W_O[h] v[h,i]: nothing of [token, token, width] is made.
+    """
+    written = torch.einsum("bhid,hwd->bihw", attention_values(weights, tokens), weights.output.to(tokens))
+    gram = written @ written.mT
+    by_source = matrix.permute(0, 3, 2, 1)
+    squares = ((by_source @ gram) * by_source).sum(dim=-1).mT
+    # The token itself comes along on the residual stream.
+    own = torch.einsum("bhii->bih", matrix)
+    crossed = (own * (written @ residual[..., None])[..., 0]).sum(dim=-1)
+    norms = squares + torch.diag_embed(2 * crossed + residual.square().sum(dim=-1))
+    norms = norms.clamp(min=0).sqrt()
+    return norms / norms.sum(dim=-1, keepdim=True)
+
+
 def attention_values(
     weights: AttentionWeights, tokens: Float[Tensor, "image token width"]
 ) -> Float[Tensor, "image head token dim"]:

@@ -21,6 +21,7 @@ class LRP:
 
     name: str = "lrp"
     layers: tuple[int, ...] = ()
+    whole: bool = False
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
@@ -42,6 +43,7 @@ class PartialLRP:
 
     name: str = "partial-lrp"
     layers: tuple[int, ...] = ()
+    whole: bool = False
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
@@ -69,6 +71,7 @@ class TransformerAttribution:
 
     name: str = "chefer"
     layers: tuple[int, ...] = ()
+    whole: bool = False
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
@@ -100,6 +103,7 @@ class GenericAttribution:
 
     name: str = "chefer-generic"
     layers: tuple[int, ...] = ()
+    whole: bool = False
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]

@@ -3,6 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
+
+from jaxtyping import Float
+from torch import Tensor
 
 from secondlens.applications.heatmaps.activation import Activation
 from secondlens.applications.heatmaps.attention import RawAttention, Rollout
@@ -12,11 +16,16 @@ from secondlens.applications.heatmaps.contribution import Contribution
 from secondlens.applications.heatmaps.direct import TextSpan
 from secondlens.applications.heatmaps.gradcam import GradCam, LeGrad
 from secondlens.applications.heatmaps.lrp import LRP, GenericAttribution, PartialLRP, TransformerAttribution
+from secondlens.applications.heatmaps.support import TracedSupport
 from secondlens.applications.heatmaps.writes import Writes
 from secondlens.atlas.store import Atlas
-from secondlens.effects.paths import Path
 from secondlens.errors import SecondLensError, closest
 from secondlens.models.model import LensModel
+
+NEURONS = 200
+"""Neurons of the paper's heat maps."""
+TRACED_READERS = 4
+"""Last readers of "traced-direct": best of 4, 6 and all of 12 on development photographs."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +33,18 @@ class Options:
     """What a method may be told; each ignores what does not concern it.
 
     layers: of the neurons; None: all of the atlas, or the last three that have a later reader.
-    rule: how neurons are chosen: the largest |<r, t>| ("paper"), the largest <r, t> ("signed"), or those that carry
-    `share` of the positive contributions to this image's score ("share").
-    neurons: how many; None: 200 for the methods that look at activations, all for contributions.
+    rule: how neurons are chosen: the largest |<r, t>| ("paper"), the largest <r, t> ("signed"), those that carry
+    `share` of the positive contributions to this image's score ("share"), or all ("all", contributions only).
+    None: each method's own: "paper" for activations, "all" for contributions, "share" for traced ones.
+    neurons: how many, for the rules "paper" and "signed".
     paths: contributions only through these (reader, head) pairs; None: all.
     """
 
     layers: tuple[int, ...] | None = None
-    rule: Rule = "paper"
-    neurons: int | None = None
+    rule: Rule | Literal["all"] | None = None
+    neurons: int = NEURONS
     share: float = 0.5
-    paths: tuple[Path, ...] | None = None
+    paths: tuple[tuple[int, int], ...] | None = None
 
 
 class Build:
@@ -57,29 +67,39 @@ class Build:
         """Write directions, made once."""
         return Writes(self.model, self.layers, paths=self.options.paths)
 
+    def choice(self, default: Rule) -> NeuronChoice:
+        """The choice of neurons by the rule asked for, or a method's own."""
+        options, rule = self.options, self.options.rule or default
+        if rule == "all":
+            raise SecondLensError("the rule 'all' is for contributions; activations need a choice of neurons")
+        if rule not in get_args(Rule):
+            raise SecondLensError(f"unknown rule to choose neurons {rule!r}{closest(rule, [*get_args(Rule), 'all'])}")
+        if rule != "share" and self.atlas is None:
+            raise SecondLensError(f"the rule {rule!r} needs an atlas with the neurons' directions; give one")
+        writes = self.writes if rule == "share" else None
+        return NeuronChoice(self.directions, rule, options.neurons, options.share, writes)
+
     @cached_property
-    def choice(self) -> NeuronChoice:
-        """The choice of neurons."""
-        assert self.atlas is not None
-        directions = {layer: self.atlas.layer(layer).directions.to(self.model.device) for layer in self.layers}
-        return NeuronChoice(
-            directions,
-            self.options.rule,
-            NEURONS if self.options.neurons is None else self.options.neurons,
-            self.options.share,
-            self.writes if self.options.rule == "share" else None,
-        )
+    def directions(self) -> dict[int, Float[Tensor, "neuron embed"]]:
+        """Of the atlas; empty without one."""
+        if self.atlas is None:
+            return {}
+        return {layer: self.atlas.layer(layer).directions.to(self.model.device) for layer in self.layers}
+
+    def activation(self, signed: bool = False) -> HeatMapMethod:
+        """Of the paper's neurons, unless others are asked for."""
+        return Activation(self.choice("paper"), signed, "signed-activation" if signed else "activation")
 
     def contribution(self) -> HeatMapMethod:
-        """All neurons, unless some are asked for."""
-        some = self.options.neurons is not None or self.options.rule != "paper"
-        if some and self.atlas is None:
-            raise SecondLensError("choosing neurons needs an atlas with their directions; give one")
-        return Contribution(self.writes, self.choice if some else None)
+        """Of all neurons, unless some are asked for."""
+        every = self.options.rule in (None, "all")
+        return Contribution(self.writes, None if every else self.choice("share"))
 
+    def traced(self) -> HeatMapMethod:
+        """Of the neurons that carry half of the score, unless others are asked for."""
+        choice = None if self.options.rule == "all" else self.choice("share")
+        return Contribution(self.writes, choice, traced=True, name="traced-contribution")
 
-NEURONS = 200
-"""Neurons of the paper's heat maps."""
 
 Factory = Callable[[Build], HeatMapMethod]
 
@@ -96,18 +116,31 @@ class Entry:
 
 METHODS: dict[str, Entry] = {
     "activation": Entry(
-        lambda build: Activation(build.choice),
+        Build.activation,
         "mean activation of the text's neurons (the paper)",
         ours=True,
         atlas=True,
     ),
     "signed-activation": Entry(
-        lambda build: Activation(build.choice, signed=True, name="signed-activation"),
+        lambda build: build.activation(signed=True),
         "activation weighted by the neurons' alignment with the text",
         ours=True,
         atlas=True,
     ),
     "contribution": Entry(Build.contribution, "second-order contribution of each patch, exact", ours=True),
+    "traced-contribution": Entry(
+        Build.traced, "contributions that carry the score, followed back to the input patches", ours=True
+    ),
+    "traced-support": Entry(
+        lambda build: TracedSupport(build.writes),
+        "what single neurons add to the score, without what they take off, followed back to the input patches",
+        ours=True,
+    ),
+    "traced-direct": Entry(
+        lambda _: TextSpan(TRACED_READERS, traced=True, name="traced-direct"),
+        "direct contributions of the last four readers' heads, followed back to the input patches",
+        ours=True,
+    ),
     "raw-attention": Entry(lambda *_: RawAttention(), "last attention of the pooled token"),
     "rollout": Entry(lambda *_: Rollout(), "attention through all layers (Abnar and Zuidema 2020)"),
     "lrp": Entry(lambda *_: LRP(), "relevance of the input tokens (Binder et al. 2016)"),

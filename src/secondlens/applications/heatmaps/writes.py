@@ -27,7 +27,7 @@ class Writes:
         model: LensModel,
         layers: Sequence[int],
         convention: Convention = "centred",
-        paths: Sequence[Path] | None = None,
+        paths: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         self.model = model
         self.layers = tuple(layers)
@@ -74,8 +74,8 @@ class Writes:
         shared: SharedPass,
         sets: Float[Tensor, "set target embed"],
         masks: Mapping[int, Bool[Tensor, "any target neuron"]] | None = None,
-    ) -> Float[Tensor, "image target token"]:
-        """c[t,i] = sum over layers, paths and (masked) neurons of b[k,i] p[n,i] <u[n,k], t>."""
+    ) -> dict[int, Float[Tensor, "image target token"]]:
+        """c[t,i] = sum over paths and (masked) neurons of b[k,i] p[n,i] <u[n,k], t>, a layer."""
         masks = masks or {}
         if len(sets) == 1 and all(len(mask) == 1 for mask in masks.values()):
             return self._tokens(shared, sets[0], slice(None), {layer: mask[0] for layer, mask in masks.items()})
@@ -83,7 +83,7 @@ class Writes:
         for image in range(shared.images):
             own = {layer: mask[min(image, len(mask) - 1)] for layer, mask in masks.items()}
             parts.append(self._tokens(shared, sets[min(image, len(sets) - 1)], slice(image, image + 1), own))
-        return torch.cat(parts)
+        return {layer: torch.cat([part[layer] for part in parts]) for layer in self.layers}
 
     def _tokens(
         self,
@@ -91,8 +91,8 @@ class Writes:
         targets: Float[Tensor, "target embed"],
         images: slice,
         masks: Mapping[int, Bool[Tensor, "target neuron"]],
-    ) -> Float[Tensor, "image target token"]:
-        total: Tensor | None = None
+    ) -> dict[int, Float[Tensor, "image target token"]]:
+        found = {}
         for layer, along in self.along(targets).items():
             activations = shared.trace.activations[layer][images]
             weights = self.path_weights(shared, layer)[images].transpose(1, 2)
@@ -104,10 +104,8 @@ class Writes:
                     chosen = chosen * masks[layer][start : start + block, None]
                 read = activations @ chosen.flatten(0, 1).T
                 rows.append(torch.einsum("bitk,bik->bti", read.unflatten(2, chosen.shape[:2]), weights))
-            part = torch.cat(rows, dim=1)
-            total = part if total is None else total + part
-        assert total is not None
-        return total
+            found[layer] = torch.cat(rows, dim=1)
+        return found
 
     def neurons(
         self, shared: SharedPass, sets: Float[Tensor, "set target embed"]

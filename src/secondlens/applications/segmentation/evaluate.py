@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 
-from secondlens.applications.heatmaps import HeatMapMethod, SharedPass, layers_of
-from secondlens.applications.segmentation.fit import Fitter, Size, fit_mask, upsample
+from secondlens.applications.heatmaps import HeatMapMethod, SharedPass
+from secondlens.applications.heatmaps.fit import fit_images
+from secondlens.applications.heatmaps.postprocess import upsample
+from secondlens.applications.segmentation.fit import Size, fit_mask
 from secondlens.applications.segmentation.metrics import Scores, score_map
 from secondlens.applications.segmentation.progress import Done, Shards
 from secondlens.applications.segmentation.readers import Masked, MaskedImages, UnusableMask
@@ -146,7 +147,6 @@ class _Runner:
         plan: Plan,
     ) -> None:
         self.model, self.images, self.methods, self.targets, self.plan = model, images, methods, targets, plan
-        self.fitter = Fitter(model)
         self.views = views_of(plan.views, model.tower.patch)
 
     def run(self, positions: range) -> Done:
@@ -165,19 +165,18 @@ class _Runner:
             rows.append({**facts, "skipped": reason})
         if not used:
             return Done(rows, {method.name: Scores.empty() for method in self.methods})
-        shared = SharedPass(
-            self.model, torch.stack([self.fitter(item.image) for _, item in used]), layers_of(self.methods)
-        )
+        pixels = fit_images(self.model, [item.image for _, item in used])
+        shared = SharedPass.of(self.model, pixels, self.methods)
         texts, vectors = self.targets.of(shared.embeddings, [rows[row]["name"] for row, _ in used])
         for (row, _), text in zip(used, texts, strict=True):
             rows[row]["target"] = text
         maps = pixel_maps(self.model, self.methods, shared, vectors[:, None], self.views)
-        truths = [fit_mask(item, self.fitter.size, self.plan.size) for _, item in used]
+        truths = [fit_mask(item, self.model.tower.image_size, self.plan.size) for _, item in used]
         scores = {}
         for name, found in maps.items():
             parts = []
             for heat, (row, _), (mask, valid) in zip(found[:, 0].cpu(), used, truths, strict=True):
-                sized = heat if self.plan.size == "model" else upsample(heat, *mask.shape)
+                sized = heat if self.plan.size == "model" else upsample(heat[None, None], mask.shape)[0, 0]
                 parts.append(score_map(rows[row]["position"], sized.numpy(), mask, valid))
             scores[name] = Scores.merge(parts)
         return Done(rows, scores)

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
-from secondlens.applications.heatmaps import HeatMapMethod, SharedPass, layers_of
+from secondlens.applications.heatmaps import HeatMapMethod, SharedPass
+from secondlens.applications.heatmaps.fit import fit_images
 from secondlens.applications.segmentation.evaluate import Evaluation, Plan
-from secondlens.applications.segmentation.fit import Fitter, fit_mask
+from secondlens.applications.segmentation.fit import fit_mask
 from secondlens.applications.segmentation.metrics import unit_range
 from secondlens.applications.segmentation.readers import MaskedImages
 from secondlens.applications.segmentation.targets import Targets
@@ -46,17 +47,17 @@ def make_panels(
     """Rows for images spread evenly over those evaluated: chosen by position, not by how good they look."""
     usable = [image["position"] for image in evaluation.done.images if image["skipped"] is None]
     chosen = [usable[index] for index in np.linspace(0, len(usable) - 1, min(rows, len(usable))).round().astype(int)]
-    fitter, views = Fitter(model), views_of(plan.views, model.tower.patch)
+    size, views = model.tower.image_size, views_of(plan.views, model.tower.patch)
     panels = []
     for position in chosen:
         item = images.read(position)
-        shared = SharedPass(model, fitter(item.image)[None], layers_of(methods))
+        shared = SharedPass.of(model, fit_images(model, [item.image]), methods)
         texts, vectors = targets.of(shared.embeddings, [images.names[position]])
         maps = pixel_maps(model, methods, shared, vectors[:, None], views)
         panels.append(
             Panel(
-                item.image.resize(fitter.size),
-                fit_mask(item, fitter.size, "model")[0],
+                item.image.resize(size[::-1]),
+                fit_mask(item, size, "model")[0],
                 texts[0],
                 {name: unit_range(found[0, 0].cpu().numpy()) for name, found in maps.items()},
             )

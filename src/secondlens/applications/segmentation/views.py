@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.heatmaps import HeatMapMethod, SharedPass, layers_of
-from secondlens.applications.segmentation.fit import upsample
+from secondlens.applications.heatmaps import HeatMapMethod, SharedPass
+from secondlens.applications.heatmaps.postprocess import upsample
 from secondlens.errors import SecondLensError
 from secondlens.models.model import LensModel
 
@@ -65,9 +65,9 @@ def pixel_maps(
     height, width = shared.pixels.shape[-2:]
     sums: dict[str, Tensor] = {}
     for view in views:
-        passed = shared if view == View() else SharedPass(model, view.apply(shared.pixels), layers_of(methods))
+        passed = shared if view == View() else SharedPass.of(model, view.apply(shared.pixels), methods)
         for method in methods:
-            maps = view.undo(upsample(method.maps(passed, targets).detach().float(), height, width)) / len(views)
+            maps = view.undo(upsample(method.maps(passed, targets).detach().float(), (height, width))) / len(views)
             sums[method.name] = sums[method.name] + maps if method.name in sums else maps
     return sums
 
