@@ -16,7 +16,6 @@ from secondlens.applications.heatmaps.contribution import Contribution
 from secondlens.applications.heatmaps.direct import TextSpan
 from secondlens.applications.heatmaps.gradcam import GradCam, LeGrad
 from secondlens.applications.heatmaps.lrp import LRP, GenericAttribution, PartialLRP, TransformerAttribution
-from secondlens.applications.heatmaps.support import TracedSupport
 from secondlens.applications.heatmaps.writes import Writes
 from secondlens.atlas.store import Atlas
 from secondlens.errors import SecondLensError, closest
@@ -130,11 +129,6 @@ METHODS: dict[str, Entry] = {
     "contribution": Entry(Build.contribution, "second-order contribution of each patch, exact", ours=True),
     "traced-contribution": Entry(
         Build.traced, "contributions that carry the score, followed back to the input patches", ours=True
-    ),
-    "traced-support": Entry(
-        lambda build: TracedSupport(build.writes),
-        "what single neurons add to the score, without what they take off, followed back to the input patches",
-        ours=True,
     ),
     "traced-direct": Entry(
         lambda _: TextSpan(TRACED_READERS, traced=True, name="traced-direct"),
