@@ -193,4 +193,5 @@ def metrics(scores: Scores) -> dict[str, float]:
     found["threshold_best"] = scores.best_column() / BINS
     found["map"] = mean_of(scores.ap)
     found["map_foreground"] = mean_of(scores.ap_foreground)
+    found["constant_maps"] = int(np.count_nonzero(scores.constant))
     return found

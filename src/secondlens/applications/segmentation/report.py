@@ -39,7 +39,7 @@ def markdown(found: dict[str, Any], grid: bool = False) -> str:
         f"{settings['views']} view{'s' if settings['views'] > 1 else ''} an image.",
         "",
         f"Left out: {counted['skipped']}. Without a foreground: {counted['without_foreground']}. "
-        f"Maps without contrast: {counted['constant_maps']}.",
+        f"Maps without contrast, of all methods: {counted['constant_maps']}{_constant(found['methods'])}.",
         "",
         "In per cent, with 95 % bootstrap intervals over images. Threshold 0.5 where none is named; the last column is "
         "the threshold that would have been best on these very images, so an upper bound.",
@@ -113,6 +113,11 @@ def _difference(row: dict[str, Any]) -> str:
         return "-"
     low, high = (_percent(row[side]) for side in ("low", "high"))
     return f"{100 * row['difference']:+.1f} ({low} to {high}), p {row['p_holm']:.4f}"
+
+
+def _constant(methods: dict[str, dict[str, Any]]) -> str:
+    some = [f"{_text(name)} {values['constant_maps']}" for name, values in methods.items() if values["constant_maps"]]
+    return f" ({', '.join(some)})" if some else ""
 
 
 def _target(kind: str) -> str:
