@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 import secondlens as sl
-from secondlens.applications.heatmaps import METHODS, SharedPass, make_methods
+from secondlens.applications.heatmaps import METHODS, Options, SharedPass, make_methods
 from secondlens.applications.heatmaps.fit import fit_images
 from secondlens.applications.heatmaps.postprocess import upsample
-from secondlens.applications.segmentation.evaluate import Plan, evaluate_segmentation
+from secondlens.applications.segmentation.evaluate import Plan, evaluate_segmentation, repr_of
 from secondlens.applications.segmentation.fit import fit_mask
 from secondlens.applications.segmentation.metrics import Scores, metrics, score_map
 from secondlens.applications.segmentation.readers import MaskedImages, read_pairs
@@ -244,3 +244,10 @@ def test_command(vit: LensModel, table: Path, tmp_path: Path, pictures: Path) ->
         assert (tmp_path / "out" / name).stat().st_size > 0
     report = (tmp_path / "out" / "report.md").read_text()
     assert "9.png: the mask is 88 x 64 pixels" in report
+
+
+def test_settings_tell_the_choice_of_neurons(vit: LensModel, pictures: Path, tmp_path: Path) -> None:
+    atlas = sl.survey(vit, pictures, tmp_path / "atlas", layers=[1, 2], top=5)
+    first, second = (repr_of(make_methods(vit, ["activation"], atlas, Options(neurons=count))[0]) for count in (10, 11))
+    assert first != second
+    assert "(1, 2)" in first

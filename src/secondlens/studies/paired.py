@@ -17,6 +17,7 @@ from jaxtyping import Float, Shaped
 
 DRAWS = 2000
 FLIPS = 9999
+BLOCK = 1000
 
 Statistic = Callable[[Float[np.ndarray, "draw part"]], Float[np.ndarray, " draw"]]
 
@@ -50,8 +51,11 @@ def sign_flip_test(
 ) -> tuple[float, float]:
     """Difference first - second of a figure, and its two-sided p-value under swaps of the two on single images."""
     a, b = first.astype(np.float64), second.astype(np.float64)
-    signs = np.random.default_rng(seed).integers(0, 2, (flips, len(a))) * 2.0 - 1
-    half, flipped = (a + b).sum(axis=0) / 2, np.concatenate([np.ones((1, len(a))), signs]) @ (a - b) / 2
+    rng = np.random.default_rng(seed)
+    # Blocks of flips: all of them over many images would be gigabytes.
+    signs = (rng.integers(0, 2, (min(BLOCK, flips - start), len(a))) * 2.0 - 1 for start in range(0, flips, BLOCK))
+    flipped = np.concatenate([part @ (a - b) / 2 for part in (np.ones((1, len(a))), *signs)])
+    half = (a + b).sum(axis=0) / 2
     differences = statistic(half + flipped) - statistic(half - flipped)
     observed = differences[0]
     # The slack lets flips that are equal up to the order of summation count as equal: at ties p is not too small.

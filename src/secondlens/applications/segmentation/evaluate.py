@@ -209,7 +209,11 @@ def _settings(
 
 
 def repr_of(method: HeatMapMethod) -> str:
-    """What a method was told, as far as it shows: its plain attributes."""
+    """What a method was told, as far as it shows: its layers, plain attributes, and those of its choice of neurons."""
     plain = (str, int, float, bool, tuple, type(None))
-    shown = {key: value for key, value in sorted(vars(method).items()) if isinstance(value, plain)}
-    return f"{type(method).__name__} {shown}"
+    choice = getattr(method, "choice", None)
+    told = getattr(method, "__dict__", {}) | {
+        f"choice.{key}": each for key, each in getattr(choice, "__dict__", {}).items()
+    }
+    shown = {key: value for key, value in sorted(told.items()) if isinstance(value, plain)}
+    return f"{type(method).__name__} {shown | {'layers': method.layers}}"
