@@ -97,6 +97,8 @@ def test_traced_contributions_keep_the_sum(model: LensModel, spec: Spec) -> None
             now = now @ shares(run, below)
         expected += now
     close(Contribution(writes, traced=True).maps(shared, targets), shared.to_grid(expected))
+    halves = back_to_input({layer + 1: part for layer, part in found.items()}, shared.mixing("attention"))
+    close(halves.sum(dim=-1), back.sum(dim=-1))
 
 
 def test_paths_add_up(model: LensModel, spec: Spec) -> None:

@@ -50,7 +50,7 @@ class Rollout:
     ) -> Float[Tensor, "image target row column"]:
         """One map an image, repeated for every target."""
         shared.check_targets(targets)
-        mixing = [(matrix + torch.eye(matrix.shape[-1]).to(matrix)) / 2 for matrix in shared.mixing]
+        mixing = shared.halves
         if shared.model.tower.pool_mlp is None:
             row = torch.zeros_like(mixing[0][:, 0])
             row[:, 0] = 1

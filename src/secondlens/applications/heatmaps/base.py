@@ -13,7 +13,7 @@ Maps are raw: on the patch grid, in the method's own unit, signed where that mea
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +22,9 @@ from secondlens.applications.heatmaps.gradients import AttentionPass, attention_
 from secondlens.errors import SecondLensError
 from secondlens.models.capture import Trace, capture, wide
 from secondlens.models.model import LensModel
+
+Mixing = Literal["norms", "attention"]
+"""How tokens are followed back through an attention: by the norms of what it moves, or as rollout does (cheaper)."""
 
 
 class DirectTokens(NamedTuple):
@@ -37,7 +40,7 @@ class SharedPass:
 
     model, pixels: the model and the preprocessed images [image, 3, height, width], of any size that the tower takes.
     layers: whose neurons' activations `trace` keeps. whole: whether some method reads every layer's tokens (`direct`,
-    `mixing`, `shares`): then the first pass keeps them, else another one is made when they are asked for.
+    `mixing`): then the first pass keeps them, else another one is made when they are asked for.
     """
 
     def __init__(
@@ -99,10 +102,19 @@ class SharedPass:
         done = "trace" in self.__dict__ or "attention" not in self.__dict__
         return self.trace.embeddings if done else self.attention.embeddings.detach()
 
+    def mixing(self, kind: Mixing) -> list[Float[Tensor, "image token token"]]:
+        """How much of each token after an attention came from each token before it; rows sum to one."""
+        return self.halves if kind == "attention" else self.shares
+
     @cached_property
-    def mixing(self) -> list[Float[Tensor, "image token token"]]:
-        """Attention from token to token in every layer, mean over heads."""
-        return [matrix.mean(dim=1) for matrix in self.matrices]
+    def halves(self) -> list[Float[Tensor, "image token token"]]:
+        """(I + mean over heads A) / 2 of every layer, as in rollout."""
+        found = []
+        for matrix in self.matrices:
+            mean = matrix.mean(dim=1) / 2
+            mean.diagonal(dim1=1, dim2=2).add_(0.5)
+            found.append(mean)
+        return found
 
     @cached_property
     def matrices(self) -> list[Float[Tensor, "image head token token"]]:
@@ -118,7 +130,7 @@ class SharedPass:
 
     @cached_property
     def shares(self) -> list[Float[Tensor, "image token token"]]:
-        """How much of each token after an attention came from each token before it, by norms; rows sum to one.
+        """The same by the norms of what is moved, every layer.
 
         w[q,i] = |sum_h A[h,q,i] W_O[h] v[h,i] + [q = i] x[q]|,    shares = w / sum_i w        x: the residual stream
 

@@ -80,7 +80,8 @@ def largest(scores: Float[Tensor, "*lead neuron"], count: int) -> Bool[Tensor, "
 
 def carrying(contributions: Float[Tensor, "*lead neuron"], share: float) -> Bool[Tensor, "*lead neuron"]:
     """The fewest neurons whose contributions to the score sum to `share` of all positive contributions."""
-    ordered, order = contributions.clamp(min=0).double().sort(dim=-1, descending=True, stable=True)
+    ordered, order = contributions.clamp(min=0).sort(dim=-1, descending=True, stable=True)
+    ordered = ordered.double()
     before = ordered.cumsum(dim=-1) - ordered
     # A neuron is taken while those before it fall short.
     taken = (before < share * ordered.sum(dim=-1, keepdim=True)) & (ordered > 0)

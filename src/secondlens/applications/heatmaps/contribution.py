@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.applications.heatmaps.attention import back_to_input
-from secondlens.applications.heatmaps.base import SharedPass, distinct
+from secondlens.applications.heatmaps.base import Mixing, SharedPass, distinct
 from secondlens.applications.heatmaps.choice import NeuronChoice
 from secondlens.applications.heatmaps.writes import Writes
 
@@ -23,7 +23,7 @@ class Contribution:
 
     traced: by layer l of the neurons, followed back to the input through what mixed the tokens before:
 
-        H = sum_l c[l] B[l] ... B[0]         B: `SharedPass.shares`, how much of a token came from which, by norms
+        H = sum_l c[l] B[l] ... B[0]         B: `SharedPass.mixing`, how much of a token came from which
 
     A patch's token at layer 8 has gathered from other patches; this says from where. Rows of B sum to one, so the map
     (with the class token) still sums to the neurons' share of the score.
@@ -32,6 +32,7 @@ class Contribution:
     writes: Writes = field(repr=False)
     choice: NeuronChoice | None = field(default=None, repr=False)
     traced: bool = False
+    mixing: Mixing = "norms"
     name: str = "contribution"
 
     @property
@@ -52,7 +53,7 @@ class Contribution:
         shared.check_targets(targets)
         shared.check_layers(self.layers)
         # First what needs every layer: its pass serves the rest.
-        mixing = shared.shares if self.traced else []
+        mixing = shared.mixing(self.mixing) if self.traced else []
         sets = distinct(targets)
         masks = None if self.choice is None else self.choice.masks(shared, sets)
         if self.traced:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.applications.heatmaps.attention import back_to_input
-from secondlens.applications.heatmaps.base import SharedPass, distinct
+from secondlens.applications.heatmaps.base import Mixing, SharedPass, distinct
 from secondlens.effects.first_order_patches import read_directions, reader_contributions
 
 
@@ -23,6 +23,7 @@ class TextSpan:
 
     used: int | None = None
     traced: bool = False
+    mixing: Mixing = "norms"
     name: str = "text-span"
     layers: tuple[int, ...] = ()
     whole: bool = True
@@ -40,7 +41,7 @@ class TextSpan:
             parts = [self._rows(shared, sets[image], slice(image, image + 1)) for image in range(shared.images)]
             found = {depth: torch.cat([part[depth] for part in parts]) for depth in parts[0]}
         if self.traced:
-            return shared.to_grid(back_to_input(found, shared.shares))
+            return shared.to_grid(back_to_input(found, shared.mixing(self.mixing)))
         return shared.to_grid(torch.stack(list(found.values())).sum(dim=0))
 
     def _rows(self, shared: SharedPass, targets: Float[Tensor, "target embed"], images: slice) -> dict[int, Tensor]:

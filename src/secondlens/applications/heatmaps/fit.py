@@ -92,7 +92,7 @@ def to_pixels(model: LensModel, image: Image.Image, size: tuple[int, int]) -> Fl
     return pixels
 
 
-def assemble(fitted: Fitted, maps: Float[Tensor, "piece target height width"]) -> Float[Tensor, "target height width"]:
+def assemble(fitted: Fitted, maps: Float[Tensor, "piece target height width"]) -> Float[Tensor, "target rows columns"]:
     """Maps of the pieces on the resized image; where pieces overlap, their mean, nearer centres weighing more."""
     if len(maps) == 1:
         return maps[0]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from secondlens.applications.heatmaps.activation import Activation
 from secondlens.applications.heatmaps.attention import RawAttention, Rollout
-from secondlens.applications.heatmaps.base import HeatMapMethod
+from secondlens.applications.heatmaps.base import HeatMapMethod, Mixing
 from secondlens.applications.heatmaps.choice import NeuronChoice, Rule
 from secondlens.applications.heatmaps.contribution import Contribution
 from secondlens.applications.heatmaps.direct import TextSpan
@@ -36,6 +36,7 @@ class Options:
     `share` of the positive contributions to this image's score ("share"), or all ("all", contributions only).
     None: each method's own: "paper" for activations, "all" for contributions, "share" for traced ones.
     neurons: how many, for the rules "paper" and "signed".
+    mixing: how traced methods follow tokens back: by the norms of what attention moves, or by attention (cheaper).
     paths: contributions only through these (reader, head) pairs; None: all.
     """
 
@@ -43,6 +44,7 @@ class Options:
     rule: Rule | Literal["all"] | None = None
     neurons: int = NEURONS
     share: float = 0.5
+    mixing: Mixing = "norms"
     paths: tuple[tuple[int, int], ...] | None = None
 
 
@@ -50,6 +52,8 @@ class Build:
     """One model, atlas and options, and what several methods share."""
 
     def __init__(self, model: LensModel, atlas: Atlas | None, options: Options) -> None:
+        if options.mixing not in get_args(Mixing):
+            raise SecondLensError(f"unknown mixing {options.mixing!r}{closest(options.mixing, get_args(Mixing))}")
         self.model = model
         self.atlas = atlas
         self.options = options
@@ -97,7 +101,7 @@ class Build:
     def traced(self) -> HeatMapMethod:
         """Of the neurons that carry half of the score, unless others are asked for."""
         choice = None if self.options.rule == "all" else self.choice("share")
-        return Contribution(self.writes, choice, traced=True, name="traced-contribution")
+        return Contribution(self.writes, choice, traced=True, mixing=self.options.mixing, name="traced-contribution")
 
 
 Factory = Callable[[Build], HeatMapMethod]
@@ -134,7 +138,7 @@ METHODS: dict[str, Entry] = {
         Build.traced, "contributions that carry the score, followed back to the input patches", ours=True
     ),
     "traced-direct": Entry(
-        lambda _: TextSpan(TRACED_READERS, traced=True, name="traced-direct"),
+        lambda build: TextSpan(TRACED_READERS, traced=True, mixing=build.options.mixing, name="traced-direct"),
         "direct contributions of the last four readers' heads, followed back to the input patches",
         ours=True,
     ),
