@@ -118,6 +118,7 @@ Factory = Callable[[Build], HeatMapMethod]
 class Entry:
     """A registered method. ours: of this project or its paper, not a baseline. atlas: whether it needs directions.
     units: whether its values are parts of the score <z/|z|, t>, so that those of different texts can be compared.
+    class_token: whether it is defined for towers with a class token only.
     """
 
     make: Factory
@@ -125,6 +126,7 @@ class Entry:
     ours: bool = False
     atlas: bool = False
     units: bool = False
+    class_token: bool = False
 
 
 METHODS: dict[str, Entry] = {
@@ -155,12 +157,20 @@ METHODS: dict[str, Entry] = {
     ),
     "raw-attention": Entry(lambda *_: RawAttention(), "last attention of the pooled token"),
     "rollout": Entry(lambda *_: Rollout(), "attention through all layers (Abnar and Zuidema 2020)"),
-    "lrp": Entry(lambda *_: LRP(), "relevance of the input tokens (Binder et al. 2016)"),
-    "partial-lrp": Entry(lambda *_: PartialLRP(), "relevance of the last attention (Voita et al. 2019)"),
+    "lrp": Entry(lambda *_: LRP(), "relevance of the input tokens (Binder et al. 2016)", class_token=True),
+    "partial-lrp": Entry(
+        lambda *_: PartialLRP(), "relevance of the last attention (Voita et al. 2019)", class_token=True
+    ),
     "grad-cam": Entry(lambda *_: GradCam(), "gradient times last attention (Selvaraju et al. 2017)"),
-    "chefer": Entry(lambda *_: TransformerAttribution(), "transformer attribution (Chefer et al., CVPR 2021)"),
-    "chefer-generic": Entry(lambda *_: GenericAttribution(), "attention times gradient (Chefer et al., ICCV 2021)"),
-    "legrad": Entry(lambda *_: LeGrad(), "attention gradients of all layers (Bousselham et al. 2024)"),
+    "chefer": Entry(
+        lambda *_: TransformerAttribution(), "transformer attribution (Chefer et al., CVPR 2021)", class_token=True
+    ),
+    "chefer-generic": Entry(
+        lambda *_: GenericAttribution(), "attention times gradient (Chefer et al., ICCV 2021)", class_token=True
+    ),
+    "legrad": Entry(
+        lambda *_: LeGrad(), "attention gradients of all layers (Bousselham et al. 2024)", class_token=True
+    ),
     "text-span": Entry(lambda *_: TextSpan(), "heads' direct contributions (Gandelsman et al. 2024)", units=True),
 }
 
@@ -184,6 +194,8 @@ def make_methods(
         if name not in METHODS:
             raise SecondLensError(f"unknown heat map method {name!r}{closest(name, METHODS)}")
         entry = METHODS[name]
+        if names is None and entry.class_token and model.tower.pool_mlp is not None:
+            continue
         if entry.atlas and atlas is None:
             if names is None:
                 continue
