@@ -5,7 +5,7 @@ import sys
 import typer
 
 import secondlens
-from secondlens.cli import atlas, describe, evaluate, models, neurons, pool, run, survey
+from secondlens.cli import atlas, describe, evaluate, export, models, neurons, pool, run, survey, view
 from secondlens.errors import SecondLensError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
 app.command(name="run")(run.run_command)
+app.command(name="export")(export.export_command)
+app.command(name="view")(view.view_command)
 
 
 @app.callback(invoke_without_command=True)
