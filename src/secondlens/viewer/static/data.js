@@ -181,6 +181,12 @@ async function get(address, read) {
   } catch {
     throw new DataError(`Could not reach ${address}. Is the server still running?`);
   }
-  if (!response.ok) throw new DataError(`Could not read ${address}: the server answered ${response.status}.`);
+  if (!response.ok) throw new DataError(await reason(response, address));
   return read(response);
+}
+
+/** Why a server refused: its own words where it has some. */
+export async function reason(response, address) {
+  const { detail } = await response.json().catch(() => ({}));
+  return typeof detail === "string" ? detail : `Could not read ${address}: the server answered ${response.status}.`;
 }

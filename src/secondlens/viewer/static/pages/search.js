@@ -1,6 +1,6 @@
 // From a word to neurons: those whose direction points along it, and those it describes. Any text when served.
 
-import { description, json, numberOf, site, textRow, texts } from "../data.js";
+import { DataError, description, json, numberOf, site, textRow, texts } from "../data.js";
 import { empty, h, section, text } from "../dom.js";
 import { count, number, percent } from "../format.js";
 import { neuronTable } from "../parts/list.js";
@@ -61,7 +61,15 @@ async function inPool(words, row) {
 }
 
 async function anyText(wanted, words) {
-  const { neurons } = await json(`api/search?text=${encodeURIComponent(wanted)}&limit=40`);
-  return section("By the model’s own text tower", await neuronTable(neurons.map((each) => numberOf(each.layer, each.neuron)),
+  const title = "By the model’s own text tower";
+  let neurons;
+  try {
+    ({ neurons } = await json(`api/search?text=${encodeURIComponent(wanted)}&limit=40`));
+  } catch (error) {
+    if (!(error instanceof DataError)) throw error;
+    // A classifier knows its labels only: what it says of another text is part of the page.
+    return section(title, h("p", { class: "notice", role: "alert" }, text(error.message)));
+  }
+  return section(title, await neuronTable(neurons.map((each) => numberOf(each.layer, each.neuron)),
     neurons.map((each) => each.score), { title: "Product", write: number }, words));
 }

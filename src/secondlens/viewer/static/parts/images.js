@@ -67,7 +67,9 @@ function paint({ canvas, place, size }, heat, kind) {
   const [rows, columns] = site.heat.grid;
   const patches = rows * columns;
   drawMap(canvas, heat[kind].subarray(place * patches, (place + 1) * patches), rows, columns, 1 / 127);
-  cover(canvas, size, site.heat.framing);
+  // Thumbnails stand in the middle of a square cell.
+  const cell = Math.max(...size);
+  cover(canvas, size, site.heat.framing, [cell, cell]);
 }
 
 /** Values times a scale, as pixels of a canvas. */
@@ -80,10 +82,9 @@ export function drawMap(canvas, values, rows, columns, scale) {
   context.putImageData(pixels, 0, 0);
 }
 
-/** Place a canvas over the part of a thumbnail in its square cell that the model saw. */
-export function cover(canvas, [width, height], framing) {
-  const longest = Math.max(width, height);
+/** Place a canvas over the part of a picture that the model saw; the frame around both has the picture's shape. */
+export function cover(canvas, [width, height], framing, [wide, tall] = [width, height]) {
   const [w, t] = framing === "centre" ? [Math.min(width, height), Math.min(width, height)] : [width, height];
-  Object.assign(canvas.style, { width: `${(100 * w) / longest}%`, height: `${(100 * t) / longest}%`,
-    left: `${50 - (50 * w) / longest}%`, top: `${50 - (50 * t) / longest}%` });
+  Object.assign(canvas.style, { width: `${(100 * w) / wide}%`, height: `${(100 * t) / tall}%`,
+    left: `${50 - (50 * w) / wide}%`, top: `${50 - (50 * t) / tall}%` });
 }
