@@ -96,7 +96,7 @@ def framing(model: LensModel) -> str:
 @torch.no_grad()
 def layer_heat(
     trace: Trace, model: LensModel, layer: int, along: Float[Tensor, "neuron path"], image: int, neurons: Tensor
-) -> tuple[Float[Tensor, "neuron token"], Float[Tensor, "neuron token"]]:
+) -> tuple[Float[Tensor, "chosen token"], Float[Tensor, "chosen token"]]:
     """Activation and effect at every token, of some neurons on one image of a trace."""
     weights = path_weights(trace, model.tower, layer)[image]
     active = trace.activations[layer][image][:, neurons].T

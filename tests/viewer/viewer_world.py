@@ -1,0 +1,76 @@
+"""What the viewer's tests share: hostile names and texts, and ways to look at a page and a file."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from secondlens.atlas import Atlas
+from secondlens.models import LensModel
+
+HOSTILE_NAMES = [
+    "<img src=x onerror=window.hacked=1>.png",
+    "\"quotes' & ampersands &lt;b&gt;.png",
+    "שלום‮ right to left.png",
+    f"{'very-long-' * 20}.png",
+    "`${window.hacked=1}` #?%2e%2e.png",
+]
+HOSTILE_TEXTS = [
+    "bat <script>window.hacked=1</script>",
+    "den \"quotes' & &amp; <b>bold</b>",
+    "fip مرحبا ‮ right to left",
+    "gol " + "long " * 60,
+    "hum javascript:window.hacked=1 ../../etc/passwd %3Cb%3E",
+]
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@dataclass(frozen=True)
+class World:
+    """One atlas with everything around it."""
+
+    atlas: Atlas
+    model: LensModel
+    pictures: Path
+    cache: Path
+
+
+def go(page: Any, address: str, heading: str) -> None:
+    """Open an address and wait for its page's heading."""
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
+    page.get_by_role("heading", level=1, name=heading, exact=False).wait_for()
+
+
+def facts_of(site: Path) -> dict[str, Any]:
+    return json.loads((site / "data/site.json").read_text())
+
+
+def row_of(content: bytes, fields: list[dict[str, Any]], place: int, rows: int) -> dict[str, np.ndarray]:
+    """A row of a slice as a reader of docs/viewer.md would get it, without any of the viewer's code."""
+    start, found = 0, {}
+    for field in fields:
+        kind = np.dtype(field["type"]).newbyteorder("<")
+        count = rows * int(np.prod(field["shape"]))
+        values = np.frombuffer(content, kind, count, start).reshape(rows, *field["shape"])
+        found[field["name"]] = values[place]
+        start += count * kind.itemsize
+    assert start == len(content)
+    return found
+
+
+def neuron_row(site: Path, base: str, fields: list[dict[str, Any]], neuron: int, neurons: int) -> dict[str, np.ndarray]:
+    """A neuron's row of its slice of 32."""
+    number = neuron // 32
+    content = (site / f"{base}-{number:04d}.bin").read_bytes()
+    return row_of(content, fields, neuron % 32, min(32, neurons - number * 32))
