@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from starlette.testclient import TestClient
+from viewer_world import ARGUMENTS, HOSTILE_NAMES, HOSTILE_TEXTS, World, application, chromium
 
 from builders import WORDS, save_worded
 from secondlens.atlas import Atlas
@@ -21,7 +24,7 @@ from secondlens.models import load_model
 from secondlens.pools import open_pool
 from secondlens.surveys import survey
 from secondlens.viewer.export import export
-from viewer_world import ARGUMENTS, HOSTILE_NAMES, HOSTILE_TEXTS, World, chromium
+
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -108,3 +111,25 @@ def page(browser: Any) -> Iterator[Any]:
     assert page.evaluate("window.hacked") is None
     context.close()
     assert problems == []
+
+
+@pytest.fixture(scope="session")
+def served(world: World) -> Iterator[str]:
+    """The address of a running server with the model."""
+    uvicorn = pytest.importorskip("uvicorn")
+    server = uvicorn.Server(uvicorn.Config(application(world), port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(timeout=20)
+
+
+@pytest.fixture
+def client(world: World) -> Iterator[Any]:
+    """A client in this process, without a socket."""
+    with TestClient(application(world), base_url="http://localhost") as client:
+        yield client

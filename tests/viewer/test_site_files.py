@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, facts_of, neuron_row
 
 from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions
@@ -23,7 +24,6 @@ from secondlens.viewer.heat import heat_maps, surveyed_images
 from secondlens.viewer.layout import Field, pack, slices
 from secondlens.viewer.neurons import COLUMNS
 from secondlens.viewer.site import Site, content_type
-from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, facts_of, neuron_row
 
 WORDS = "things-i"
 
@@ -124,7 +124,9 @@ def test_each_texts_nearest_neurons(world: World, site: Path) -> None:
     assert np.isclose(scores[9, 0], float((every @ pool.embeddings[9]).max()), atol=1e-6)
 
 
-def test_without_the_pool_the_full_length_is_there(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_pool_the_full_length_is_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("SECONDLENS_CACHE", str(tmp_path / "elsewhere"))
     files = Site(world.atlas)
     words = json.loads(files.read("data/site.json"))["words"][1]

@@ -1,5 +1,6 @@
 """What the viewer's tests share: hostile names and texts, and ways to look at a page and a file."""
 
+import io
 import json
 import shutil
 from dataclasses import dataclass
@@ -7,9 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from secondlens.atlas import Atlas
 from secondlens.models import LensModel
+from secondlens.pools import open_pool
+from secondlens.viewer.heat import framing, grid_of, surveyed_images
+from secondlens.viewer.server.analysis import Analysis
+from secondlens.viewer.server.app import Served, create_app
+from secondlens.viewer.server.guard import Access
+from secondlens.viewer.server.uploads import Limits
+from secondlens.viewer.site import Site
 
 HOSTILE_NAMES = [
     "<img src=x onerror=window.hacked=1>.png",
@@ -43,6 +52,23 @@ class World:
     model: LensModel
     pictures: Path
     cache: Path
+
+
+def application(world: World, access: Access | None = None, limits: Limits | None = None) -> Any:
+    """The server's application, with the model."""
+    analysis = Analysis(world.model, world.atlas, open_pool("things & <i>", world.model))
+    files = Site(world.atlas)
+    served = Served(files, files.title, world.atlas, analysis, surveyed_images(world.atlas), 6, limits or Limits())
+    files.view = {"grid": grid_of(world.model), "framing": framing(world.model), "images": 6}
+    files.extra["served"] = served.status()
+    return create_app(served, access or Access())
+
+
+def encoded(picture: Image.Image | None = None, kind: str = "PNG") -> bytes:
+    """A picture's file."""
+    buffer = io.BytesIO()
+    (picture or Image.new("RGB", (40, 30), "teal")).save(buffer, kind)
+    return buffer.getvalue()
 
 
 def go(page: Any, address: str, heading: str) -> None:

@@ -116,6 +116,8 @@ def _bind(settings: Any, host: str, port: int) -> Any:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        # From here on a browser that is early waits instead of being turned away.
+        listening.listen(128)
     except OSError as error:
         listening.close()
         raise AtlasError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error

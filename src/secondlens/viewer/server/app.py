@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -69,6 +69,7 @@ Count = Annotated[int, Query(ge=1, le=200)]
 Number = Annotated[int, PathParameter(ge=0, le=2**31 - 1)]
 
 
+@runtime_checkable
 class Files(Protocol):
     """The files of a site."""
 
@@ -217,6 +218,7 @@ def create_app(served: Served, access: Access) -> FastAPI:
     @app.post("/api/image/heat", responses=UPLOADS, openapi_extra=BODY)
     async def image_heat(request: Request, text: Text, layer: Annotated[int, Query(ge=0, le=10_000)]) -> HeatAnswer:
         """Where in a picture a text's score comes from, through a layer's neurons."""
+        atlas_or_404().layer(layer)
         return HeatAnswer(**await ask("heat", (await pixels_of(request, "heat"), text, layer)))
 
     @app.post("/api/image/concepts", responses=UPLOADS, openapi_extra=BODY)

@@ -33,6 +33,12 @@ export function description(folder) {
   return site.words.find((words) => words.folder === folder) ?? site.words[0] ?? null;
 }
 
+/** An address of a page with the description in it, where that is not the one shown anyway. */
+export function withPool(address, words) {
+  if (words === null || words === site.words[0]) return address;
+  return `${address}${address.includes("?") ? "&" : "?"}pool=${encodeURIComponent(words.folder)}`;
+}
+
 /** Columns of a layer by name; with a description its columns too, and the headline words' rows. */
 export async function columns(layer, words = null) {
   const count = neuronCount();

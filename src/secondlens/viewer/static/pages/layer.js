@@ -1,6 +1,6 @@
 // The neurons of one layer or of all: a grid that is sorted and filtered as you type. The address holds the filters.
 
-import { columns, description, DataError, layers, neuronCount, placeOf, texts } from "../data.js";
+import { columns, description, DataError, layers, neuronCount, placeOf, texts, withPool } from "../data.js";
 import { empty, h, text } from "../dom.js";
 import { matchingTexts, readFilters, select, writeFilters } from "../filters.js";
 import { COLUMNS, count } from "../format.js";
@@ -75,13 +75,13 @@ class LayerPage {
 
   address(row) {
     const { layer, neuron } = placeOf(this.table.first + row);
-    return `#/neuron/${layer}/${neuron}`;
+    return withPool(`#/neuron/${layer}/${neuron}`, this.words);
   }
 
   choice() {
     const entries = [["all", "All layers"], ...layers().map((layer) => [String(layer), `Layer ${layer}`])];
     return h("nav", { class: "tabs", "aria-label": "Layers" }, entries.map(([value, name]) =>
-      h("a", { href: `#/layer/${value}?${writeFilters(this.state)}`, "aria-current": value === this.chosen ? "page" : null }, name)));
+      h("a", { href: withPool(`#/layer/${value}?${writeFilters(this.state)}`, this.words), "aria-current": value === this.chosen ? "page" : null }, name)));
   }
 
   search() {
@@ -129,7 +129,7 @@ class LayerPage {
 
   clear() {
     Object.assign(this.state, { words: "", ranges: [] });
-    location.hash = `#/layer/${this.chosen}`;
+    location.hash = withPool(`#/layer/${this.chosen}`, this.words);
   }
 
   update(remember = true) {
@@ -143,6 +143,6 @@ class LayerPage {
       : `${count(found.length)} of ${count(this.table.count)} neurons`,
     ...this.words === null ? [] : [" · words of ", text(this.words.name)]);
     // Replacing keeps the history free of a step for each key; other pages' links find the address as it is now.
-    if (remember) history.replaceState(null, "", `#/layer/${this.chosen}?${writeFilters(this.state)}`);
+    if (remember) history.replaceState(null, "", withPool(`#/layer/${this.chosen}?${writeFilters(this.state)}`, this.words));
   }
 }

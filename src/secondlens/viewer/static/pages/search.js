@@ -1,6 +1,6 @@
 // From a word to neurons: those whose direction points along it, and those it describes. Any text when served.
 
-import { DataError, description, json, numberOf, site, textRow, texts } from "../data.js";
+import { DataError, description, json, numberOf, site, textRow, texts, withPool } from "../data.js";
 import { empty, h, section, text } from "../dom.js";
 import { count, number, percent } from "../format.js";
 import { neuronTable } from "../parts/list.js";
@@ -18,7 +18,7 @@ export async function render(parts, query) {
     oninput: () => suggest() });
   const form = h("form", { class: "controls", role: "search", "aria-label": "Neurons by a word", onsubmit: (event) => {
     event.preventDefault();
-    location.hash = `#/search?q=${encodeURIComponent(input.value.trim())}`;
+    location.hash = withPool(`#/search?q=${encodeURIComponent(input.value.trim())}`, words);
   } }, h("label", { for: "search" }, served ? "Any text" : "Word"), input, h("button", {}, "Search"));
 
   function suggest() {
@@ -30,7 +30,7 @@ export async function render(parts, query) {
     }
     rows.sort((a, b) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
     const shown = rows.slice(0, SUGGESTED).map(([, , row]) => h("li", {},
-      h("a", { href: `#/search?q=${encodeURIComponent(list[row])}` }, text(list[row]))));
+      h("a", { href: withPool(`#/search?q=${encodeURIComponent(list[row])}`, words) }, text(list[row]))));
     suggestions.replaceChildren(asked === "" || words === null ? "" : h("p", { class: "quiet", role: "status" },
       rows.length === 0 ? "No such word in " : `${count(rows.length)} in `, text(words.name)),
     h("ul", { class: "suggestions" }, shown));

@@ -1,6 +1,6 @@
 // A short list of neurons with a value and their words.
 
-import { columns, placeOf, texts } from "../data.js";
+import { columns, placeOf, texts, withPool } from "../data.js";
 import { h } from "../dom.js";
 import { headline } from "./words.js";
 
@@ -24,7 +24,7 @@ export async function neuronTable(numbers, values, { title, write, caption }, wo
       h("th", { scope: "col" }, "Words"))),
     h("tbody", {}, Array.from(numbers, (number, place) => {
       const { layer, neuron } = placeOf(number);
-      return h("tr", {}, h("th", { scope: "row", class: "place" }, h("a", { href: `#/neuron/${layer}/${neuron}` }, `${layer}/${neuron}`)),
+      return h("tr", {}, h("th", { scope: "row", class: "place" }, h("a", { href: withPool(`#/neuron/${layer}/${neuron}`, words) }, `${layer}/${neuron}`)),
         h("td", { class: "numeric" }, write(values[place])), h("td", {}, said(number)));
     })));
 }

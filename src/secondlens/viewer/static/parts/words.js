@@ -1,6 +1,6 @@
 // Words: a neuron's headline in one line, and its description by sense with a slider over the length.
 
-import { texts } from "../data.js";
+import { texts, withPool } from "../data.js";
 import { empty, freshId, h, section, text } from "../dom.js";
 import { count, number, percent, sign } from "../format.js";
 
@@ -39,7 +39,7 @@ export async function wordsSection(words, row, length, changed) {
     const said = `${count(size)} ${size === 1 ? "text" : "texts"}`;
     slider.setAttribute("aria-valuetext", said);
     shown.replaceChildren(`${said}: cosine ${number(row.cosines[place])}, p ${number(row.p_matched[place])} against its layer`);
-    body.replaceChildren(...senses(wordsOf(words, row, list, size)));
+    body.replaceChildren(...senses(wordsOf(words, row, list, size), words));
     if (tell) changed(size);
   }
   draw(length, false);
@@ -50,7 +50,7 @@ export async function wordsSection(words, row, length, changed) {
       whole && "Coefficients are those of the full length."));
 }
 
-function senses(found) {
+function senses(found, words) {
   if (found.length === 0) return [empty("The description has no words.")];
   const most = Math.max(...found.map((word) => Math.abs(word.coefficient)));
   const groups = new Map();
@@ -59,14 +59,14 @@ function senses(found) {
   const single = order.filter((sense) => sense >= 0).length === 1;
   return order.map((sense) => {
     const title = sense < 0 ? "Further words" : single ? "One sense" : `Sense ${sense + 1}`;
-    return group(title, groups.get(sense), most);
+    return group(title, groups.get(sense), most, words);
   });
 }
 
-function group(title, found, most) {
+function group(title, found, most, words) {
   const share = found.reduce((sum, word) => sum + Math.abs(word.share), 0);
   const rows = found.map((word) => h("tr", {},
-    h("th", { scope: "row" }, h("a", { href: `#/search?q=${encodeURIComponent(word.text)}` }, text(word.text))),
+    h("th", { scope: "row" }, h("a", { href: withPool(`#/search?q=${encodeURIComponent(word.text)}`, words) }, text(word.text))),
     h("td", { class: "weight" }, weight(word.coefficient / most)),
     h("td", { class: "numeric" }, sign(word.coefficient)),
     h("td", { class: "numeric quiet" }, percent(word.share))));
