@@ -1,5 +1,6 @@
 """An atlas with hostile names and texts, exported and served, and a real browser to look at both."""
 
+import json
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from starlette.testclient import TestClient
-from viewer_world import ARGUMENTS, HOSTILE_NAMES, HOSTILE_TEXTS, World, application, chromium
+from viewer_world import ABLATIONS, ARGUMENTS, HOSTILE_NAMES, HOSTILE_TEXTS, World, application, chromium
 
 from builders import WORDS, save_worded
 from secondlens.atlas import Atlas
@@ -59,9 +60,10 @@ def site(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = survey(
         world.model, world.pictures, out=folder.parent / "other", layers=[1], top=20, workers=0, progress=False
     )
+    (folder.parent / "ablations.json").write_text(json.dumps(ABLATIONS))
     export(
         world.atlas, folder, title="A <b>title</b> & more", model=world.model, source=open_source(world.pictures),
-        heat_images=6, beside=other,
+        heat_images=6, beside=other, ablations=folder.parent / "ablations.json",
     )  # fmt: skip
     return folder
 

@@ -44,6 +44,16 @@ def test_overview(page: Any, address: str, world: World) -> None:
     assert number(page.get_by_role("status").inner_text()) == sizes[place]
 
 
+def test_an_ablation_study_on_the_overview(page: Any, exported: str) -> None:
+    go(page, exported, "")
+    rows = page.get_by_role("region", name="Accuracies").locator("tbody tr").all_inner_texts()
+    assert [re.split(r"\s*\t\s*", row.strip()) for row in rows] == [
+        ["Unchanged", "75%", "75%"],
+        ["All effects at their mean", "50%", "60%"],
+        ["<b>bold</b>", "60%", "60%"],
+    ]
+
+
 def test_the_grid_sorts_and_filters(page: Any, address: str, world: World) -> None:
     go(page, f"{address}#/layer/1", "Layer 1")
     values = world.atlas.layer(1).explained_variance

@@ -17,6 +17,7 @@ from secondlens.errors import AtlasError, SecondLensError
 from secondlens.models import LensModel
 from secondlens.pools import open_pool
 from secondlens.text.sparse import sparse_decompose
+from secondlens.viewer.ablations import read_ablations
 from secondlens.viewer.beside import compare_atlases
 from secondlens.viewer.export import export
 from secondlens.viewer.exported import ExportedSite
@@ -182,6 +183,9 @@ def test_heat_maps_of_one_neuron_are_those_of_all(world: World, site: Path) -> N
 def test_two_atlases_match_by_their_top_images(world: World, site: Path) -> None:
     beside = facts_of(site)["beside"]
     assert (beside["layers"], beside["matches"], beside["chance"]) == ([1], 3, 0.5)
+    rng = np.random.default_rng(0)
+    draws = rng.hypergeometric(20, 20, 20, (4000, 48)).max(axis=1)
+    assert beside["chance_best"] == np.median(draws) / 20
     numbers = np.fromfile(site / "data/layers/01/beside.bin", "<i4", 48 * 3).reshape(48, 3)
     overlaps = np.fromfile(site / "data/layers/01/beside.bin", "<f4", offset=48 * 3 * 4).reshape(48, 3)
     # The same model on the same images: every neuron matches itself wholly.
@@ -200,6 +204,26 @@ def test_atlases_of_other_images_are_not_compared(world: World, tmp_path: Path) 
     other.__dict__["source_ids"] = world.atlas.source_ids[:-1]
     with pytest.raises(AtlasError, match="the same images"):
         compare_atlases(world.atlas, other)
+
+
+def test_an_ablation_study_is_drawn_from_its_file(world: World, tmp_path: Path) -> None:
+    study = {
+        "images": 7,
+        "classes": 2,
+        "layers": [
+            {"layer": 1, "baseline": 0.5, "rank_one": 1, "intervals": {"baseline": [0.4, 0.6], "rank_one": [1, 1]}}
+        ],
+    }
+    path = tmp_path / "ablations.json"
+    path.write_text(json.dumps(study))
+    values = {"baseline": [0.5, 0.4, 0.6], "rank_one": [1.0, 1.0, 1.0]}
+    assert read_ablations(path) == {"images": 7, "layers": [{"layer": 1, "values": values}]}
+    del study["layers"][0]["baseline"]  # type: ignore[index]
+    for wrong in (json.dumps(study), "{}", "[", "null"):
+        path.write_text(wrong)
+        with pytest.raises(AtlasError, match="cannot read an ablation study"):
+            export(world.atlas, tmp_path / "site", ablations=path)
+    assert not (tmp_path / "site").exists()
 
 
 def test_an_export_replaces_a_site_and_nothing_else(world: World, tmp_path: Path) -> None:

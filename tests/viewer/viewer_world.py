@@ -34,6 +34,19 @@ HOSTILE_TEXTS = [
     "gol " + "long " * 60,
     "hum javascript:window.hacked=1 ../../etc/passwd %3Cb%3E",
 ]
+ABLATIONS = {
+    "images": 60,
+    "layers": [
+        {
+            "layer": layer,
+            "baseline": 0.75,
+            "without_all": 0.5 + layer / 10,
+            "<b>bold</b>": 0.6,
+            "intervals": {"baseline": [0.7, 0.8], "without_all": [0.4, 0.7], "<b>bold</b>": [0.5, 0.7]},
+        }
+        for layer in (0, 1)
+    ],
+}
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

@@ -17,6 +17,9 @@ def export_command(
     images: Annotated[str | None, typer.Option(help="Where the surveyed images are now, for heat maps.")] = None,
     heat_images: Annotated[int, typer.Option(min=1, help="Images a neuron with heat maps.")] = 12,
     beside: Annotated[Path | None, typer.Option(help="A second atlas of the same images, to compare.")] = None,
+    ablations: Annotated[
+        Path | None, typer.Option(help="ablations.json of 'secondlens ablate --out', to draw.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     as_json: JsonOption = False,
@@ -38,6 +41,7 @@ def export_command(
             source=None if model is None else surveyed_images(opened, images),
             heat_images=heat_images,
             beside=other,
+            ablations=ablations,
             workers=workers,
             progress=advance,
         )

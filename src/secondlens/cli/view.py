@@ -20,6 +20,9 @@ def view_command(
     title: Annotated[str | None, typer.Option(help="Shown on every page; default: the folder's name.")] = None,
     model: Annotated[str | None, typer.Option(help="The atlas's model: new images, any text, heat maps.")] = None,
     images: Annotated[str | None, typer.Option(help="Where the surveyed images are now, for heat maps.")] = None,
+    ablations: Annotated[
+        Path | None, typer.Option(help="ablations.json of 'secondlens ablate --out', to draw.")
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine a token is needed.")
     ] = "127.0.0.1",
@@ -41,7 +44,7 @@ def view_command(
     from secondlens.viewer.server.guard import Access
 
     with warnings_to_stderr():
-        served = _served(atlas, title, model, images, device)
+        served = _served(atlas, title, model, images, device, ablations)
     access = Access.of(host, allow_host or (), token)
     settings = uvicorn.Config(
         create_app(served, access),
@@ -67,7 +70,9 @@ def view_command(
     uvicorn.Server(settings).run(sockets=[listening])
 
 
-def _served(folder: Path, title: str | None, model: str | None, images: str | None, device: str) -> "Served":
+def _served(
+    folder: Path, title: str | None, model: str | None, images: str | None, device: str, ablations: Path | None
+) -> "Served":
     from secondlens.viewer.exported import ExportedSite, is_exported
     from secondlens.viewer.server.app import Served
 
@@ -76,19 +81,22 @@ def _served(folder: Path, title: str | None, model: str | None, images: str | No
             raise AtlasError(f"{folder} is an exported site; give the atlas itself to serve it with a model")
         site = ExportedSite(folder)
         return Served(site, title or site.title)
-    return _served_atlas(folder, title, model, images, device)
+    return _served_atlas(folder, title, model, images, device, ablations)
 
 
-def _served_atlas(folder: Path, title: str | None, model: str | None, images: str | None, device: str) -> "Served":
+def _served_atlas(
+    folder: Path, title: str | None, model: str | None, images: str | None, device: str, ablations: Path | None
+) -> "Served":
     from secondlens.atlas import Atlas
     from secondlens.models import load_model
+    from secondlens.viewer.ablations import read_ablations
     from secondlens.viewer.heat import IMAGES, framing, grid_of, surveyed_images
     from secondlens.viewer.server.analysis import Analysis
     from secondlens.viewer.server.app import Served
     from secondlens.viewer.site import Site
 
     opened = Atlas.open(folder)
-    site = Site(opened, title=title)
+    site = Site(opened, title=title, extra={} if ablations is None else {"ablations": read_ablations(ablations)})
     if model is None:
         return Served(site, site.title, opened)
     loaded = load_model(model, device=device)

@@ -5,13 +5,15 @@ share of their top images that both have, with `top` the smaller of the two atla
 
     overlap[n, m] = |top(n) & top(m)| / top
 
-Two random sets of `top` of so many images overlap by top / images; the page shows that level.
+Two random sets of `top` of N images share top / N of them on average. The best of M neurons shares more by chance
+alone: the median of the largest of M independent hypergeometric draws, which is what medians are to be held against.
 """
 
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from scipy.stats import hypergeom
 
 from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError
@@ -25,7 +27,8 @@ def compare_atlases(first: Atlas, second: Atlas) -> tuple[dict[str, Any], dict[i
 
     The matches: int32 [neuron, MATCHES], place of the layer in the second atlas * its neurons + neuron, then float32
     [neuron, MATCHES] overlaps. medians: [first layer, second layer], the median over neurons of the best overlap.
-    chance: the overlap of random sets.
+    chance: the mean overlap of random sets; chance_best: the median of the best
+    overlap with a layer of as many random sets.
 
     Raises `AtlasError` where the atlases are of different images.
     """
@@ -57,9 +60,15 @@ def compare_atlases(first: Atlas, second: Atlas) -> tuple[dict[str, Any], dict[i
         "neurons": second.manifest.model.neurons,
         "matches": min(MATCHES, len(second.layers) * second.manifest.model.neurons),
         "chance": top / second.manifest.images.count,
+        "chance_best": _best_by_chance(second.manifest.images.count, top, second.manifest.model.neurons),
         "medians": medians,
     }
     return facts, matches
+
+
+def _best_by_chance(images: int, top: int, neurons: int) -> float:
+    """Median of the largest overlap of one set with so many random ones: P(all <= x) = P(one <= x)^neurons = 1/2."""
+    return float(hypergeom(images, top, top).ppf(0.5 ** (1 / neurons))) / top
 
 
 def _members(atlas: Atlas, layer: int, top: int) -> csr_matrix:

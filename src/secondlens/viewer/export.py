@@ -11,6 +11,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError
 from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
+from secondlens.viewer.ablations import read_ablations
 from secondlens.viewer.heat import IMAGES, framing, grid_of, heat_maps
 from secondlens.viewer.site import Site
 
@@ -27,6 +28,7 @@ def export(
     source: ImageSource | None = None,
     heat_images: int = IMAGES,
     beside: Atlas | None = None,
+    ablations: Path | None = None,
     workers: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -34,13 +36,15 @@ def export(
 
     The folder is written beside its place and put there when it is whole; a site that was there is replaced.
     model, source: the model and the images of the survey, for heat maps on each neuron's first `heat_images` images.
-    beside: a second atlas of the same images, for the page that compares the two.
+    beside: a second atlas of the same images, for the page that compares the two. ablations: `ablations.json` of a
+    study, for the chart of accuracies on the overview page.
 
     Raises `AtlasError` for a folder that holds something else than a site, an atlas of another model, or a second
     atlas of other images.
     """
     out = Path(out)
     _require_free(out)
+    extra = {} if ablations is None else {"ablations": read_ablations(ablations)}
     tell = progress or (lambda name, done, total: None)
     view, heat = None, None
     if model is not None:
@@ -50,7 +54,7 @@ def export(
         heat = heat_maps(
             model, atlas, source, atlas.layers, images=heat_images, workers=workers, progress=tell
         )  # fmt: skip
-    site = Site(atlas, title=title, heat=heat, view=view)
+    site = Site(atlas, title=title, heat=heat, view=view, extra=extra)
     sites = {"": site}
     if beside is not None:
         sites["beside/"] = Site(beside)

@@ -152,6 +152,8 @@ class Site:
             "words": [words.described(name) for name, words in self.words.items()],
             "images": self.pictures.described(),
             "heat": self._heat_facts(),
+            "ablations": None,
+            "beside": None,
             "served": None,
             **self.extra,
         }

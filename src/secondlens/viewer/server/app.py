@@ -41,6 +41,9 @@ from secondlens.viewer.server.worker import Busy, Handler, ModelWorker
 from secondlens.viewer.site import content_type
 
 DECODERS = 2
+UPLOADING = 16
+"""Uploads that are read at once; more wait their turn, so that bodies in memory stay below this times the limit."""
+
 MAX_TEXT = 300
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": why}
@@ -144,7 +147,7 @@ class Served:
 def create_app(served: Served, access: Access) -> FastAPI:
     """The ASGI application."""
     worker = ModelWorker(served.handlers) if served.handlers else None
-    decoding = asyncio.Semaphore(DECODERS)
+    uploading, decoding = asyncio.Semaphore(UPLOADING), asyncio.Semaphore(DECODERS)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -173,9 +176,10 @@ def create_app(served: Served, access: Access) -> FastAPI:
     async def pixels_of(request: Request, kind: str) -> Tensor:
         if kind not in served.handlers or served.analysis is None:
             raise HTTPException(404, f"this server cannot do that: it has no {kind}; start it with --model")
-        body = await read_body(request, served.limits)
-        async with decoding:
-            return await asyncio.to_thread(partial(_pixels, served.analysis, body, served.limits))
+        async with uploading:
+            body = await read_body(request, served.limits)
+            async with decoding:
+                return await asyncio.to_thread(partial(_pixels, served.analysis, body, served.limits))
 
     @app.get("/api/status", responses=PROBLEMS)
     def status() -> Status:

@@ -4,7 +4,7 @@ import { binEdges, counts, linkedBars, quantile, sorted } from "../charts.js";
 import { columns, DataError, description, direction, layers, matches, neuronCount, neuronRow, pictures, site, texts,
   wordsRow } from "../data.js";
 import { empty, h, section, text } from "../dom.js";
-import { COLUMNS, count, number, percent, sign } from "../format.js";
+import { COLUMNS, count, percent, sign } from "../format.js";
 import { diverging } from "../colour.js";
 import { picture } from "../parts/images.js";
 import { wordsOf } from "../parts/words.js";
@@ -109,15 +109,16 @@ async function compareAtlases(query) {
   if (!site.beside) {
     return empty("This site holds one atlas. “secondlens export ATLAS SITE --beside OTHER” adds a second one of the same images.");
   }
-  const { medians, chance, title, model } = site.beside;
+  const { medians, chance, chance_best: best, title, model } = site.beside;
   const at = place(query.get("a")) ?? { layer: layers()[0], neuron: 0 };
   const found = await matches(at.layer, at.neuron);
   const most = Math.max(...medians.flat());
   return [
     h("p", {}, "Beside it: ", h("a", { href: "beside/#/" }, text(title)), " of ", text(model), ", on the same images."),
-    section("How alike the layers are", h("table", { class: "paths" },
-      h("caption", {}, "Median over a layer’s neurons of the best overlap of top images with a neuron of the other atlas, in percent; ",
-        `by chance two neurons share ${percent(chance)}`),
+    section("How alike the layers are", h("p", { class: "quiet" }, "For each neuron, how many of its top images the best-matching "
+      + `neuron of the other atlas’s layer shares; median, in percent. Among as many random neurons the best shares ${percent(best)}.`),
+    h("table", { class: "paths" },
+      h("caption", { class: "hidden" }, "Median best overlap: layers of this atlas in rows, of the other in columns"),
       h("thead", {}, h("tr", {}, h("td", {}), site.beside.layers.map((layer) => h("th", { scope: "col" }, layer)))),
       h("tbody", {}, medians.map((values, row) => h("tr", {}, h("th", { scope: "row" }, `layer ${layers()[row]}`),
         values.map((value) => {
@@ -134,7 +135,7 @@ async function compareAtlases(query) {
     h("tbody", {}, found.map((match) => h("tr", {}, h("th", { scope: "row" },
       h("a", { href: `beside/#/neuron/${match.layer}/${match.neuron}` }, `${match.layer}/${match.neuron}`)),
     h("td", { class: "numeric" }, percent(match.overlap)))))),
-    h("p", { class: "quiet" }, "Of neuron ", h("a", { href: `#/neuron/${at.layer}/${at.neuron}` }, `${at.layer}/${at.neuron}`),
-      ` ${number(chance)} of the images would be shared by chance.`)),
+    h("p", { class: "quiet" }, "With ", h("a", { href: `#/neuron/${at.layer}/${at.neuron}` }, `neuron ${at.layer}/${at.neuron}`),
+      `. A neuron picked at random shares ${percent(chance)}.`)),
   ];
 }

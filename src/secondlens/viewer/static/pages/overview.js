@@ -4,6 +4,7 @@ import { binEdges, counts, linkedBars, quantile, quartiles, sorted } from "../ch
 import { columns, description, layers, neuronCount, site } from "../data.js";
 import { empty, facts, h, section, text } from "../dom.js";
 import { COLUMNS, count, date, duration, list, percent } from "../format.js";
+import { ablations } from "../parts/ablations.js";
 
 const BINS = 24;
 
@@ -22,6 +23,7 @@ export async function render(parts, query) {
       section("By layer", h("p", { class: "quiet" }, "Median over a layer’s neurons; the bar spans the middle half of them."),
         h("div", { class: "panels" }, ["explained_variance", "root_mean_square", "selectivity", "cosine"]
           .filter((name) => names.includes(name)).map((name) => byLayer(name, tables)))),
+      site.ablations && ablations(site.ablations),
       distributions(names, tables),
       site.words.length === 0 && empty("The neurons are not described yet: “secondlens describe” finds words for them.")),
   };
