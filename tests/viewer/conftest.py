@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from starlette.testclient import TestClient
-from viewer_world import ABLATIONS, ARGUMENTS, HOSTILE_NAMES, HOSTILE_TEXTS, World, application, chromium
+from viewer_world import ABLATIONS, ARGUMENTS, HOSTILE_NAMES, HOSTILE_TEXTS, World, application, chromium, save_attack
 
 from builders import WORDS, save_worded
 from secondlens.atlas import Atlas
@@ -61,9 +61,11 @@ def site(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
         world.model, world.pictures, out=folder.parent / "other", layers=[1], top=20, workers=0, progress=False
     )
     (folder.parent / "ablations.json").write_text(json.dumps(ABLATIONS))
+    save_attack(folder.parent / "attack")
     export(
         world.atlas, folder, title="A <b>title</b> & more", model=world.model, source=open_source(world.pictures),
         heat_images=6, beside=other, ablations=folder.parent / "ablations.json",
+        attack=folder.parent / "attack",
     )  # fmt: skip
     return folder
 

@@ -15,6 +15,7 @@ PAGES = {
     "neurons": ("#/compare/neurons?a=0/3&b=1/40", "Compare neurons"),
     "layers": ("#/compare/layers", "Compare layers"),
     "atlases": ("#/compare/atlases", "Compare atlases"),
+    "attack": ("#/attack", "Semantic adversarial images"),
     "failure": ("#/nothing", "That did not work"),
 }
 

@@ -54,6 +54,14 @@ def test_an_ablation_study_on_the_overview(page: Any, exported: str) -> None:
     ]
 
 
+def test_an_attacks_gallery(page: Any, exported: str) -> None:
+    go(page, f"{exported}#/attack", "Semantic adversarial images")
+    assert "<b>boat</b>" in page.get_by_role("region", name="Rates").inner_text()
+    assert page.locator(".exhibits figcaption").inner_text().startswith("a cat <script>window.hacked=1</script>")
+    widths = "all => Promise.all(all.map(one => one.decode().then(() => one.naturalWidth)))"
+    assert page.locator(".exhibits img").evaluate_all(widths) == [40, 40]
+
+
 def test_the_grid_sorts_and_filters(page: Any, address: str, world: World) -> None:
     go(page, f"{address}#/layer/1", "Layer 1")
     values = world.atlas.layer(1).explained_variance

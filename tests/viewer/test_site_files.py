@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, facts_of, neuron_row
+from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, facts_of, neuron_row, save_attack
 
 from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions
@@ -18,6 +18,7 @@ from secondlens.models import LensModel
 from secondlens.pools import open_pool
 from secondlens.text.sparse import sparse_decompose
 from secondlens.viewer.ablations import read_ablations
+from secondlens.viewer.attacks import read_attack
 from secondlens.viewer.beside import compare_atlases
 from secondlens.viewer.export import export
 from secondlens.viewer.exported import ExportedSite
@@ -224,6 +225,20 @@ def test_an_ablation_study_is_drawn_from_its_file(world: World, tmp_path: Path) 
         with pytest.raises(AtlasError, match="cannot read an ablation study"):
             export(world.atlas, tmp_path / "site", ablations=path)
     assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize("picture", ["../../secret.png", "/etc/hostname", "gallery/none.png", "summary.json"])
+def test_an_attack_shows_only_pictures_of_its_report(world: World, tmp_path: Path, picture: str) -> None:
+    folder = save_attack(tmp_path / "attack")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    assert set(read_attack(folder)[1]) == {"data/attack/000.png", "data/attack/000-map.png"}
+    summary = json.loads((folder / "report/summary.json").read_text())
+    summary["gallery"][0]["picture"] = picture
+    (folder / "report/summary.json").write_text(json.dumps(summary))
+    with pytest.raises(AtlasError, match="no PNG file of that folder"):
+        export(world.atlas, tmp_path / "site", attack=folder)
+    with pytest.raises(AtlasError, match="cannot read an attack's report"):
+        export(world.atlas, tmp_path / "site", attack=tmp_path)
 
 
 def test_an_export_replaces_a_site_and_nothing_else(world: World, tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from secondlens.atlas import Atlas
 from secondlens.models import LensModel
 from secondlens.pools import open_pool
-from secondlens.viewer.heat import framing, grid_of, surveyed_images
+from secondlens.viewer.heat import surveyed_images
 from secondlens.viewer.server.analysis import Analysis
 from secondlens.viewer.server.app import Served, create_app
 from secondlens.viewer.server.guard import Access
@@ -72,7 +74,7 @@ def application(world: World, access: Access | None = None, limits: Limits | Non
     analysis = Analysis(world.model, world.atlas, open_pool("things & <i>", world.model))
     files = Site(world.atlas)
     served = Served(files, files.title, world.atlas, analysis, surveyed_images(world.atlas), 6, limits or Limits())
-    files.view = {"grid": grid_of(world.model), "framing": framing(world.model), "images": 6}
+    files.add_heat(world.model, 6)
     files.extra["served"] = served.status()
     return create_app(served, access or Access())
 
@@ -82,6 +84,31 @@ def encoded(picture: Image.Image | None = None, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     (picture or Image.new("RGB", (40, 30), "teal")).save(buffer, kind)
     return buffer.getvalue()
+
+
+def save_attack(folder: Path) -> Path:
+    """An attack's report with one exhibit, as far as the viewer reads it."""
+    gallery = folder / "report/gallery"
+    gallery.mkdir(parents=True)
+    for name in ("one.png", "one-map.png"):
+        (gallery / name).write_bytes(encoded())
+    pair = {"shown": "cat", "predicted": "<b>boat</b>", "method": "second-order"}
+    summary = {
+        "judge": "exact",
+        "binary": {"pairs": [{**pair, "success": 0.25, "low": None, "high": None, "pictures": 8}]},
+        "gallery": [{"name": "cat--boat/1", "picture": "gallery/one.png", "map": "gallery/one-map.png"}],
+    }
+    (folder / "report/summary.json").write_text(json.dumps(summary))
+    row = {
+        "name": "cat--boat/1",
+        **pair,
+        "prompt": "a cat <script>window.hacked=1</script>",
+        "cues": ["violet", "<i>sea</i>"],
+        "taken_for": "dog",
+        "margin": 0.125,
+    }
+    pq.write_table(pa.Table.from_pylist([row]), folder / "report/verdicts.parquet")
+    return folder
 
 
 def go(page: Any, address: str, heading: str) -> None:

@@ -20,6 +20,7 @@ def export_command(
     ablations: Annotated[
         Path | None, typer.Option(help="ablations.json of 'secondlens ablate --out', to draw.")
     ] = None,
+    attack: Annotated[Path | None, typer.Option(help="An attack's folder, for its gallery.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     as_json: JsonOption = False,
@@ -42,6 +43,7 @@ def export_command(
             heat_images=heat_images,
             beside=other,
             ablations=ablations,
+            attack=attack,
             workers=workers,
             progress=advance,
         )

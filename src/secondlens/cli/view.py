@@ -23,6 +23,7 @@ def view_command(
     ablations: Annotated[
         Path | None, typer.Option(help="ablations.json of 'secondlens ablate --out', to draw.")
     ] = None,
+    attack: Annotated[Path | None, typer.Option(help="An attack's folder, for its gallery.")] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine a token is needed.")
     ] = "127.0.0.1",
@@ -44,7 +45,7 @@ def view_command(
     from secondlens.viewer.server.guard import Access
 
     with warnings_to_stderr():
-        served = _served(atlas, title, model, images, device, ablations)
+        served = _served(atlas, title, model, images, device, ablations, attack)
     access = Access.of(host, allow_host or (), token)
     settings = uvicorn.Config(
         create_app(served, access),
@@ -71,7 +72,13 @@ def view_command(
 
 
 def _served(
-    folder: Path, title: str | None, model: str | None, images: str | None, device: str, ablations: Path | None
+    folder: Path,
+    title: str | None,
+    model: str | None,
+    images: str | None,
+    device: str,
+    ablations: Path | None,
+    attack: Path | None,
 ) -> "Served":
     from secondlens.viewer.exported import ExportedSite, is_exported
     from secondlens.viewer.server.app import Served
@@ -81,22 +88,32 @@ def _served(
             raise AtlasError(f"{folder} is an exported site; give the atlas itself to serve it with a model")
         site = ExportedSite(folder)
         return Served(site, title or site.title)
-    return _served_atlas(folder, title, model, images, device, ablations)
+    return _served_atlas(folder, title, model, images, device, ablations, attack)
 
 
 def _served_atlas(
-    folder: Path, title: str | None, model: str | None, images: str | None, device: str, ablations: Path | None
+    folder: Path,
+    title: str | None,
+    model: str | None,
+    images: str | None,
+    device: str,
+    ablations: Path | None,
+    attack: Path | None,
 ) -> "Served":
     from secondlens.atlas import Atlas
     from secondlens.models import load_model
     from secondlens.viewer.ablations import read_ablations
-    from secondlens.viewer.heat import IMAGES, framing, grid_of, surveyed_images
+    from secondlens.viewer.heat import IMAGES, surveyed_images
     from secondlens.viewer.server.analysis import Analysis
     from secondlens.viewer.server.app import Served
     from secondlens.viewer.site import Site
 
     opened = Atlas.open(folder)
-    site = Site(opened, title=title, extra={} if ablations is None else {"ablations": read_ablations(ablations)})
+    site = Site(opened, title=title)
+    if ablations is not None:
+        site.extra["ablations"] = read_ablations(ablations)
+    if attack is not None:
+        site.add_attack(attack)
     if model is None:
         return Served(site, site.title, opened)
     loaded = load_model(model, device=device)
@@ -110,7 +127,8 @@ def _served_atlas(
         typer.echo(f"secondlens: no heat maps of top images: {error}", err=True)
         source = None
     served = Served(site, site.title, opened, analysis, source)
-    site.view = {"grid": grid_of(loaded), "framing": framing(loaded), "images": IMAGES} if source is not None else None
+    if source is not None:
+        site.add_heat(loaded, IMAGES)
     site.extra["served"] = served.status()
     return served
 

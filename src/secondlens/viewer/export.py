@@ -12,7 +12,7 @@ from secondlens.errors import AtlasError
 from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
 from secondlens.viewer.ablations import read_ablations
-from secondlens.viewer.heat import IMAGES, framing, grid_of, heat_maps
+from secondlens.viewer.heat import IMAGES, heat_maps
 from secondlens.viewer.site import Site
 
 Progress = Callable[[str, int, int], None]
@@ -29,6 +29,7 @@ def export(
     heat_images: int = IMAGES,
     beside: Atlas | None = None,
     ablations: Path | None = None,
+    attack: Path | None = None,
     workers: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -37,28 +38,29 @@ def export(
     The folder is written beside its place and put there when it is whole; a site that was there is replaced.
     model, source: the model and the images of the survey, for heat maps on each neuron's first `heat_images` images.
     beside: a second atlas of the same images, for the page that compares the two. ablations: `ablations.json` of a
-    study, for the chart of accuracies on the overview page.
+    study, for the chart of accuracies on the overview page. attack: an attack's folder, for its gallery.
 
     Raises `AtlasError` for a folder that holds something else than a site, an atlas of another model, or a second
     atlas of other images.
     """
     out = Path(out)
     _require_free(out)
-    extra = {} if ablations is None else {"ablations": read_ablations(ablations)}
     tell = progress or (lambda name, done, total: None)
-    view, heat = None, None
-    if model is not None:
-        if source is None:
-            raise AtlasError("heat maps need the images of the survey beside the model")
-        view = {"grid": grid_of(model), "framing": framing(model), "images": heat_images}
-        heat = heat_maps(
-            model, atlas, source, atlas.layers, images=heat_images, workers=workers, progress=tell
-        )  # fmt: skip
-    site = Site(atlas, title=title, heat=heat, view=view, extra=extra)
+    # What can be refused comes before what takes long.
+    site = Site(atlas, title=title)
     sites = {"": site}
+    if ablations is not None:
+        site.extra["ablations"] = read_ablations(ablations)
+    if attack is not None:
+        site.add_attack(attack)
     if beside is not None:
         sites["beside/"] = Site(beside)
         site.add_comparison(sites["beside/"])
+    if model is not None:
+        if source is None:
+            raise AtlasError("heat maps need the images of the survey beside the model")
+        maps = heat_maps(model, atlas, source, atlas.layers, images=heat_images, workers=workers, progress=tell)
+        site.add_heat(model, heat_images, maps)
     names = [(before, name) for before, site in sites.items() for name in site.names if name != FACTS]
     partial = out.with_name(f".{out.name}.partial")
     size = 0

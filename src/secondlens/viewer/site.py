@@ -11,14 +11,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import secondlens
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.effects.histogram import HIGHEST, LOWEST, PER_OCTAVE
+from secondlens.models.model import LensModel
+from secondlens.viewer.attacks import read_attack
 from secondlens.viewer.beside import compare_atlases
-from secondlens.viewer.heat import HeatMaps, heat_fields
+from secondlens.viewer.heat import HeatMaps, framing, grid_of, heat_fields
 from secondlens.viewer.layout import SLICE, slices
 from secondlens.viewer.neurons import COLUMNS, NeuronFiles
 from secondlens.viewer.pictures import IDS, PER_SPRITE, PictureFiles
@@ -36,26 +39,18 @@ TYPES = {
     ".json": "application/json",
     ".svg": "image/svg+xml",
     ".jpg": "image/jpeg",
+    ".png": "image/png",
     ".bin": "application/octet-stream",
 }
 
 
 class Site:
-    """`names`, and `read(name)`. extra: more facts for `site.json`, as what a server can do."""
+    """`names`, and `read(name)`. extra: more facts for `site.json`; see docs/viewer.md."""
 
-    def __init__(
-        self,
-        atlas: Atlas,
-        *,
-        title: str | None = None,
-        heat: dict[int, HeatMaps] | None = None,
-        view: dict[str, Any] | None = None,
-        extra: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, atlas: Atlas, *, title: str | None = None) -> None:
         self.atlas = atlas
         self.title = title or atlas.folder.resolve().name
-        self.heat = heat or {}
-        self.view, self.extra = view, dict(extra or {})
+        self.extra: dict[str, Any] = {}
         self.neurons = NeuronFiles(atlas)
         self.pictures = PictureFiles(atlas)
         self.words = {name: WordFiles(atlas, Descriptions.open(atlas, name)) for name in Descriptions.names(atlas)}
@@ -69,6 +64,26 @@ class Site:
         self.extra["beside"] = {"title": other.title, **facts}
         for layer, content in matches.items():
             self._makers[f"data/layers/{layer:02d}/beside.bin"] = lambda content=content: content  # type: ignore[misc]
+
+    def add_heat(self, model: LensModel, images: int, maps: dict[int, HeatMaps] | None = None) -> None:
+        """Heat maps on each neuron's first images; without `maps` a server is asked for them, neuron by neuron."""
+        rows, columns = grid_of(model)
+        shown = min(images, self.atlas.manifest.top)
+        self.extra["heat"] = {
+            "grid": [rows, columns],
+            "framing": framing(model),
+            "images": shown,
+            "fields": [field.described() for field in heat_fields(shown, rows * columns)],
+        }
+        for layer, found in (maps or {}).items():
+            for number, part in slices(self.atlas.manifest.model.neurons):
+                self._add(self._makers, f"data/layers/{layer:02d}/heat-{number:04d}.bin", found.pack, part)
+
+    def add_attack(self, folder: Path) -> None:
+        """Show the gallery of an attack's report."""
+        self.extra["attack"], files = read_attack(folder)
+        for name, path in files.items():
+            self._add(self._makers, name, path.read_bytes)
 
     @property
     def names(self) -> list[str]:
@@ -104,8 +119,6 @@ class Site:
             for number, rows in slices(count):
                 self._add(made, f"{base}/neurons-{number:04d}.bin", self.neurons.part, layer, rows)
                 self._add(made, f"{base}/directions-{number:04d}.bin", self.neurons.directions, layer, rows)
-                if layer in self.heat:
-                    self._add(made, f"{base}/heat-{number:04d}.bin", self.heat[layer].pack, rows)
         for name, words in self.words.items():
             base = f"data/words/{name}"
             self._add(made, f"{base}/texts.json", words.texts)
@@ -151,20 +164,14 @@ class Site:
             "histogram": {"lowest": LOWEST, "highest": HIGHEST, "per_octave": PER_OCTAVE},
             "words": [words.described(name) for name, words in self.words.items()],
             "images": self.pictures.described(),
-            "heat": self._heat_facts(),
+            "heat": None,
             "ablations": None,
+            "attack": None,
             "beside": None,
             "served": None,
             **self.extra,
         }
         return json.dumps(facts, ensure_ascii=False).encode()
-
-    def _heat_facts(self) -> dict[str, Any] | None:
-        if self.view is None:
-            return None
-        rows, columns = self.view["grid"]
-        images = min(self.view["images"], self.atlas.manifest.top)
-        return {**self.view, "images": images, "fields": [f.described() for f in heat_fields(images, rows * columns)]}
 
 
 def content_type(name: str) -> str:

@@ -9,6 +9,7 @@ const PAGES = {
   neuron: { load: () => import("./pages/neuron.js"), title: "Neuron" },
   search: { load: () => import("./pages/search.js"), title: "Search" },
   compare: { load: () => import("./pages/compare.js"), title: "Compare" },
+  attack: { load: () => import("./pages/attack.js"), title: "Semantic adversarial images" },
   image: { load: () => import("./pages/image.js"), title: "Image" },
 };
 const main = document.getElementById("main");
@@ -17,6 +18,7 @@ let shown = null;
 
 function navigation() {
   const entries = [["#/", "Overview"], ["#/layer/all", "Neurons"], ["#/search", "Search"], ["#/compare", "Compare"]];
+  if (site.attack) entries.push(["#/attack", "Attack"]);
   if (site.served?.model) entries.push(["#/image", "Image"]);
   document.getElementById("pages").append(
     ...entries.map(([href, name]) => h("a", { href, "data-page": href.split("/")[1] }, name)));
