@@ -47,8 +47,8 @@ export function ablations({ images, layers }) {
         h("th", { scope: "col", class: "numeric" }, `Layer ${layer.layer}`)))),
       h("tbody", {}, names.map((name) => {
         const [title, colour, marker] = styles.get(name);
-        return h("tr", {}, h("th", { scope: "row" }, s("svg", { class: `key series ${colour}`, viewBox: "0 0 12 12", "aria-hidden": "true" },
-          mark(marker, 6, 6)), " ", text(title)), layers.map((layer) => h("td", { class: "numeric" },
+        return h("tr", {}, h("th", { scope: "row" }, s("svg", { class: `key series ${colour}`, viewBox: "0 0 30 12", "aria-hidden": "true" },
+          s("polyline", { points: "0,6 30,6" }), mark(marker, 15, 6)), " ", text(title)), layers.map((layer) => h("td", { class: "numeric" },
           layer.values[name] ? percent(layer.values[name][0]) : "–")));
       })))));
 }

@@ -53,18 +53,20 @@ export async function wordsSection(words, row, length, changed) {
 function senses(found, words) {
   if (found.length === 0) return [empty("The description has no words.")];
   const most = Math.max(...found.map((word) => Math.abs(word.coefficient)));
+  // Shares are signed: a sense's part is that of their sizes.
+  const whole = found.reduce((sum, word) => sum + Math.abs(word.share), 0) || 1;
   const groups = new Map();
   for (const word of found) groups.set(word.sense, [...(groups.get(word.sense) ?? []), word]);
   const order = [...groups.keys()].sort((a, b) => (a < 0) - (b < 0) || a - b);
   const single = order.filter((sense) => sense >= 0).length === 1;
   return order.map((sense) => {
     const title = sense < 0 ? "Further words" : single ? "One sense" : `Sense ${sense + 1}`;
-    return group(title, groups.get(sense), most, words);
+    return group(title, groups.get(sense), { most, whole, words });
   });
 }
 
-function group(title, found, most, words) {
-  const share = found.reduce((sum, word) => sum + Math.abs(word.share), 0);
+function group(title, found, { most, whole, words }) {
+  const share = found.reduce((sum, word) => sum + Math.abs(word.share), 0) / whole;
   const rows = found.map((word) => h("tr", {},
     h("th", { scope: "row" }, h("a", { href: withPool(`#/search?q=${encodeURIComponent(word.text)}`, words) }, text(word.text))),
     h("td", { class: "weight" }, weight(word.coefficient / most)),
