@@ -44,6 +44,10 @@ class EmptyAnswer(LanguageError):
     """A language model answered with nothing: another try may give more."""
 
 
+class WorldError(SecondLensError):
+    """A scene, a table of biases or a text of the embedded world that cannot be used."""
+
+
 class MissingExtra(SecondLensError):
     """An optional library is needed; the message names the extra that installs it."""
 

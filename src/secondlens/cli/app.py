@@ -5,7 +5,23 @@ import sys
 import typer
 
 import secondlens
-from secondlens.cli import atlas, describe, evaluate, export, models, neurons, pool, run, survey, view
+from secondlens.cli import (
+    ablate,
+    atlas,
+    concepts,
+    describe,
+    evaluate,
+    explain,
+    export,
+    models,
+    neurons,
+    pool,
+    run,
+    study,
+    survey,
+    view,
+    world,
+)
 from secondlens.errors import SecondLensError
 
 app = typer.Typer(
@@ -19,11 +35,17 @@ app.add_typer(neurons.app, name="neurons")
 app.add_typer(atlas.app, name="atlas")
 app.add_typer(pool.app, name="pool")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(study.app, name="study")
+app.add_typer(world.app, name="world")
 app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
+app.command(name="ablate")(ablate.ablate_command)
 app.command(name="run")(run.run_command)
 app.command(name="export")(export.export_command)
 app.command(name="view")(view.view_command)
+app.command(name="concepts")(concepts.concepts_command)
+app.command(name="explain")(explain.explain_command)
+evaluate.app.command(name="concepts")(concepts.evaluate_command)
 
 
 @app.callback(invoke_without_command=True)
