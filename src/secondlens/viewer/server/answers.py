@@ -12,7 +12,7 @@ class Problem(BaseModel):
 
 
 class Status(BaseModel):
-    """What this server can do. waterfall, concepts: whether those applications are there."""
+    """What this server can do. concepts: with a description whose pool is in the cache."""
 
     secondlens: str
     title: str

@@ -146,14 +146,15 @@ class Served:
 
 def create_app(served: Served, access: Access) -> FastAPI:
     """The ASGI application."""
-    worker = ModelWorker(served.handlers) if served.handlers else None
+    # Made at the first question, so that an application that is closed and entered again has one again.
+    workers: list[ModelWorker] = []
     uploading, decoding = asyncio.Semaphore(UPLOADING), asyncio.Semaphore(DECODERS)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        if worker is not None:
-            worker.close()
+        while workers:
+            workers.pop().close()
 
     app = FastAPI(
         title="secondlens viewer", version=secondlens.__version__, lifespan=lifespan,
@@ -169,9 +170,11 @@ def create_app(served: Served, access: Access) -> FastAPI:
         return served.atlas
 
     async def ask(kind: str, given: Any) -> Any:
-        if worker is None or kind not in served.handlers:
+        if kind not in served.handlers:
             raise HTTPException(404, f"this server cannot do that: it has no {kind}; start it with --model")
-        return await asyncio.wrap_future(worker.submit(kind, given))
+        if not workers:
+            workers.append(ModelWorker(served.handlers))
+        return await asyncio.wrap_future(workers[0].submit(kind, given))
 
     async def pixels_of(request: Request, kind: str) -> Tensor:
         if kind not in served.handlers or served.analysis is None:
