@@ -12,6 +12,7 @@ from secondlens.cli import (
     describe,
     evaluate,
     explain,
+    export,
     models,
     neurons,
     pool,
@@ -19,6 +20,7 @@ from secondlens.cli import (
     segment,
     study,
     survey,
+    view,
     world,
 )
 from secondlens.errors import SecondLensError
@@ -41,6 +43,8 @@ app.command(name="describe")(describe.describe_command)
 app.command(name="ablate")(ablate.ablate_command)
 app.command(name="run")(run.run_command)
 app.command(name="segment")(segment.segment_command)
+app.command(name="export")(export.export_command)
+app.command(name="view")(view.view_command)
 app.command(name="concepts")(concepts.concepts_command)
 app.command(name="explain")(explain.explain_command)
 evaluate.app.command(name="concepts")(concepts.evaluate_command)
