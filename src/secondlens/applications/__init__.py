@@ -1,0 +1,1 @@
+"""Applications: what the lens is good for. Each is a folder of its own that needs no other."""

@@ -1,0 +1,143 @@
+"""`secondlens audit`: spurious cues of pairs of classes.
+
+`secondlens audit MODEL ATLAS ...` audits one pair; the other words are commands of their own.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
+from secondlens.cli.progress import bar, warnings_to_stderr
+
+if TYPE_CHECKING:
+    from secondlens.atlas import Atlas
+    from secondlens.descriptions import Descriptions
+    from secondlens.models import LensModel
+
+DEFAULT = "pair"
+
+
+class _PairByDefault(TyperGroup):
+    """Arguments that name no command are those of `pair`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_PairByDefault, help="Find what pushes a model from one class to another.", no_args_is_help=True)
+
+ModelArgument = Annotated[str, typer.Argument(help="The model of the atlas.")]
+AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder, described.")]
+PoolOption = Annotated[str | None, typer.Option(help="Which description to read; default: the latest.")]
+LayersOption = Annotated[str | None, typer.Option(help="e.g. 8,9,10; default: all that are described.")]
+ScoringOption = Annotated[str, typer.Option(help="paper: along the difference; effect: times how strongly each acts.")]
+SimilarityOption = Annotated[str, typer.Option(help="auto, sentence[:FOLDER], tower or name.")]
+SynonymOption = Annotated[float, typer.Option(help="Phrases at least this similar to the class are left out.")]
+TemplateOption = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the class; may be repeated.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+
+
+@app.command(name=DEFAULT)
+def pair_command(
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    shown: Annotated[str, typer.Option(help="The class that images contain.")],
+    predicted: Annotated[str, typer.Option(help="The class they are to be taken for.")],
+    pool: PoolOption = None,
+    layers: LayersOption = None,
+    scoring: ScoringOption = "paper",
+    neurons: Annotated[int, typer.Option(help="Neurons that write most along the difference.")] = 100,
+    cues: Annotated[int, typer.Option(help="Cues to report.")] = 25,
+    similarity: SimilarityOption = "auto",
+    synonym: SynonymOption = 0.6,
+    template: TemplateOption = None,
+    draws: Annotated[int, typer.Option(help="Draws of random neurons for the p-values.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the random neurons.")] = 0,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Find the cues of one pair (also without the word `pair`): what makes the shown class look like the predicted."""
+    from secondlens.applications.audit import audit_pair, class_pair
+
+    opened, loaded, described = _open(model, atlas, pool, device)
+    templates = _templates(template)
+    with warnings_to_stderr(), bar():
+        found = audit_pair(
+            _table(opened, described, layers),
+            class_pair(loaded, shown, predicted, templates),
+            _similarity(similarity, loaded, described, templates),
+            pool=described.name,
+            scoring=scoring,  # type: ignore[arg-type]
+            neurons=neurons,
+            cues=cues,
+            synonym=synonym,
+            draws=draws,
+            seed=seed,
+            atlas=opened,
+            descriptions=described,
+        )
+    if as_json:
+        print_json(found.facts())
+        return
+    print_facts(
+        {
+            "shown": found.shown,
+            "predicted": found.predicted,
+            "phrases of": f"{len(found.chosen)} neurons, {found.scoring} scoring, over {found.pool}",
+            "synonyms left out": ", ".join(found.synonyms) or "none",
+            "similarity by": found.similarity,
+        }
+    )
+    rows = [
+        [
+            cue.text,
+            cue.score,
+            cue.p_value,
+            cue.p_family,
+            cue.neurons,
+            "; ".join(f"{seen.layer}.{seen.neuron} ({', '.join(seen.sense[:4])})" for seen in cue.evidence[:2]),
+        ]
+        for cue in found.cues
+    ]
+    print_table(["cue", "score", "p", "p, all phrases", "neurons", "strongest neurons (and their words)"], rows,
+                f"what else pushes from {found.shown!r} to {found.predicted!r}")  # fmt: skip
+
+
+def _open(model: str, atlas: Path, pool: str | None, device: str) -> "tuple[Atlas, LensModel, Descriptions]":
+    from secondlens.atlas import Atlas
+    from secondlens.descriptions import Descriptions
+    from secondlens.models import load_model
+
+    opened = Atlas.open(atlas)
+    described = Descriptions.open(opened, pool)
+    loaded = load_model(model, device=device)
+    opened.require_model(loaded)
+    return opened, loaded, described
+
+
+def _templates(template: list[str] | None) -> tuple[str, ...]:
+    from secondlens.errors import AuditError
+    from secondlens.studies.classifier import TEMPLATES
+
+    wrong = [text for text in template or () if text.count("{}") != 1]
+    if wrong:
+        raise AuditError(f"expected templates with one {{}} where the class goes, got {wrong[0]!r}")
+    return tuple(template) if template else TEMPLATES
+
+
+def _table(atlas: "Atlas", described: "Descriptions", layers: str | None) -> Any:
+    from secondlens.applications.audit import neuron_table
+    from secondlens.cli.survey import parse_layers
+
+    return neuron_table(atlas, described, parse_layers(layers))
+
+
+def _similarity(reference: str, model: "LensModel", described: "Descriptions", templates: tuple[str, ...]) -> Any:
+    from secondlens.applications.audit import open_similarity
+
+    return open_similarity(reference, model, described, templates)
