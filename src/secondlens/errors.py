@@ -46,6 +46,8 @@ class EmptyAnswer(LanguageError):
 
 class AuditError(SecondLensError):
     """An audit of two classes, or an attack built on it, that cannot be made as asked."""
+
+
 class WorldError(SecondLensError):
     """A scene, a table of biases or a text of the embedded world that cannot be used."""
 
