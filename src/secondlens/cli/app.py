@@ -5,7 +5,7 @@ import sys
 import typer
 
 import secondlens
-from secondlens.cli import atlas, audit, describe, evaluate, models, neurons, pool, run, survey
+from secondlens.cli import atlas, attack, audit, describe, evaluate, models, neurons, pool, run, survey
 from secondlens.errors import SecondLensError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.add_typer(atlas.app, name="atlas")
 app.add_typer(pool.app, name="pool")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(audit.app, name="audit")
+app.add_typer(attack.app, name="attack")
 app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
 app.command(name="run")(run.run_command)

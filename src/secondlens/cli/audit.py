@@ -13,6 +13,8 @@ from secondlens.cli.output import JsonOption, print_facts, print_json, print_tab
 from secondlens.cli.progress import bar, warnings_to_stderr
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
     from secondlens.models import LensModel
@@ -64,8 +66,8 @@ def pair_command(
     """Find the cues of one pair (also without the word `pair`): what makes the shown class look like the predicted."""
     from secondlens.applications.audit import audit_pair, class_pair
 
-    opened, loaded, described = _open(model, atlas, pool, device)
-    templates = _templates(template)
+    opened, loaded, described = open_described(model, atlas, pool, device)
+    templates = templates_of(template, loaded)
     with warnings_to_stderr(), bar():
         found = audit_pair(
             _table(opened, described, layers),
@@ -108,7 +110,8 @@ def pair_command(
                 f"what else pushes from {found.shown!r} to {found.predicted!r}")  # fmt: skip
 
 
-def _open(model: str, atlas: Path, pool: str | None, device: str) -> "tuple[Atlas, LensModel, Descriptions]":
+def open_described(model: str, atlas: Path, pool: str | None, device: str) -> "tuple[Atlas, LensModel, Descriptions]":
+    """An atlas, its model and its description; refuses another model."""
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
     from secondlens.models import load_model
@@ -120,14 +123,15 @@ def _open(model: str, atlas: Path, pool: str | None, device: str) -> "tuple[Atla
     return opened, loaded, described
 
 
-def _templates(template: list[str] | None) -> tuple[str, ...]:
+def templates_of(template: "Sequence[str] | None", model: "LensModel") -> tuple[str, ...]:
+    """The templates that were asked for, or those that fit the model."""
+    from secondlens.applications.audit.classes import default_templates
     from secondlens.errors import AuditError
-    from secondlens.studies.classifier import TEMPLATES
 
     wrong = [text for text in template or () if text.count("{}") != 1]
     if wrong:
         raise AuditError(f"expected templates with one {{}} where the class goes, got {wrong[0]!r}")
-    return tuple(template) if template else TEMPLATES
+    return tuple(template) if template else default_templates(model)
 
 
 def _table(atlas: "Atlas", described: "Descriptions", layers: str | None) -> Any:

@@ -41,18 +41,14 @@ class EndpointModel:
     def look(self, prompt: str, png: bytes, seed: int) -> str:
         """The answer to a prompt about a picture; raises as `complete` does, also where the model takes no pictures."""
         url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        return self._answer(
-            [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}], seed
-        )
+        return self._answer([{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": url}}], seed)
 
     def _answer(self, content: str | list[dict[str, Any]], seed: int) -> str:
         answer = self._ask(content, seed)
         choices = getattr(answer, "choices", None)
         if not choices:
             raise LanguageError(
-                self._endpoint.plain(
-                    f"{self._endpoint.url} sent no chat answer; does the address in {URL} end in /v1?"
-                )
+                self._endpoint.plain(f"{self._endpoint.url} sent no chat answer; does the address in {URL} end in /v1?")
             )
         text, reason = choices[0].message.content, choices[0].finish_reason
         if not (text and text.strip()):
@@ -65,9 +61,7 @@ class EndpointModel:
         options = {**self._options, "seed": seed} if self._seeded else self._options
         try:
             return self._endpoint.call(
-                lambda client: client.chat.completions.create(
-                    model=self._endpoint.model, messages=messages, **options
-                )
+                lambda client: client.chat.completions.create(model=self._endpoint.model, messages=messages, **options)
             )
         except RefusedRequest as error:
             if not self._adapt(error.said):

@@ -1,9 +1,9 @@
 """The embedded world's grammar as a language model: it obeys one kind of prompt, that for captions with cues.
 
-    Write 50 different captions of pictures.
-    Each picture shows: boat
-    Each caption names it, and as many of these as fit together, the first ones more often: sand; red; a striped thing
-    No caption may mention: cactus
+Write 50 different captions of pictures.
+Each picture shows: boat
+Each caption names it, and as many of these as fit together, the first ones more often: sand; red; a striped thing
+No caption may mention: cactus
 """
 
 import re
@@ -94,5 +94,7 @@ def _caption(rng: np.random.Generator, noun: str, listed: dict[str, list[str]]) 
         rng, kind="unbiased", nouns=nouns, background=background, colours=[colour, *free], textures=[texture, *free]
     )
     # A full caption names what the scene has; a word that it leaves out is drawn freely by the renderer.
-    words = [MEANINGS[word][1] if MEANINGS.get(word, "")[:1] == ("noun",) else word for word in caption(scene, rng).split()]
+    words = [
+        MEANINGS[word][1] if MEANINGS.get(word, "")[:1] == ("noun",) else word for word in caption(scene, rng).split()
+    ]
     return re.sub(r"\ban? (?=(\w))", lambda found: f"a{'n' * (found[1] in 'aeiou')} ", " ".join(words))

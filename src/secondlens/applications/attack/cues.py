@@ -94,14 +94,12 @@ def _cues(cell: Cell, pair: ClassPair, sources: CueSources, settings: AttackSett
         rows = strongest(weights, settings.neurons)
     scores = score_phrases(table, rows, weights)
     kept, _ = select_cues(table, scores, pair.predicted, sources.similarity, settings.cues, settings.synonym)
-    return [
-        {"text": table.texts[scores.phrases[place]], "score": float(scores.scores[place])} for place, _ in kept
-    ]
+    return [{"text": table.texts[scores.phrases[place]], "score": float(scores.scores[place])} for place, _ in kept]
 
 
 def _similar(pair: ClassPair, sources: CueSources, settings: AttackSettings) -> list[dict[str, Any]]:
     pool = described_pool(sources.model, sources.descriptions)
-    ranked = similar_words(pair.vector, text_atoms(pool.embeddings), pool.texts)
+    ranked = similar_words(pair.vector, text_atoms(pool.embeddings, "unit"), pool.texts)
     cues: list[dict[str, Any]] = []
     step = 2 * settings.cues
     for start in range(0, len(ranked), step):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from secondlens.applications.attack.folder import AttackFolder, Cell
+from secondlens.applications.attack.folder import AttackFolder, Cell, stopped
 from secondlens.applications.attack.settings import AttackSettings
 from secondlens.applications.audit.similarity import mentions
 from secondlens.errors import EmptyAnswer, LanguageError
@@ -126,10 +126,8 @@ def _cell(
         except EmptyAnswer:
             answer = ""
         except LanguageError as error:
-            raise LanguageError(
-                f"{error} ({cell.shown!r} to {cell.predicted!r}, {cell.method}, repeat {cell.repeat}; what was answered "
-                "before is kept: the same command goes on from there)"
-            ) from error
+            where = f"{cell.shown!r} to {cell.predicted!r}, {cell.method}, repeat {cell.repeat}"
+            raise stopped(error, f"{where}; answers before it are kept") from error
         keep({**cell.facts(), "attempt": attempt, "answer": answer})
         told.append(answer)
         kept, left_out = sort_captions([text for each in told for text in parse_descriptions(each)], cell)

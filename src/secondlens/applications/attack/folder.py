@@ -20,10 +20,16 @@ from typing import Any, NamedTuple
 
 from secondlens.atlas.files import disk_errors, write_text
 from secondlens.atlas.journal import Journal
-from secondlens.errors import AuditError
+from secondlens.errors import AuditError, LanguageError, SecondLensError
 
 CARD = "attack.json"
 ADVICE = "run with the same settings, or into another folder"
+
+
+def stopped(error: SecondLensError, kept: str) -> SecondLensError:
+    """The error of a stage that stopped half-way, with what is kept and that it goes on from there."""
+    kind = LanguageError if isinstance(error, LanguageError) else AuditError
+    return kind(f"{error} ({kept}: the same command goes on from there)")
 
 
 class Cell(NamedTuple):

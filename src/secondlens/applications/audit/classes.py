@@ -13,6 +13,14 @@ from secondlens.models.model import LensModel
 from secondlens.pools.texts import normalised
 from secondlens.studies.classifier import TEMPLATES, Head, make_head
 
+WORLD_TEMPLATES = ("a {}", "there is a {}", "a picture of a {}")
+"""For models that know only the words of the embedded world's grammar."""
+
+
+def default_templates(model: LensModel) -> tuple[str, ...]:
+    """What class names are put into: "a photo of a {}.", but for a model whose tokenizer does not know these words."""
+    return WORLD_TEMPLATES if _unknown_words(model, TEMPLATES[0].replace("{}.", "")) else TEMPLATES
+
 
 @dataclass(frozen=True)
 class ClassPair:
@@ -43,6 +51,13 @@ def class_head(model: LensModel, names: Sequence[str], templates: Sequence[str] 
     keys = [normalised(name) for name in trimmed]
     if model.classifier is None:
         _require_different(trimmed, keys)
+        for name in trimmed:
+            words = _unknown_words(model, name)
+            if words:
+                raise AuditError(
+                    f"{model.reference} knows no word {words[0]!r} (of the class {name!r}): its tokenizer only knows "
+                    "whole words; give classes that it was trained with"
+                )
         return trimmed, make_head(model, trimmed, templates)
     texts = model.require_texts()
     assert isinstance(texts, LabelTexts)
@@ -65,6 +80,11 @@ def class_pair(model: LensModel, shown: str, predicted: str, templates: Sequence
     """The pair of two names; raises as `class_head` does."""
     names, head = class_head(model, [shown, predicted], templates)
     return ClassPair(names[0], names[1], head)
+
+
+def _unknown_words(model: LensModel, text: str) -> list[str]:
+    words = getattr(model.text_encoder, "unknown_words", None)
+    return words(text) if words is not None else []
 
 
 def _require_different(names: Sequence[str], keys: Sequence[str]) -> None:

@@ -18,9 +18,7 @@ class EndpointMaker:
 
     drawn = False
 
-    def __init__(
-        self, model: str, size: str | None = None, timeout: float = TIMEOUT, retries: int = RETRIES
-    ) -> None:
+    def __init__(self, model: str, size: str | None = None, timeout: float = TIMEOUT, retries: int = RETRIES) -> None:
         """Read where the endpoint is; nothing is sent yet. Raises as `EndpointClient` does."""
         self._endpoint = EndpointClient(model, "image model", timeout, retries)
         self.name = self._endpoint.name
@@ -60,9 +58,7 @@ class EndpointMaker:
     def _ask(self, prompt: str) -> Any:
         try:
             return self._endpoint.call(
-                lambda client: client.images.generate(
-                    model=self._endpoint.model, prompt=prompt, n=1, **self._options
-                )
+                lambda client: client.images.generate(model=self._endpoint.model, prompt=prompt, n=1, **self._options)
             )
         except RefusedRequest as error:
             # Newer models always answer in base64 and refuse to be asked to.
