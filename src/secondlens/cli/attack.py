@@ -12,6 +12,7 @@ from secondlens.cli.audit import (
     PoolOption,
     SimilarityOption,
     TemplateOption,
+    classes_of,
     open_described,
     templates_of,
 )
@@ -83,14 +84,25 @@ def run(
     )  # fmt: skip
     if until not in STAGES:
         raise AuditError(f"expected a stage of {', '.join(STAGES)}, got {until!r}")
-    methods = tuple(method) if method else _all_methods(indirect is not None)
     language = open_language_model(llm, max_tokens=max_tokens, temperature=temperature)
     opened, loaded, described = open_described(model, atlas, pool, device)
     templates = templates_of(template, loaded)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         pairs = [class_pair(loaded, *_split(text), templates) for text in pair]
-        names = _classes(classes, loaded, pairs)
-        sources = _sources(loaded, opened, described, similarity, templates, settings, indirect, "indirect" in methods)
+        known = classes_of(classes, loaded)
+        methods = tuple(method) if method else _all_methods(indirect is not None, known is not None)
+        names = known or list(dict.fromkeys(name for pair in pairs for name in (pair.shown, pair.predicted)))
+        sources = _sources(
+            loaded,
+            opened,
+            described,
+            similarity,
+            templates,
+            settings,
+            methods,
+            indirect,
+            known if "images" in methods else None,
+        )
         maker = open_image_maker(images, steps=steps, size=size, device=device if device != "cpu" else None)
         judges = [open_judge(each, loaded, names, templates) for each in judge]
         folder = AttackFolder(out)
@@ -206,10 +218,11 @@ def _pictures(folder: Any) -> list[dict[str, Any]]:
     return list(lines.values())
 
 
-def _all_methods(indirect: bool) -> tuple[str, ...]:
-    from secondlens.applications.attack import METHODS
+def _all_methods(indirect: bool, classes: bool) -> tuple[str, ...]:
+    from secondlens.applications.attack.settings import DEFAULT_METHODS
 
-    return tuple(name for name in METHODS if name != "indirect" or indirect)
+    possible = {"indirect": indirect, "images": classes}
+    return tuple(name for name in DEFAULT_METHODS if possible.get(name, True))
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -221,16 +234,6 @@ def _split(text: str) -> tuple[str, str]:
     return shown.strip(), predicted.strip()
 
 
-def _classes(file: Path | None, model: Any, pairs: Any) -> list[str]:
-    from secondlens.pools.texts import read_texts
-
-    if file is not None:
-        return read_texts(file)
-    if model.classifier is not None:
-        return list(model.classifier.labels)
-    return list(dict.fromkeys(name for pair in pairs for name in (pair.shown, pair.predicted)))
-
-
 def _sources(
     model: Any,
     atlas: Any,
@@ -238,12 +241,14 @@ def _sources(
     similarity: str,
     templates: Any,
     settings: Any,
+    methods: tuple[str, ...],
     file: Path | None,
-    wanted: bool,
+    classes: list[str] | None,
 ) -> Any:
     from secondlens.applications.attack import CueSources
     from secondlens.applications.attack.directions import read_directions
-    from secondlens.applications.audit import neuron_table, open_similarity, table_of_directions
+    from secondlens.applications.audit import class_head, neuron_table, open_similarity, table_of_directions
+    from secondlens.applications.audit.images import within_classes
     from secondlens.applications.audit.pool import described_pool
 
     tables = {"second order": neuron_table(atlas, described, settings.layers)}
@@ -254,8 +259,14 @@ def _sources(
         "description": described.card.created,
         "templates": list(templates),
     }
-    if file is not None and wanted:
+    if file is not None and "indirect" in methods:
         directions, digest = read_directions(file, settings.layers)
         tables["indirect"] = table_of_directions("indirect", directions, described_pool(model, described), card.nonzero)
         identity["indirect"] = digest
-    return CueSources(model, described, open_similarity(similarity, model, described, templates), tables, identity)
+    within = None
+    if classes is not None:
+        names, head = class_head(model, classes, templates)
+        within = within_classes(atlas, described_pool(model, described), names, head)
+        identity["classes"] = names
+    measure = open_similarity(similarity, model, described, templates)
+    return CueSources(model, described, measure, tables, identity, within)

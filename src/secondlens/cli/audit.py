@@ -37,7 +37,16 @@ ModelArgument = Annotated[str, typer.Argument(help="The model of the atlas.")]
 AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder, described.")]
 PoolOption = Annotated[str | None, typer.Option(help="Which description to read; default: the latest.")]
 LayersOption = Annotated[str | None, typer.Option(help="e.g. 8,9,10; default: all that are described.")]
-ScoringOption = Annotated[str, typer.Option(help="paper: along the difference; effect: times how strongly each acts.")]
+ScoringOption = Annotated[
+    str,
+    typer.Option(
+        help="paper: words of neurons along the difference; effect: times how strongly each acts; images: what the "
+        "survey's images show (needs classes)."
+    ),
+]
+ClassesOption = Annotated[
+    Path | None, typer.Option(help="Names of all classes, one a line; default: a classifier's own labels.")
+]
 SimilarityOption = Annotated[str, typer.Option(help="auto, sentence[:FOLDER], tower or name.")]
 SynonymOption = Annotated[float, typer.Option(help="Phrases at least this similar to the class are left out.")]
 TemplateOption = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the class; may be repeated.")]
@@ -53,6 +62,7 @@ def pair_command(
     pool: PoolOption = None,
     layers: LayersOption = None,
     scoring: ScoringOption = "paper",
+    classes: ClassesOption = None,
     neurons: Annotated[int, typer.Option(help="Neurons that write most along the difference.")] = 100,
     cues: Annotated[int, typer.Option(help="Cues to report.")] = 25,
     similarity: SimilarityOption = "auto",
@@ -64,25 +74,30 @@ def pair_command(
     as_json: JsonOption = False,
 ) -> None:
     """Find the cues of one pair (also without the word `pair`): what makes the shown class look like the predicted."""
-    from secondlens.applications.audit import audit_pair, class_pair
+    from secondlens.applications.audit import audit_by_images, audit_pair, class_head, class_pair
+    from secondlens.applications.audit.images import within_classes
+    from secondlens.applications.audit.pool import described_pool
+    from secondlens.errors import AuditError
 
     opened, loaded, described = open_described(model, atlas, pool, device)
     templates = templates_of(template, loaded)
     with warnings_to_stderr(), bar():
-        found = audit_pair(
-            _table(opened, described, layers),
-            class_pair(loaded, shown, predicted, templates),
-            _similarity(similarity, loaded, described, templates),
-            pool=described.name,
-            scoring=scoring,  # type: ignore[arg-type]
-            neurons=neurons,
-            cues=cues,
-            synonym=synonym,
-            draws=draws,
-            seed=seed,
-            atlas=opened,
-            descriptions=described,
-        )
+        options: dict[str, Any] = {
+            "pool": described.name, "neurons": neurons, "cues": cues, "synonym": synonym, "draws": draws, "seed": seed,
+            "atlas": opened, "descriptions": described,
+        }  # fmt: skip
+        wanted = class_pair(loaded, shown, predicted, templates)
+        table = _table(opened, described, layers)
+        measure = _similarity(similarity, loaded, described, templates)
+        if scoring == "images":
+            known = classes_of(classes, loaded)
+            if known is None:
+                raise AuditError("scoring by images needs the names of all classes; give them with --classes FILE")
+            names, head = class_head(loaded, known, templates)
+            within = within_classes(opened, described_pool(loaded, described), names, head)
+            found = audit_by_images(within, table, wanted, measure, **options)
+        else:
+            found = audit_pair(table, wanted, measure, scoring=scoring, **options)  # type: ignore[arg-type]
     if as_json:
         print_json(found.facts())
         return
@@ -132,6 +147,19 @@ def templates_of(template: "Sequence[str] | None", model: "LensModel") -> tuple[
     if wrong:
         raise AuditError(f"expected templates with one {{}} where the class goes, got {wrong[0]!r}")
     return tuple(template) if template else default_templates(model)
+
+
+def classes_of(file: Path | None, model: "LensModel") -> list[str] | None:
+    """The classes of a file, a classifier's own, the embedded world's things; None where nothing is known."""
+    from secondlens.applications.audit.classes import WORLD_TEMPLATES, default_templates
+    from secondlens.pools.texts import read_texts
+    from secondlens.world import NOUNS
+
+    if file is not None:
+        return read_texts(file)
+    if model.classifier is not None:
+        return list(model.classifier.labels)
+    return list(NOUNS) if default_templates(model) == WORLD_TEMPLATES else None
 
 
 def _table(atlas: "Atlas", described: "Descriptions", layers: str | None) -> Any:

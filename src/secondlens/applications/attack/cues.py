@@ -10,6 +10,7 @@ from secondlens.applications.attack.folder import AttackFolder, Cell
 from secondlens.applications.attack.settings import AttackSettings
 from secondlens.applications.audit.audit import select_cues
 from secondlens.applications.audit.classes import ClassPair
+from secondlens.applications.audit.images import WithinClasses, image_scores, pick_image_cues
 from secondlens.applications.audit.pool import described_pool
 from secondlens.applications.audit.scores import neuron_weights, score_phrases, similar_words, strongest
 from secondlens.applications.audit.similarity import Similarity
@@ -24,13 +25,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class CueSources:
-    """What cues are taken from. tables: "second order" and, where there are such directions, "indirect"."""
+    """What cues are taken from. tables: "second order" and, where there are such directions, "indirect".
+
+    within: the survey's images by class, for the method "images".
+    """
 
     model: LensModel
     descriptions: Descriptions
     similarity: Similarity
     tables: Mapping[str, NeuronTable]
     identity: Mapping[str, Any] = field(default_factory=dict)
+    within: WithinClasses | None = None
 
     def table(self, method: str) -> NeuronTable:
         """The neurons of a method; raises `AuditError` where they are missing."""
@@ -83,6 +88,14 @@ def cells_of(pairs: Sequence[ClassPair], methods: Sequence[str], settings: Attac
 def _cues(cell: Cell, pair: ClassPair, sources: CueSources, settings: AttackSettings) -> list[dict[str, Any]]:
     if cell.method == "none":
         return []
+    if cell.method == "images":
+        if sources.within is None:
+            raise AuditError("the method 'images' needs the classes of the survey's images; give them with --classes")
+        values = image_scores(sources.within, pair.vector)
+        picked, _, _ = pick_image_cues(
+            sources.within, values, pair.predicted, sources.similarity, settings.cues, settings.synonym
+        )
+        return [{"text": sources.within.texts[row], "score": float(values[row])} for row, _ in picked]
     if cell.method == "similar-words":
         return _similar(pair, sources, settings)
     table = sources.table(cell.method)
@@ -93,7 +106,7 @@ def _cues(cell: Cell, pair: ClassPair, sources: CueSources, settings: AttackSett
     else:
         rows = strongest(weights, settings.neurons)
     scores = score_phrases(table, rows, weights)
-    kept, _ = select_cues(table, scores, pair.predicted, sources.similarity, settings.cues, settings.synonym)
+    kept, _ = select_cues(table.texts, scores, pair.predicted, sources.similarity, settings.cues, settings.synonym)
     return [{"text": table.texts[scores.phrases[place]], "score": float(scores.scores[place])} for place, _ in kept]
 
 

@@ -1,17 +1,16 @@
 """What an attack is made with: everything that changes its results, and presets of it."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from secondlens.applications.audit.similarity import SYNONYM
 from secondlens.errors import AuditError, closest
 
-Method = Literal["second-order", "effect", "random", "indirect", "similar-words", "none"]
-
 METHODS: dict[str, str] = {
     "second-order": "phrases of the neurons that write most along the pair's difference (the paper's method)",
     "effect": "the same, each neuron weighted by how strongly it acts",
+    "images": "phrases whose content goes with the pair's difference within classes, over the survey's images",
     "random": "phrases of as many random neurons",
     "indirect": "phrases of the directions of indirect effects",
     "similar-words": "the words nearest to the pair's difference, no neurons",
@@ -19,8 +18,11 @@ METHODS: dict[str, str] = {
 }
 """Where cues come from."""
 
-OURS = ("second-order", "effect")
+OURS = ("second-order", "effect", "images")
 """Methods that are no baselines."""
+
+
+DEFAULT_METHODS = ("second-order", "images", "random", "indirect", "similar-words", "none")
 
 
 class AttackSettings(BaseModel):

@@ -2,6 +2,7 @@
 
 from secondlens.applications.audit.audit import Cue, Evidence, PairAudit, audit_pair
 from secondlens.applications.audit.classes import ClassPair, class_head, class_pair
+from secondlens.applications.audit.images import audit_by_images
 from secondlens.applications.audit.similarity import open_similarity
 from secondlens.applications.audit.table import NeuronTable, neuron_table, table_of_directions
 
@@ -11,6 +12,7 @@ __all__ = [
     "Evidence",
     "NeuronTable",
     "PairAudit",
+    "audit_by_images",
     "audit_pair",
     "class_head",
     "class_pair",

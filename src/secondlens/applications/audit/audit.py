@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,8 @@ class Evidence:
 @dataclass(frozen=True)
 class Cue:
     """A phrase and what is known of it. similarity: to the predicted class. neurons: how many of the chosen ones use it
-    for the pair (positive contribution); evidence: the strongest of them.
+    for the pair (positive contribution); evidence: the strongest of them. also: phrases of nearly the same
+    meaning that were folded into this one.
     """
 
     text: str
@@ -63,6 +64,7 @@ class Cue:
     similarity: float
     neurons: int
     evidence: list[Evidence]
+    also: list[str] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         """As plain data."""
@@ -79,7 +81,7 @@ class PairAudit:
     predicted: str
     source: str
     pool: str
-    scoring: Scoring
+    scoring: str
     similarity: str
     draws: int
     length: float
@@ -122,23 +124,18 @@ def audit_pair(
     chosen = strongest(weights, neurons) if rows is None else rows
     found = score_phrases(table, chosen, weights)
     tests = significance(table, found, draws, seed)
-    kept, synonyms = select_cues(table, found, pair.predicted, similarity, cues, synonym)
-    senses = _Senses(atlas, descriptions)
+    kept, synonyms = select_cues(table.texts, found, pair.predicted, similarity, cues, synonym)
     listed = []
     for place, likeness in kept:
-        evidence = _evidence(table, found, place, senses)
+        phrase = int(found.phrases[place])
+        coefficients = np.asarray(table.codes[chosen][:, [phrase]].todense()).ravel()
+        p = (tests.p[place], tests.q[place], tests.p_family[place])
         listed.append(
-            Cue(
-                text=table.texts[found.phrases[place]],
-                score=float(found.scores[place]),
-                p_value=float(tests.p[place]),
-                q_value=float(tests.q[place]),
-                p_family=float(tests.p_family[place]),
-                similarity=likeness,
-                neurons=evidence[0],
-                evidence=evidence[1],
+            cue_evidence(
+                table, table.texts[phrase], phrase, float(found.scores[place]), p, likeness, chosen, found.weights,
+                coefficients, atlas, descriptions,
             )
-        )
+        )  # fmt: skip
     return PairAudit(
         shown=pair.shown,
         predicted=pair.predicted,
@@ -155,18 +152,23 @@ def audit_pair(
 
 
 def select_cues(
-    table: NeuronTable, found: PhraseScores, predicted: str, similarity: Similarity, cues: int, synonym: float = SYNONYM
+    texts: Sequence[str],
+    found: PhraseScores,
+    predicted: str,
+    similarity: Similarity,
+    cues: int,
+    synonym: float = SYNONYM,
 ) -> tuple[list[tuple[int, float]], dict[str, float]]:
     """Places of the highest positive scores that are no synonyms, with their similarity; and the synonyms before them.
 
-    Ties go to the phrase that stands first in the pool.
+    texts: of the whole pool. Ties go to the phrase that stands first in it.
     """
     order = [int(place) for place in np.argsort(-found.scores, kind="stable") if found.scores[place] > 0]
     kept: list[tuple[int, float]] = []
     synonyms: dict[str, float] = {}
     for some in _parts(order, 2 * cues):
-        texts = [table.texts[found.phrases[place]] for place in some]
-        for place, text, likeness in zip(some, texts, similarity(texts, predicted), strict=True):
+        mine = [texts[found.phrases[place]] for place in some]
+        for place, text, likeness in zip(some, mine, similarity(mine, predicted), strict=True):
             if likeness >= synonym:
                 synonyms[text] = float(likeness)
             else:
@@ -180,27 +182,49 @@ def _parts(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     return (order[start : start + size] for start in range(0, len(order), size))
 
 
-def _evidence(table: NeuronTable, found: PhraseScores, place: int, senses: "_Senses") -> tuple[int, list[Evidence]]:
-    """How many chosen neurons use a phrase for the pair, and the strongest of them."""
-    phrase = int(found.phrases[place])
-    coefficients = np.asarray(table.codes[found.rows][:, [phrase]].todense()).ravel()
-    contributions = coefficients * found.weights
+def cue_evidence(
+    table: NeuronTable,
+    text: str,
+    phrase: int,
+    score: float,
+    p: tuple[float, float, float],
+    likeness: float,
+    rows: np.ndarray,
+    weights: np.ndarray,
+    coefficients: np.ndarray,
+    atlas: Atlas | None = None,
+    descriptions: Descriptions | None = None,
+    also: Sequence[str] = (),
+) -> Cue:
+    """A cue with the neurons behind it: those of `rows` with the largest coefficient * weight, senses and images."""
+    senses = _Senses(atlas, descriptions)
+    contributions = coefficients * weights
     order = [int(index) for index in np.argsort(-contributions, kind="stable") if contributions[index] > 0]
     evidence = []
     for index in order[:EVIDENCE]:
-        layer, neuron = int(table.layers[found.rows[index]]), int(table.neurons[found.rows[index]])
+        layer, neuron = int(table.layers[rows[index]]), int(table.neurons[rows[index]])
         evidence.append(
             Evidence(
                 layer=layer,
                 neuron=neuron,
-                weight=float(found.weights[index]),
+                weight=float(weights[index]),
                 coefficient=float(coefficients[index]),
                 contribution=float(contributions[index]),
                 sense=senses.words(layer, neuron, phrase),
                 images=senses.images(layer, neuron),
             )
         )
-    return len(order), evidence
+    return Cue(
+        text=text,
+        score=score,
+        p_value=float(p[0]),
+        q_value=float(p[1]),
+        p_family=float(p[2]),
+        similarity=float(likeness),
+        neurons=len(order),
+        evidence=evidence,
+        also=list(also),
+    )
 
 
 class _Senses:
@@ -216,7 +240,7 @@ class _Senses:
             return []
         rows = self._descriptions.table(layer, neuron).to_pylist()
         sense = next((row["sense"] for row in rows if row["row"] == phrase), -1)
-        # A word in no sense stands alone.
+        # A word in no sense, or not among the neuron's, stands alone.
         mine = [row for row in rows if row["row"] == phrase or (sense >= 0 and row["sense"] == sense)]
         mine.sort(key=lambda row: -abs(row["share"]))
         return [("-" if row["coefficient"] < 0 else "") + row["text"] for row in mine[: self.WORDS]]
