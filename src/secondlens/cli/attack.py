@@ -14,6 +14,7 @@ from secondlens.cli.audit import (
     TemplateOption,
     classes_of,
     open_described,
+    split_pair,
     templates_of,
 )
 from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
@@ -88,7 +89,7 @@ def run(
     opened, loaded, described = open_described(model, atlas, pool, device)
     templates = templates_of(template, loaded)
     with interruptible(), warnings_to_stderr(), bar() as advance:
-        pairs = [class_pair(loaded, *_split(text), templates) for text in pair]
+        pairs = [class_pair(loaded, *split_pair(text), templates) for text in pair]
         known = classes_of(classes, loaded)
         methods = tuple(method) if method else _all_methods(indirect is not None, known is not None)
         names = known or list(dict.fromkeys(name for pair in pairs for name in (pair.shown, pair.predicted)))
@@ -223,15 +224,6 @@ def _all_methods(indirect: bool, classes: bool) -> tuple[str, ...]:
 
     possible = {"indirect": indirect, "images": classes}
     return tuple(name for name in DEFAULT_METHODS if possible.get(name, True))
-
-
-def _split(text: str) -> tuple[str, str]:
-    from secondlens.errors import AuditError
-
-    shown, colon, predicted = text.partition(":")
-    if not colon or not shown.strip() or not predicted.strip():
-        raise AuditError(f"expected a pair as SHOWN:PREDICTED, got {text!r}")
-    return shown.strip(), predicted.strip()
 
 
 def _sources(

@@ -10,11 +10,12 @@ import typer
 from typer.core import TyperGroup
 
 from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
-from secondlens.cli.progress import bar, warnings_to_stderr
+from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from secondlens.applications.audit import Auditor
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
     from secondlens.models import LensModel
@@ -74,30 +75,10 @@ def pair_command(
     as_json: JsonOption = False,
 ) -> None:
     """Find the cues of one pair (also without the word `pair`): what makes the shown class look like the predicted."""
-    from secondlens.applications.audit import audit_by_images, audit_pair, class_head, class_pair
-    from secondlens.applications.audit.images import within_classes
-    from secondlens.applications.audit.pool import described_pool
-    from secondlens.errors import AuditError
-
-    opened, loaded, described = open_described(model, atlas, pool, device)
-    templates = templates_of(template, loaded)
     with warnings_to_stderr(), bar():
-        options: dict[str, Any] = {
-            "pool": described.name, "neurons": neurons, "cues": cues, "synonym": synonym, "draws": draws, "seed": seed,
-            "atlas": opened, "descriptions": described,
-        }  # fmt: skip
-        wanted = class_pair(loaded, shown, predicted, templates)
-        table = _table(opened, described, layers)
-        measure = _similarity(similarity, loaded, described, templates)
-        if scoring == "images":
-            known = classes_of(classes, loaded)
-            if known is None:
-                raise AuditError("scoring by images needs the names of all classes; give them with --classes FILE")
-            names, head = class_head(loaded, known, templates)
-            within = within_classes(opened, described_pool(loaded, described), names, head)
-            found = audit_by_images(within, table, wanted, measure, **options)
-        else:
-            found = audit_pair(table, wanted, measure, scoring=scoring, **options)  # type: ignore[arg-type]
+        auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
+        wanted = auditor.pair(shown, predicted)
+        found = auditor.audit(wanted, neurons=neurons, cues=cues, synonym=synonym, draws=draws, seed=seed)
     if as_json:
         print_json(found.facts())
         return
@@ -123,6 +104,187 @@ def pair_command(
     ]
     print_table(["cue", "score", "p", "p, all phrases", "neurons", "strongest neurons (and their words)"], rows,
                 f"what else pushes from {found.shown!r} to {found.predicted!r}")  # fmt: skip
+
+
+@app.command()
+def matrix(
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    out: Annotated[Path, typer.Option(help="Where the pairs go: a .csv or .parquet.")],
+    classes: ClassesOption = None,
+    picture: Annotated[Path | None, typer.Option(help="A PNG of the strongest pairs.")] = None,
+    limit: Annotated[int, typer.Option(help="Pairs to print.")] = 20,
+    pool: PoolOption = None,
+    layers: LayersOption = None,
+    scoring: ScoringOption = "paper",
+    similarity: SimilarityOption = "auto",
+    synonym: SynonymOption = 0.6,
+    template: TemplateOption = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Audit all pairs of a set of classes: which can be exploited most, and by which cues."""
+    from secondlens.applications.audit import class_head
+    from secondlens.applications.audit.matrix import audit_matrix, image_matrix, write_matrix
+    from secondlens.errors import AuditError
+
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
+        if auditor.classes is None:
+            raise AuditError("expected the names of the classes; give them with --classes FILE")
+        names, head = class_head(auditor.model, auditor.classes, auditor.templates)
+        if scoring == "images":
+            found = image_matrix(auditor.within, names, head, auditor.similarity, synonym=synonym, progress=advance)
+        else:
+            found = audit_matrix(
+                auditor.table,
+                names,
+                head,
+                auditor.similarity,
+                scoring=scoring,  # type: ignore[arg-type]
+                synonym=synonym,
+                progress=advance,
+            )
+        write_matrix(found, out, picture)
+    pairs = found.ranked(limit)
+    if as_json:
+        print_json({"pairs": pairs, "file": str(out), "picture": None if picture is None else str(picture)})
+        return
+    print_table(
+        ["shown", "predicted", "exploitability", "cues"],
+        [
+            [pair["shown"], pair["predicted"], pair["exploitability"], "; ".join(cue["text"] for cue in pair["cues"])]
+            for pair in pairs
+        ],
+        "the pairs that cues push most",
+    )
+
+
+@app.command()
+def folder(
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    images: Annotated[Path, typer.Argument(help="Labelled images: a CSV (file; label or name), or class sub-folders.")],
+    pair: Annotated[
+        list[str] | None, typer.Option(help="SHOWN:PREDICTED; may be repeated; default: the most frequent errors.")
+    ] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="CSV with file and caption: what is in the images; default: the model says.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Most frequent errors to look at.")] = 10,
+    cues: Annotated[int, typer.Option(help="Cues a pair.")] = 10,
+    classes: ClassesOption = None,
+    pool: PoolOption = None,
+    layers: LayersOption = None,
+    scoring: ScoringOption = "paper",
+    similarity: SimilarityOption = "auto",
+    template: TemplateOption = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask of your own labelled images which errors are explained by which cues."""
+    from secondlens.applications.audit.study import study_folder
+
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
+        wanted = None if pair is None else [split_pair(text) for text in pair]
+        found = study_folder(auditor, images, wanted, captions, pairs=pairs, cues=cues, progress=advance)
+    if as_json:
+        print_json(found)
+        return
+    print_facts({"images": found["images"], "accuracy": found["accuracy"], "cues seen by": found["presence"]})
+    columns = ("shown", "predicted", "cue", "errors_with", "images_with", "errors_without", "images_without",
+               "difference", "p_value", "q_value")  # fmt: skip
+    print_table(
+        [name.replace("_", " ") for name in columns],
+        [[row[name] for name in columns] for row in found["explained"][:40]],
+        "errors with and without a cue, by significance",
+    )
+
+
+@app.command()
+def removal(
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    shown: Annotated[str, typer.Option(help="The class that images contain.")],
+    predicted: Annotated[str, typer.Option(help="The class they are taken for.")],
+    images: Annotated[Path, typer.Option(help="Clean labelled images: a CSV (file; label or name), or sub-folders.")],
+    attack: Annotated[Path | None, typer.Option(help="An attack's folder: its successes are measured again.")] = None,
+    cue: Annotated[list[str] | None, typer.Option(help="Cues to remove; default: the audit's first ones.")] = None,
+    cues: Annotated[int, typer.Option(help="How many of the audit's cues, where none are given.")] = 3,
+    sizes: Annotated[str, typer.Option(help="Numbers of neurons to remove.")] = "0,1,2,5,10,20,50,100,200",
+    cost: Annotated[float, typer.Option(help="Clean accuracy that may be lost, as a share.")] = 0.02,
+    classes: ClassesOption = None,
+    pool: PoolOption = None,
+    layers: LayersOption = None,
+    scoring: ScoringOption = "paper",
+    similarity: SimilarityOption = "auto",
+    template: TemplateOption = None,
+    limit: Annotated[int, typer.Option(help="Clean images at most.")] = 2000,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Hold the neurons that carry a cue at their mean: what it costs on clean images, what it saves on adversarial."""
+    from secondlens.applications.audit.study import study_removal
+
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
+        numbers = _numbers(sizes)
+        found = study_removal(
+            auditor, auditor.pair(shown, predicted), images, attack, cue, cues=cues, sizes=numbers, cost=cost,
+            limit=limit, progress=advance,
+        )  # fmt: skip
+    if as_json:
+        print_json(found)
+        return
+    print_facts({"cues": ", ".join(found["cues"]), "clean images": found["clean_images"],
+                 "adversarial images": found["adversarial_images"]})  # fmt: skip
+    print_table(
+        ["neurons at their mean", "clean accuracy", "adversarial success"],
+        [[row["neurons"], row["clean_accuracy"], row["adversarial_success"]] for row in found["curve"]],
+        f"removal of what pushes from {found['shown']!r} to {found['predicted']!r}",
+    )
+
+
+def make_auditor(
+    model: str,
+    atlas: Path,
+    pool: str | None,
+    layers: str | None,
+    scoring: str,
+    classes: Path | None,
+    similarity: str,
+    template: list[str] | None,
+    device: str,
+) -> "Auditor":
+    """What all audits share, from the command line's words."""
+    from secondlens.applications.audit import Auditor, open_similarity
+    from secondlens.cli.survey import parse_layers
+
+    opened, loaded, described = open_described(model, atlas, pool, device)
+    templates = templates_of(template, loaded)
+    measure = open_similarity(similarity, loaded, described, templates)
+    known = classes_of(classes, loaded)
+    return Auditor(loaded, opened, described, measure, templates, scoring, known, parse_layers(layers))
+
+
+def split_pair(text: str) -> tuple[str, str]:
+    """ "dog:deer" as two names."""
+    from secondlens.errors import AuditError
+
+    shown, colon, predicted = text.partition(":")
+    if not colon or not shown.strip() or not predicted.strip():
+        raise AuditError(f"expected a pair as SHOWN:PREDICTED, got {text!r}")
+    return shown.strip(), predicted.strip()
+
+
+def _numbers(text: str) -> list[int]:
+    from secondlens.errors import AuditError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise AuditError(f"expected numbers of neurons such as 0,5,20, got {text!r}")
+    return [int(part) for part in parts]
 
 
 def open_described(model: str, atlas: Path, pool: str | None, device: str) -> "tuple[Atlas, LensModel, Descriptions]":
@@ -160,16 +322,3 @@ def classes_of(file: Path | None, model: "LensModel") -> list[str] | None:
     if model.classifier is not None:
         return list(model.classifier.labels)
     return list(NOUNS) if default_templates(model) == WORLD_TEMPLATES else None
-
-
-def _table(atlas: "Atlas", described: "Descriptions", layers: str | None) -> Any:
-    from secondlens.applications.audit import neuron_table
-    from secondlens.cli.survey import parse_layers
-
-    return neuron_table(atlas, described, parse_layers(layers))
-
-
-def _similarity(reference: str, model: "LensModel", described: "Descriptions", templates: tuple[str, ...]) -> Any:
-    from secondlens.applications.audit import open_similarity
-
-    return open_similarity(reference, model, described, templates)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from secondlens.applications.audit.audit import CUES, PairAudit, cue_evidence, select_cues
@@ -53,7 +53,8 @@ FEWEST = 3
 @dataclass(frozen=True, eq=False)
 class WithinClasses:
     """The survey's images without what their classes explain. rows: residuals z - z_k. groups: of the classes,
-    from 0. atoms: of the pool's phrases.
+    from 0. atoms: of the pool's phrases. means: of every class of the list, NaN without images of its own.
+    named: whether a phrase names a class of the list, or means one (an atom within `FOLD` of the class's text).
     """
 
     rows: Float[Tensor, "image embed"]
@@ -61,6 +62,8 @@ class WithinClasses:
     atoms: Float[Tensor, "text embed"]
     texts: list[str]
     classes: list[str]
+    means: Float[Tensor, "class embed"]
+    named: Bool[Tensor, " text"]
 
 
 def within_classes(atlas: Atlas, pool: Pool, classes: Sequence[str], head: Head) -> WithinClasses:
@@ -84,7 +87,14 @@ def within_classes(atlas: Atlas, pool: Pool, classes: Sequence[str], head: Head)
     sums = torch.zeros(int(groups.max()) + 1, rows.shape[1]).index_add_(0, groups, rows)
     means = sums / torch.bincount(groups)[:, None]
     atoms = text_atoms(pool.embeddings, "unit").float()
-    return WithinClasses(rows - means[groups], groups, atoms, list(pool.texts), list(classes))
+    all_means = torch.full((len(classes), rows.shape[1]), torch.nan)
+    all_means[nearest[kept].unique()] = means
+    directions = torch.nn.functional.normalize(head.weight.float().cpu() - pool.embeddings.mean(dim=0), dim=1)
+    same = (atoms @ directions.T).amax(dim=1) >= FOLD
+    named = torch.tensor([any(mentions(text, name) for name in classes) for text in pool.texts]) | same
+    return WithinClasses(
+        rows - means[groups], groups, atoms, list(pool.texts), list(classes), all_means.double(), named
+    )
 
 
 def image_scores(within: WithinClasses, vector: Float[Tensor, " embed"]) -> np.ndarray:
@@ -128,11 +138,8 @@ def pick_image_cues(
     """Rows of the cues with their similarity to the predicted class; synonyms and class names left out; phrases folded
     into each cue.
     """
-    named = {name for name in within.classes}
-    usable = np.array([not any(mentions(text, name) for name in named) for text in within.texts])
-    found = PhraseScores(
-        np.empty(0, dtype=np.int64), np.empty(0), np.arange(len(scores)), np.where(usable, scores, -1.0)
-    )
+    usable = np.where(within.named.numpy(), -1.0, scores)
+    found = PhraseScores(np.empty(0, dtype=np.int64), np.empty(0), np.arange(len(scores)), usable)
     # Twice and more: some of them are folded away.
     kept, synonyms = select_cues(within.texts, found, predicted, similarity, 4 * cues, synonym)
     picked: list[tuple[int, float]] = []

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from scipy.sparse import csr_matrix
 
+from secondlens.applications.audit.images import WithinClasses
 from secondlens.applications.audit.scores import NEURONS, Scoring, check_scoring
 from secondlens.applications.audit.similarity import SYNONYM, Similarity
 from secondlens.applications.audit.table import NeuronTable
@@ -118,6 +120,50 @@ def audit_matrix(
     return PairMatrix(list(classes), values, cues)
 
 
+def image_matrix(
+    within: WithinClasses,
+    classes: Sequence[str],
+    head: Head,
+    similarity: Similarity,
+    *,
+    count: int = BEST,
+    synonym: float = SYNONYM,
+    progress: Progress | None = None,
+) -> PairMatrix:
+    """The same by the survey's images (`images`), in units of what has to be overcome:
+
+    exploitability(a, b) = mean over the `count` best cues of score(t) / sd(t), over the mean margin <z, t(a) - t(b)> of
+    the survey's images of class a
+
+    with sd(t) of <z - z_k, t>: how much of the margin one standard deviation of a cue makes up. NaN for a class without
+    images of its own.
+    """
+    weight = head.weight.double().cpu()
+    rows, atoms = within.rows.double(), within.atoms.double()
+    covariance = rows.T @ rows / len(rows)
+    spread = torch.einsum("te,ef,tf->t", atoms, covariance, atoms).clamp(min=1e-12).sqrt()
+    # [phrase, class]: the covariance of each phrase with each class's logit.
+    with_class = atoms @ covariance @ weight.T
+    values = np.full((len(classes), len(classes)), np.nan)
+    cues: dict[tuple[int, int], list[tuple[str, float]]] = {}
+    for predicted, name in enumerate(classes):
+        alike = torch.from_numpy(similarity(within.texts, name))
+        kept = (~within.named & (alike < synonym)).nonzero()[:, 0]
+        for shown in range(len(classes)):
+            if shown == predicted:
+                continue
+            scores = with_class[kept, predicted] - with_class[kept, shown]
+            best = (scores / spread[kept]).clamp(min=0).topk(min(count, len(kept)))
+            margin = within.means[shown] @ (weight[shown] - weight[predicted])
+            values[shown, predicted] = float(best.values.sum() / count / margin) if margin > 0 else np.nan
+            cues[shown, predicted] = [
+                (within.texts[int(kept[place])], float(scores[place])) for place in best.indices[:NAMED].tolist()
+            ]
+        if progress is not None:
+            progress("pairs of classes", predicted + 1, len(classes))
+    return PairMatrix(list(classes), values, cues)
+
+
 def write_matrix(matrix: PairMatrix, path: Path, picture: Path | None = None) -> None:
     """The pairs by falling exploitability, as a .csv or .parquet, and the picture as a PNG.
 
@@ -176,6 +222,6 @@ def _draw(matrix: PairMatrix, path: Path) -> None:
         + (f"\n(the {len(shown)} classes of the strongest pairs, of {len(matrix.classes)})" if left_out else "")
     )
     bar = figure.colorbar(drawn, ax=axes, shrink=0.7)
-    bar.set_label(f"mean score of the {BEST} best cues, over |v|")
+    bar.set_label(f"exploitability (the {BEST} best cues)")
     with disk_errors(path.parent):
         figure.savefig(path, dpi=130)
