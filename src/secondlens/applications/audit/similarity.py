@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ MODEL_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 KINDS = ("auto", "sentence", "tower", "name")
 
 
+@runtime_checkable
 class Similarity(Protocol):
     """Likeness of texts to a class."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Judgement:
         return {**vars(self), "valid": self.valid}
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Someone or something that looks at pictures. settings: what changes its judgements."""
 

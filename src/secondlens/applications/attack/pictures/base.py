@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -36,6 +36,7 @@ class Made:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@runtime_checkable
 class ImageMaker(Protocol):
     """A text-to-image model. settings: what changes its pictures; keys never belong there. drawn: whether a program
     draws the pictures, rather than a trained model.
