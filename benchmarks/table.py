@@ -29,10 +29,28 @@ float32, in batches of 32. Seconds an image, forward pass included.
 
 """
 
+SPARSE_HEAD = """
+## Sparse coding of directions over texts
+
+Orthogonal matching pursuit of 9,216 signals (three layers of ViT-B-32) over 30,000 texts of 512 dimensions, 128 texts
+a signal. The floor of a step is one product [signal, embed] x [embed, text] for a block of signals, in the precision in
+which the search runs first; *share of floor* is the floor over what a step takes. scikit-learn runs on a few signals
+in the same process (its `SparseCoder`, and `orthogonal_mp` without a Gram matrix of the texts); supports are compared.
+
+"""
+
 DECODING_HEAD = """
 ## Decoding
 
 A survey of photographs, decoded by worker processes, beside the same survey of the same pixels from memory, in turn.
+
+"""
+
+INDIRECT_HEAD = """
+## Indirect effects
+
+A neuron at its mean in the running model: upstream's whole forward pass with a hook, once a neuron, beside ours, the
+clean pass spread over the neurons. *Counted* is the same ratio in multiplications: the floor. Layers count from 0.
 
 """
 
@@ -43,9 +61,9 @@ def write_table() -> None:
     text = HEAD + _machines(entries)
     surveys = [entry for entry in entries if entry["benchmark"] == "survey"]
     text += SURVEY_HEAD + _table(
-        ["model", "layers", "images", "batch", "plain images/s", "a batch", "in all", "5,124 images",
-         "before, after (s)", "proved in one pass", "peak memory"],
-        [_survey_row(entry["figures"]) for entry in surveys],
+        ["machine", "precision", "model", "layers", "images", "batch", "plain images/s", "a batch", "in all",
+         "5,124 images", "before, after (s)", "proved in one pass", "peak memory"],
+        [[_chip(entry), *_survey_row(entry["figures"])] for entry in surveys],
     )  # fmt: skip
     oracles = [entry["figures"] for entry in entries if entry["benchmark"] == "oracle"]
     text += ORACLE_HEAD + _table(
@@ -56,6 +74,12 @@ def write_table() -> None:
             for f in oracles
         ],
     )  # fmt: skip
+    sparse = [entry for entry in entries if entry["benchmark"] == "sparse"]
+    text += SPARSE_HEAD + _table(
+        ["machine", "ms a signal", "9,216 signals, minutes", "peak memory", "share of floor", "x SparseCoder",
+         "x orthogonal_mp", "supports equal"],
+        [[_chip(entry), *_sparse_row(entry["figures"])] for entry in sparse],
+    )  # fmt: skip
     decodings = [entry["figures"] for entry in entries if entry["benchmark"] == "decoding"]
     text += DECODING_HEAD + _table(
         ["model", "layers", "images", "workers", "survey images/s", "from memory", "decoding alone", "ratio"],
@@ -65,15 +89,42 @@ def write_table() -> None:
             for f in decodings
         ],
     )  # fmt: skip
-    text += "\nNot measured: GPUs.\n\n## Commands\n\n"
+    indirect = [entry["figures"] for entry in entries if entry["benchmark"] == "indirect"]
+    text += INDIRECT_HEAD + _table(
+        ["model", "device", "layer", "images", "re-run s/neuron", "ours s/neuron", "ratio", "counted", "difference"],
+        [
+            [f["model"], f["device"], f["layer"], f["images"], f["rerun_seconds_per_neuron"],
+             f["ours_seconds_per_neuron"], f"{f['ratio']} x", f"{f['ratio_of_multiplications']} x",
+             f"{f['largest_difference']:.0e}"]
+            for f in indirect
+        ],
+    )  # fmt: skip
+    text += "\n## Commands\n\n"
     text += "".join(f"    {entry['command']}\n" for entry in entries)
     (FOLDER / "README.md").write_text(text)
+
+
+def _chip(entry: dict[str, Any]) -> str:
+    return entry["machine"].get("gpu") or f"{entry['machine']['threads']} CPU threads"
+
+
+def _sparse_row(figures: dict[str, Any]) -> list[object]:
+    return [
+        figures["ms_per_signal"],
+        figures["minutes_for_9216"],
+        f"{figures['peak_gib']} GiB",
+        figures["share_of_floor"],
+        f"{figures['times_sparse_coder']:,.0f} x",
+        f"{figures['times_orthogonal_mp']:,.0f} x",
+        f"{figures['equal_supports']} of {figures['equal_supports']}",
+    ]
 
 
 def _survey_row(figures: dict[str, Any]) -> list[object]:
     once = figures["seconds_before"] + figures["seconds_after"]
     spread = figures["ratio_per_batch"] + once * figures["plain_images_per_second"] / 5124
     return [
+        figures.get("dtype", "float32"),
         figures["model"],
         figures["layers"],
         figures["images"],

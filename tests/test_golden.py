@@ -18,6 +18,7 @@ from oracle import SlowTower
 from secondlens.effects.layer import LayerStatistics
 from secondlens.models.capture import capture
 from secondlens.models.preprocessing import OPENAI_MEAN, OPENAI_STD
+from secondlens.studies.ablator import LayerAblator
 
 SURVEYED, TOP, SCALE = 240, 30, 100.0
 # The stored arrays are float32, and so was the released code: measured at most 7e-7.
@@ -109,6 +110,47 @@ class TestReleasedCode:
         }
         for name, effects in kept.items():
             assert relative(without + effects.sum(dim=1), golden[f"abl_{name}_{layer}"]) < FLOAT32, name
+
+    def test_ablator(self, golden: Golden, layer: int) -> None:
+        """The fast path leaves b out; what that changes is written out here, and nothing else may differ.
+
+        With d = b - mean b of an image: sum_n moves by N d; the neurons above their threshold can only differ where a
+        norm is within |d| of it; and the released direction differs from ours by the angle between the two.
+        """
+        tower, b = golden.model.tower, golden.shared_vector(layer)
+        statistics = LayerStatistics(tower, layer, SURVEYED, convention="released")
+        for part in torch.arange(SURVEYED).split(60):
+            statistics.update(capture(tower, golden.pixels[part], [layer]), part)
+        found, _ = statistics.result(TOP)
+        thresholds = golden[f"norm_{layer}"][:, 0]
+        ablator = LayerAblator(
+            tower, layer, found.mean_coefficients, (thresholds / SCALE).float(), found.components, "released"
+        )
+        ours = ablator.ablate(capture(tower, golden.pixels[SURVEYED:], [layer]))
+        ours = {name: embeddings.double() * SCALE for name, embeddings in ours.items()}
+        effects = self.effects(golden, layer)
+        centred = effects[SURVEYED:] - effects[:SURVEYED].mean(dim=0)
+        d = b[SURVEYED:] - b[:SURVEYED].mean(dim=0)
+        theirs = (centred + d[:, None]).norm(dim=2) > thresholds
+        mine = centred.norm(dim=2) >= thresholds
+        differ = theirs != mine
+        assert bool(
+            ((centred.norm(dim=2) - thresholds).abs() <= d.norm(dim=1, keepdim=True) * (1 + 1e-6))[differ].all()
+        )
+        assert float(differ.double().mean()) < 0.01
+        moved = torch.einsum("bn,bne->be", theirs.double() - mine.double(), centred)
+        neurons, many = mine.shape[1], theirs.sum(dim=1, keepdim=True)
+        pc, direction = golden[f"pca_{layer}"], found.directions.double()
+        turned = torch.einsum("bne,ne,nf->bf", centred, pc, pc)
+        turned -= torch.einsum("bne,ne,nf->bf", centred, direction, direction)
+        expected = {
+            "without_all": (golden[f"abl_all_{layer}"], -neurons * d),
+            "without_small": (golden[f"abl_keep_significant_{layer}"], (many - neurons) * d + moved),
+            "without_large": (golden[f"abl_keep_insignificant_{layer}"], -many * d - moved),
+            "rank_one": (golden[f"abl_pc_{layer}"], -neurons * d + (d @ pc.T) @ pc + turned),
+        }
+        for name, (golden_embeddings, because_of_b) in expected.items():
+            assert relative(ours[name] + because_of_b, golden_embeddings) < FLOAT32, name
 
     def test_survey_statistics_within_what_the_shared_vector_explains(self, golden: Golden, layer: int) -> None:
         """A survey's norms and directions leave b out.

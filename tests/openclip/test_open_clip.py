@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 
 import secondlens as sl
 from builders import Spec, build, pixels, randomise
+from secondlens.effects.indirect import indirect_effects
 from secondlens.errors import ModelError
+from secondlens.models.capture import capture
 
 # As in the tests of the other families: float32 through a few small layers.
 FLOAT32 = 2e-5
@@ -100,6 +102,19 @@ def test_same_weights_same_effects(pair: tuple[sl.LensModel, sl.LensModel, Spec]
     parts = [sl.first_order_effects(m, images) for m in (oc, hf)]
     close(parts[0].heads, parts[1].heads)
     close(parts[0].mlps, parts[1].mlps)
+
+
+def test_entered_half_way_it_runs_the_same(pair: tuple[sl.LensModel, sl.LensModel, Spec]) -> None:
+    hf, oc, spec = pair
+    images, reference = pixels(4, spec.size), pixels(5, spec.size, seed=1)
+    for layer in range(spec.layers):
+        trace = capture(oc.tower, images, [], residuals=[layer])
+        close(oc.tower.run_from(layer + 1, trace.residuals[layer]), oc.encode_images(images))
+        means = capture(hf.tower, reference, [layer]).activations[layer].mean(dim=0)
+        ours, theirs = (indirect_effects(m, images, layer, means, [1, 5]) for m in (oc, hf))
+        # Differences of unit vectors: float32 rounding of both.
+        assert float((ours - theirs).abs().max()) < 2e-6
+        assert float(theirs.norm(dim=2).min()) > 1e-5
 
 
 def test_facts_preprocessing_and_texts(pair: tuple[sl.LensModel, sl.LensModel, Spec]) -> None:

@@ -1,1 +1,1 @@
-"""Applications: what the lens is good for. Each is a folder of its own that needs no other."""
+"""Applications: where in an image a text is, what an image shows, what a model can be fooled by."""

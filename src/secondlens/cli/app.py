@@ -5,7 +5,23 @@ import sys
 import typer
 
 import secondlens
-from secondlens.cli import atlas, attack, audit, describe, evaluate, models, neurons, pool, run, survey
+from secondlens.cli import (
+    ablate,
+    atlas,
+    attack,
+    audit,
+    concepts,
+    describe,
+    evaluate,
+    explain,
+    models,
+    neurons,
+    pool,
+    run,
+    study,
+    survey,
+    world,
+)
 from secondlens.errors import SecondLensError
 
 app = typer.Typer(
@@ -21,9 +37,15 @@ app.add_typer(pool.app, name="pool")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(audit.app, name="audit")
 app.add_typer(attack.app, name="attack")
+app.add_typer(study.app, name="study")
+app.add_typer(world.app, name="world")
 app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
+app.command(name="ablate")(ablate.ablate_command)
 app.command(name="run")(run.run_command)
+app.command(name="concepts")(concepts.concepts_command)
+app.command(name="explain")(explain.explain_command)
+evaluate.app.command(name="concepts")(concepts.evaluate_command)
 
 
 @app.callback(invoke_without_command=True)

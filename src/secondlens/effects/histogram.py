@@ -38,3 +38,16 @@ def share_above(counts: Int[Tensor, "neuron bin"], threshold: Float[Tensor, " ne
     above = counts.flip(1).cumsum(1).flip(1)
     within = counts.gather(1, index[:, None])[:, 0]
     return (above.gather(1, index[:, None])[:, 0] - within * (place - index)) / total
+
+
+def norm_above(counts: Int[Tensor, "neuron bin"], share: Float[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
+    """The norm above which a share of the images lies, the inverse of `share_above`; zero for a neuron without any."""
+    total = counts.sum(dim=1)
+    target = share.double().clamp(0, 1) * total
+    above = counts.flip(1).cumsum(1).flip(1)
+    # The highest bin at whose lower edge enough images lie above.
+    index = ((above >= target[:, None]).sum(dim=1) - 1).clamp(min=0)
+    within = counts.gather(1, index[:, None])[:, 0]
+    beyond = above.gather(1, index[:, None])[:, 0] - within
+    place = index + 1 - ((target - beyond) / within.clamp(min=1)).clamp(0, 1)
+    return torch.where(total > 0, torch.exp2(place / PER_OCTAVE + LOWEST), 0.0)

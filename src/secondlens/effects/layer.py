@@ -8,7 +8,7 @@ from torch import Tensor
 
 from secondlens.effects.factored import gram_root
 from secondlens.effects.parallel import map_blocks
-from secondlens.effects.paths import Convention, coefficients, path_weights, paths_of, write_maps
+from secondlens.effects.paths import Convention, WriteMaps, coefficients, path_weights, paths_of, write_maps
 from secondlens.effects.rank_one import rank_one
 from secondlens.effects.statistics import EffectStatistics, TopEffects
 from secondlens.models.capture import Trace
@@ -71,6 +71,15 @@ class LayerResult:
         return replace(self, **changed)
 
 
+def gram_roots(maps: WriteMaps, groups: list[Tensor]) -> list[Float[Tensor, "neuron path path"]]:
+    """R of groups of neurons, float32: |phi| = |s R|."""
+
+    def root(group: Tensor) -> Tensor:
+        return torch.cat([gram_root(maps.directions(part)).float() for part in group.split(SETUP_BLOCK)])
+
+    return map_blocks(root, groups, maps.values.device)
+
+
 class LayerStatistics:
     """Statistics of a layer's neurons: all of them, or in a second pass those in `rows`."""
 
@@ -91,11 +100,7 @@ class LayerStatistics:
         blocks = torch.arange(tower.neurons).split(BLOCK)
         groups = [block[chosen[block]] for block in blocks]
         self.rows = [group.to(self.maps.values.device) for group in groups if len(group)]
-
-        def root(group: Tensor) -> Tensor:
-            return torch.cat([gram_root(self.maps.directions(part)).float() for part in group.split(SETUP_BLOCK)])
-
-        roots = map_blocks(root, self.rows, self.maps.values.device)
+        roots = gram_roots(self.maps, self.rows)
         self.blocks = [EffectStatistics(made, candidates, complete=rows is not None) for made in roots]
         # A slice where the block is whole: no copy of the activations.
         self._columns = [slice(int(group[0]), int(group[-1]) + 1) if rows is None else group for group in self.rows]

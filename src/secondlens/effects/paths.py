@@ -111,9 +111,16 @@ def write_maps(tower: VisionTower, layer: int, convention: Convention = "centred
         reader = tower.readers[index]
         weights = reader.weights()
         values.append(weights.value.to(wide) * reader.norm.weight.detach().to(wide) @ written)
-        output = weights.output.to(wide)
-        if centred and tower.final_norm is not None:
-            output = output - output.mean(dim=1, keepdim=True)
-        scaled = output * tower.final_gain().to(wide)[:, None]
-        outputs.append(tower.project(scaled.transpose(1, 2)).transpose(1, 2))
+        outputs.append(output_map(tower, index, centred, wide))
     return WriteMaps(torch.cat(values), torch.cat(outputs))
+
+
+def output_map(
+    tower: VisionTower, reader: int, centred: bool, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "head embed dim"]:
+    """Proj diag(g_post) C W_O[h] of a reader's heads, C left out if not `centred`."""
+    output = tower.readers[reader].weights().output.to(dtype)
+    if centred and tower.final_norm is not None:
+        output = output - output.mean(dim=1, keepdim=True)
+    scaled = output * tower.final_gain().to(dtype)[:, None]
+    return tower.project(scaled.transpose(1, 2)).transpose(1, 2)

@@ -2,11 +2,12 @@
 
 from secondlens.models.load import load_model
 from secondlens.models.model import Classifier, LensModel, Preprocessing, SelfCheck
-from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower
+from secondlens.models.tower import MLP, AttentionWeights, Block, Reader, VisionTower
 
 __all__ = [
     "MLP",
     "AttentionWeights",
+    "Block",
     "Classifier",
     "LensModel",
     "Preprocessing",

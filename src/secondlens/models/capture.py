@@ -29,13 +29,14 @@ class ReaderTrace:
     attention: the pooled query's attention to each token.
     sigma: standard deviation (with the layer norm's epsilon) of the residual stream at each token.
     Only with `first_order`: `mixed`, the attention-weighted mean of the layer norm's output a head, and `residual`,
-    the residual stream at token 0 before the reader.
+    the residual stream at token 0 before the reader. Only with `streams`: `stream`, that at every token.
     """
 
     attention: Float[Tensor, "image head token"]
     sigma: Float[Tensor, "image token"]
     mixed: Float[Tensor, "image head width"] | None = None
     residual: Float[Tensor, "image width"] | None = None
+    stream: Float[Tensor, "image token width"] | None = None
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Trace:
 
     embeddings: the model's own output, unnormalised.
     activations: layer to post-activation values of its neurons at every token.
-    readers: reader index to what it saw.
+    readers: reader index to what it saw. residuals: layer to the residual stream after it, in upstream's precision.
     final_sigma: sigma of the final layer norm at the pooled token; ones where there is no such norm.
     Only with `first_order`: `pooled_activations`, layer to activations at token 0 (-1: the pooling head's MLP), and
     `final_residual`, the input of the final layer norm at token 0.
@@ -53,12 +54,16 @@ class Trace:
     embeddings: Float[Tensor, "image embed"]
     activations: dict[int, Float[Tensor, "image token neuron"]] = field(default_factory=dict)
     readers: dict[int, ReaderTrace] = field(default_factory=dict)
+    residuals: dict[int, Float[Tensor, "image token width"]] = field(default_factory=dict)
     final_sigma: Float[Tensor, " image"] | None = None
     pooled_activations: dict[int, Float[Tensor, "image neuron"]] = field(default_factory=dict)
     final_residual: Float[Tensor, "image width"] | None = None
 
 
 POOL_MLP = -1
+
+EachReader = Callable[[int, Tensor, Tensor], None]
+"""Called with a reader's index, its layer norm's output [image, token, width] and the pooled attention."""
 
 
 @torch.no_grad()
@@ -68,11 +73,17 @@ def capture(
     layers: Sequence[int],
     *,
     first_order: bool = False,
+    residuals: Sequence[int] = (),
+    each_reader: EachReader | None = None,
+    streams: bool = False,
 ) -> Trace:
     """Run the model once on preprocessed pixels and keep the parts that `layers` need.
 
     layers: whose neurons' activations to keep, with the readers after the first of them.
     first_order: keep the parts of the direct contributions of every layer as well.
+    residuals: layers after which to keep the residual stream.
+    each_reader: called at each of these readers while what it sees exists; nothing of it is kept.
+    streams: keep the residual stream before each reader at every token.
 
     Raises `CaptureError` where a site did not fire exactly once.
     """
@@ -84,7 +95,7 @@ def capture(
         sites.add(
             f"layer norm of reader {index}",
             tower.readers[index].norm,
-            _on_norm(tower, index, trace, first_order),
+            _on_norm(tower, index, trace, first_order, streams, each_reader),
         )
     for layer, mlp in enumerate(tower.mlps):
         if layer in layers or (first_order and tower.final_norm is not None):
@@ -94,6 +105,8 @@ def capture(
                 _on_mlp(layer, trace, layer in layers, first_order),
                 before=True,
             )
+    for layer in residuals:
+        sites.add(f"layer {layer}", tower.blocks[layer].module, _on_layer(layer, trace))
     if first_order and tower.pool_mlp is not None:
         sites.add(
             "MLP of the pooling head",
@@ -114,6 +127,28 @@ def capture(
 def wide(tensor: Tensor) -> Tensor:
     """Half precisions as float32: the lens's own sums are never narrower."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def wide_trace(trace: Trace) -> Trace:
+    """The same parts in float64: for sums whose terms cancel. The forward pass itself stays as precise as it was."""
+
+    def double(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.double()
+
+    readers = {
+        index: ReaderTrace(
+            seen.attention.double(), seen.sigma.double(), double(seen.mixed), double(seen.residual), double(seen.stream)
+        )
+        for index, seen in trace.readers.items()
+    }
+    return Trace(
+        embeddings=trace.embeddings.double(),
+        activations={layer: values.double() for layer, values in trace.activations.items()},
+        readers=readers,
+        final_sigma=double(trace.final_sigma),
+        pooled_activations={layer: values.double() for layer, values in trace.pooled_activations.items()},
+        final_residual=double(trace.final_residual),
+    )
 
 
 def pooled_attention(
@@ -141,7 +176,9 @@ def sigma_of(norm: nn.LayerNorm, residual: Float[Tensor, "... width"]) -> Float[
     return torch.native_layer_norm(wide(residual), norm.normalized_shape, None, None, norm.eps)[2][..., 0].reciprocal()
 
 
-def _on_norm(tower: VisionTower, index: int, trace: Trace, first_order: bool) -> Callable[..., None]:
+def _on_norm(
+    tower: VisionTower, index: int, trace: Trace, first_order: bool, streams: bool, each_reader: EachReader | None
+) -> Callable[..., None]:
     reader: Reader = tower.readers[index]
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -152,7 +189,11 @@ def _on_norm(tower: VisionTower, index: int, trace: Trace, first_order: bool) ->
         if first_order:
             seen.mixed = torch.bmm(attention, tokens)
             seen.residual = wide(inputs[0][:, 0])
+        if streams:
+            seen.stream = wide(inputs[0])
         trace.readers[index] = seen
+        if each_reader is not None:
+            each_reader(index, tokens, attention)
 
     return hook
 
@@ -163,6 +204,14 @@ def _on_mlp(layer: int, trace: Trace, keep: bool, first_order: bool) -> Callable
             trace.activations[layer] = wide(inputs[0])
         if first_order:
             trace.pooled_activations[layer] = wide(inputs[0][:, 0])
+
+    return hook
+
+
+def _on_layer(layer: int, trace: Trace) -> Callable[..., None]:
+    # A layer may be called with more than tensors, such as an attention mask that is None.
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        trace.residuals[layer] = output
 
     return hook
 

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from secondlens.models.hf_common import (
     TokenisedTexts,
     activation_name,
+    encoder_block,
     image_size,
     load_tokenizer,
     load_weights,
 )
 from secondlens.models.model import LensModel
 from secondlens.models.preprocessing import OPENAI_MEAN, OPENAI_STD, load_processor
-from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower
+from secondlens.models.tower import MLP, Reader, VisionTower
 
 MODEL_TYPES = ("clip", "clip_vision_model")
 
@@ -44,25 +45,22 @@ def tower(model: Any) -> VisionTower:
     """References into a `CLIPModel` or `CLIPVisionModelWithProjection` in memory."""
     vision, config = model.vision_model, model.vision_model.config
 
-    def reader(index: int, block: Any) -> Reader:
-        attention = block.self_attn
-
-        def weights() -> AttentionWeights:
-            return AttentionWeights.from_linears(
-                attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, attention.num_heads
-            )
-
-        return Reader(block.layer_norm1, weights, layers_before=index)
-
     def forward(pixels: Tensor) -> Tensor:
         return model.visual_projection(vision(pixels).pooler_output)
 
-    blocks = vision.encoder.layers
+    def finish(pooled: Tensor) -> Tensor:
+        return model.visual_projection(vision.post_layernorm(pooled))
+
+    layers = vision.encoder.layers
+    blocks = tuple(encoder_block(layer) for layer in layers)
     return VisionTower(
         module=nn.ModuleDict({"vision": vision, "projection": model.visual_projection}),
         forward=forward,
-        readers=tuple(reader(index, block) for index, block in enumerate(blocks)),
-        mlps=tuple(MLP(block.mlp.fc2) for block in blocks),
+        readers=tuple(Reader(block.norm, block.weights, layers_before=i) for i, block in enumerate(blocks)),
+        mlps=tuple(MLP(layer.mlp.fc2) for layer in layers),
+        blocks=blocks,
+        readout=lambda tokens: finish(tokens[:, 0]),
+        finish=finish,
         final_norm=vision.post_layernorm,
         projection=lambda: model.visual_projection.weight.detach(),
         activation=activation_name(config),

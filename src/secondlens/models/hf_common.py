@@ -1,4 +1,4 @@
-"""What the Hugging Face adapters share: loading a class from safetensors, and tokenised texts."""
+"""What the Hugging Face adapters share: loading a class from safetensors, tokenised texts, encoder layers."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from secondlens.errors import ModelError
 from secondlens.models.preprocessing import quiet
+from secondlens.models.tower import AttentionWeights, Block
 
 
 def load_weights(cls: Any, location: str) -> Any:
@@ -113,6 +114,24 @@ class TokenisedTexts:
         # SigLIP's tokenizer gives no mask, and its text tower was trained without one.
         names = [name for name in ("input_ids", "attention_mask") if name in tokens]
         return self.features(**{name: torch.tensor(tokens[name], device=device) for name in names}).pooler_output
+
+
+def encoder_block(layer: Any) -> Block:
+    """A layer of the CLIP and SigLIP encoders, which name their parts alike."""
+    attention = layer.self_attn
+
+    def weights() -> AttentionWeights:
+        return AttentionWeights.from_linears(
+            attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, attention.num_heads
+        )
+
+    def run(residual: Tensor) -> Tensor:
+        return layer(residual, attention_mask=None)
+
+    def mlp(residual: Tensor) -> Tensor:
+        return residual + layer.mlp(layer.layer_norm2(residual))
+
+    return Block(layer, run, layer.layer_norm1, weights, mlp)
 
 
 def activation_name(config: Any) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from secondlens.models.hf_common import (
     TokenisedTexts,
     activation_name,
+    encoder_block,
     image_size,
     load_tokenizer,
     load_weights,
@@ -42,7 +43,7 @@ def load(reference: str, location: str, config: Any) -> LensModel:
 def tower(model: Any) -> VisionTower:
     """References into a `SiglipModel` in memory."""
     vision, config = model.vision_model, model.vision_model.config
-    head, blocks = vision.head, vision.encoder.layers
+    head, layers = vision.head, vision.encoder.layers
 
     def weights() -> AttentionWeights:
         return AttentionWeights.from_multihead(head.attention)
@@ -53,11 +54,20 @@ def tower(model: Any) -> VisionTower:
     def forward(pixels: Tensor) -> Tensor:
         return vision(pixels).pooler_output
 
+    def readout(tokens: Tensor) -> Tensor:
+        return head(vision.post_layernorm(tokens))
+
+    def finish(read: Tensor) -> Tensor:
+        return read + head.mlp(head.layernorm(read))
+
     return VisionTower(
         module=vision,
         forward=forward,
-        readers=(Reader(vision.post_layernorm, weights, layers_before=len(blocks), probe=probe),),
-        mlps=tuple(MLP(block.mlp.fc2) for block in blocks),
+        readers=(Reader(vision.post_layernorm, weights, layers_before=len(layers), probe=probe),),
+        mlps=tuple(MLP(layer.mlp.fc2) for layer in layers),
+        blocks=tuple(encoder_block(layer) for layer in layers),
+        readout=readout,
+        finish=finish,
         final_norm=None,
         projection=None,
         activation=activation_name(config),

@@ -14,7 +14,7 @@ from secondlens.errors import ModelError, closest
 from secondlens.models.hf_common import activation_name, image_size, load_weights
 from secondlens.models.model import Classifier, LensModel
 from secondlens.models.preprocessing import load_processor
-from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower
+from secondlens.models.tower import MLP, AttentionWeights, Block, Reader, VisionTower
 
 MODEL_TYPES = ("vit",)
 
@@ -79,8 +79,8 @@ def tower(model: Any) -> VisionTower:
     """References into a `ViTForImageClassification` in memory."""
     vit, config = model.vit, model.config
 
-    def reader(index: int, block: Any) -> Reader:
-        attention = block.attention
+    def block(layer: Any) -> Block:
+        attention = layer.attention
 
         def weights() -> AttentionWeights:
             return AttentionWeights.from_linears(
@@ -91,16 +91,23 @@ def tower(model: Any) -> VisionTower:
                 config.num_attention_heads,
             )
 
-        return Reader(block.layernorm_before, weights, layers_before=index)
+        def mlp(residual: Tensor) -> Tensor:
+            return residual + layer.mlp(layer.layernorm_after(residual))
+
+        return Block(layer, layer, layer.layernorm_before, weights, mlp)
 
     def forward(pixels: Tensor) -> Tensor:
         return vit(pixels).last_hidden_state[:, 0]
 
+    blocks = tuple(block(layer) for layer in vit.layers)
     return VisionTower(
         module=nn.ModuleDict({"vit": vit}),
         forward=forward,
-        readers=tuple(reader(index, block) for index, block in enumerate(vit.layers)),
-        mlps=tuple(MLP(block.mlp.fc2) for block in vit.layers),
+        readers=tuple(Reader(block.norm, block.weights, layers_before=i) for i, block in enumerate(blocks)),
+        mlps=tuple(MLP(layer.mlp.fc2) for layer in vit.layers),
+        blocks=blocks,
+        readout=lambda tokens: vit.layernorm(tokens[:, 0]),
+        finish=vit.layernorm,
         final_norm=vit.layernorm,
         projection=None,
         activation=activation_name(config),

@@ -18,7 +18,7 @@ HF_ADAPTERS = {kind: adapter for adapter in (hf_clip, hf_siglip, hf_vit) for kin
 def load_model(reference: str, *, device: str = "cpu", dtype: str | torch.dtype = torch.float32) -> LensModel:
     """Load a model by reference and check that the lens describes it.
 
-    reference: `hf:ORG/NAME`, `hf:/folder`, `openclip:NAME/TAG` or `openclip:/file.safetensors?model=NAME`.
+    reference: `hf:ORG/NAME`, `hf:/folder`, `openclip:NAME/TAG`, `openclip:/file.safetensors?model=NAME` or `world:`.
     device, dtype: where and in which float precision it shall run. The check runs in float32 on the CPU first.
 
     Raises `ModelError` for an unknown reference or family, for weights that are no safetensors or do not fit, and

@@ -15,7 +15,7 @@ from secondlens.errors import MissingExtra, ModelError, closest
 from secondlens.models.model import LensModel, Preprocessing
 from secondlens.models.preprocessing import from_processor, quiet
 from secondlens.models.reference import ModelReference
-from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower
+from secondlens.models.tower import MLP, AttentionWeights, Block, Reader, VisionTower
 
 
 def load(reference: ModelReference) -> LensModel:
@@ -125,24 +125,36 @@ def tower(model: Any, name: str) -> VisionTower:
         )
     if visual.attn_pool is not None or visual.pool_type != "tok":
         raise ModelError(f"{name}: pooling {visual.pool_type!r} is not supported; expected the class token ('tok')")
-    blocks = visual.transformer.resblocks
+    layers = visual.transformer.resblocks
 
-    def reader(index: int, block: Any) -> Reader:
+    def block(layer: Any) -> Block:
         def weights() -> AttentionWeights:
-            attention = AttentionWeights.from_multihead(block.attn)
-            gain = _layer_scale(block.ls_1)
+            attention = AttentionWeights.from_multihead(layer.attn)
+            gain = _layer_scale(layer.ls_1)
             return attention if gain is None else attention.scaled(gain())
 
-        return Reader(block.ln_1, weights, layers_before=index)
+        def mlp(residual: Tensor) -> Tensor:
+            return residual + layer.ls_2(layer.mlp(layer.ln_2(residual)))
+
+        return Block(layer, layer, layer.ln_1, weights, mlp)
+
+    def finish(pooled: Tensor) -> Tensor:
+        normed = visual.ln_post(pooled)
+        return normed if visual.proj is None else normed @ visual.proj
+
+    blocks = tuple(block(layer) for layer in layers)
 
     return VisionTower(
         module=visual,
         forward=visual,
-        readers=tuple(reader(index, block) for index, block in enumerate(blocks)),
-        mlps=tuple(MLP(block.mlp.c_proj, _layer_scale(block.ls_2)) for block in blocks),
+        readers=tuple(Reader(block.norm, block.weights, layers_before=i) for i, block in enumerate(blocks)),
+        mlps=tuple(MLP(layer.mlp.c_proj, _layer_scale(layer.ls_2)) for layer in layers),
+        blocks=blocks,
+        readout=lambda tokens: finish(tokens[:, 0]),
+        finish=finish,
         final_norm=visual.ln_post,
         projection=None if visual.proj is None else lambda: visual.proj.detach().T,
-        activation=type(blocks[0].mlp.gelu).__name__,
+        activation=type(layers[0].mlp.gelu).__name__,
         image_size=tuple(visual.image_size),
         patch=visual.patch_size[0],
     )

@@ -2,6 +2,7 @@
 
 hf:ORG/NAME            a Hugging Face repository     hf:/folder or hf:./folder     a local folder
 openclip:NAME/TAG      an open_clip checkpoint       openclip:/file?model=NAME     local weights (safetensors)
+world:                 the small CLIP of the embedded world, which comes with this project
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from secondlens.errors import ModelError, closest
+from secondlens.models.embedded import embedded_folder
 
-SCHEMES = ("hf", "openclip")
+SCHEMES = ("hf", "openclip", "world")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class ModelReference:
 def parse_reference(text: str) -> ModelReference:
     """Split a reference into its parts; raises `ModelError` with the accepted forms for anything else."""
     scheme, colon, rest = text.partition(":")
+    if text == "world:":
+        folder = embedded_folder()
+        return ModelReference(text, scheme, str(folder), folder, {})
     if not colon or not rest:
         raise ModelError(
             f"expected a model reference such as 'hf:openai/clip-vit-base-patch32' or 'hf:./folder', got {text!r}"

@@ -137,12 +137,31 @@ class MLP:
 
 
 @dataclass(frozen=True)
+class Block:
+    """One layer as upstream runs it, for a network that is entered half-way.
+
+    module: upstream's layer, whose output is the residual stream after it. run: calls it on a residual stream.
+    norm, weights: the layer norm before its attention, and that attention (LayerScale included).
+    mlp: the second half, x + MLP(layer norm(x)), through upstream's own modules and for any tokens.
+    """
+
+    module: nn.Module
+    run: Callable[[Tensor], Tensor]
+    norm: nn.LayerNorm
+    weights: Callable[[], AttentionWeights]
+    mlp: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class VisionTower:
     """References into one image tower.
 
     forward: pixels [image, 3, height, width] to embeddings [image, embed], unnormalised: upstream's own forward pass.
     readers: in the order in which they fire.
-    mlps: one a layer, in order.
+    mlps: one a layer, in order. blocks: the layers themselves.
+    readout: residual stream after the last layer [image, token, width] to embeddings, through upstream's modules.
+    finish: the same from what the last reader gave, [image, width]: the class token's residual after the last layer,
+    or the output of a pooling head's attention.
     final_norm: the layer norm on the pooled token; None for an attention-pooling head, which has none.
     pool_mlp: the MLP after an attention-pooling head, None elsewhere.
     projection: W [embed, width] to the joint space; None for the identity.
@@ -154,6 +173,9 @@ class VisionTower:
     forward: Callable[[Tensor], Tensor]
     readers: tuple[Reader, ...]
     mlps: tuple[MLP, ...]
+    blocks: tuple[Block, ...]
+    readout: Callable[[Tensor], Tensor]
+    finish: Callable[[Tensor], Tensor]
     final_norm: nn.LayerNorm | None
     projection: Callable[[], Tensor] | None
     activation: str
@@ -195,6 +217,12 @@ class VisionTower:
     def lens_layers(self) -> range:
         """Layers whose neurons have a second-order effect, i.e. at least one later reader."""
         return range(max(reader.layers_before for reader in self.readers))
+
+    def run_from(self, layer: int, residual: Float[Tensor, "image token width"]) -> Float[Tensor, "image embed"]:
+        """Upstream's forward pass from the residual stream before `layer` on; `layer` may be one past the last."""
+        for block in self.blocks[layer:]:
+            residual = block.run(residual)
+        return self.readout(residual)
 
     def final_gain(self) -> Float[Tensor, " width"]:
         """Weight of the final layer norm, ones where there is none."""

@@ -2,16 +2,43 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondlens.errors import MissingExtra, TextError
 from secondlens.models.model import LensModel
 from secondlens.pools.build import encode
+from secondlens.pools.texts import read_texts
 
 TEMPLATES = ("a photo of a {}.",)
 """What a class name is put into where nothing else is asked for."""
+OPENAI = "openai-imagenet"
+"""Name of OpenAI's 80 templates for ImageNet."""
+
+
+def read_templates(reference: str) -> tuple[str, ...]:
+    """Templates with one `{}` each: "openai-imagenet" (open_clip carries them), or a text file with one a line.
+
+    Raises `TextError` for a file that cannot be used, `MissingExtra` where open_clip is not installed.
+    """
+    if reference == OPENAI:
+        try:
+            from open_clip import OPENAI_IMAGENET_TEMPLATES
+        except ImportError as error:
+            raise MissingExtra(
+                "open_clip", "openclip", f"the templates {OPENAI!r} (a file of them needs none)"
+            ) from error
+        return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+    if not Path(reference).is_file():
+        raise TextError(f"expected templates: {OPENAI!r} or a text file with one a line, got {reference!r}")
+    templates = tuple(line.strip() for line in read_texts(reference))
+    wrong = [template for template in templates if template.count("{}") != 1]
+    if wrong:
+        raise TextError(f"expected one {{}} in every template, where the class name goes; {reference} has {wrong[0]!r}")
+    return templates
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def study_descriptions(
     head = make_head(model, images.classes)
     truth = images.labels.to(model.device)
     projectors = {index: Projector(model, atlas.layer(index)) for index in atlas.layers}
-    rebuilt = {index: _reconstructions(atlas, index, described) for index in atlas.layers}
+    rebuilt = {index: reconstructions(atlas, index, described) for index in atlas.layers}
     places = {
         index: {name: projectors[index].add(directions.to(model.device)) for name, directions in rebuilt[index].items()}
         for index in atlas.layers
@@ -142,16 +142,19 @@ def name_of(pool: str, size: int) -> str:
     return f"{pool} {size}"
 
 
-def _reconstructions(
-    atlas: Atlas, layer: int, described: Sequence[tuple[Descriptions, Pool]]
+def reconstructions(
+    atlas: Atlas, layer: int, described: Sequence[tuple[Descriptions, Pool]], sizes: Sequence[int] | None = None
 ) -> dict[str, Float[Tensor, "neuron embed"]]:
-    """Least-squares reconstructions of a layer's directions from the first m texts of each description."""
+    """Least-squares reconstructions of a layer's directions from the first m texts of each description.
+
+    sizes: the m, by default the description's own. Names are those of `name_of`.
+    """
     signals = atlas.layer(layer).directions.double()
     rebuilt = {}
     for descriptions, pool in described:
         atoms = text_atoms(pool.embeddings, descriptions.card.settings.normalisation)
         indices = descriptions.indices(layer, len(signals))
-        for size in descriptions.sizes:
+        for size in descriptions.sizes if sizes is None else sizes:
             parts = []
             for start in range(0, len(signals), 64):
                 rows = indices[start : start + 64, :size]

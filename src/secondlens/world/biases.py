@@ -72,20 +72,11 @@ class Biases:
         extra = set(entry) - {"name", "about", "nouns"}
         if extra:
             raise WorldError(f"{where} has unknown fields {sorted(extra)}; known: name, about, nouns")
+        _check(entry["nouns"])
         return cls(str(entry.get("name", "unnamed")), entry["nouns"])
 
     def __post_init__(self) -> None:
-        for noun, kinds in self.nouns.items():
-            if noun not in NOUNS:
-                raise WorldError(f"the table of biases names an unknown noun {noun!r}{closest(noun, NOUNS)}")
-            if not isinstance(kinds, Mapping):
-                raise WorldError(
-                    f"biases of {noun!r} must be an object {{kind: {{value: probability}}}}; got {kinds!r}"
-                )
-            for kind, chances in kinds.items():
-                if kind not in KINDS:
-                    raise WorldError(f"biases of {noun!r} have an unknown kind {kind!r}{closest(kind, KINDS)}")
-                _check(noun, kind, chances)
+        _check(self.nouns)
 
     def to_json(self) -> str:
         """The table as it can be loaded again."""
@@ -143,7 +134,19 @@ def _options(noun: str, kind: str) -> tuple[str, ...]:
     return PROPERTIES[kind]
 
 
-def _check(noun: str, kind: str, chances: Any) -> None:
+def _check(nouns: Mapping[str, Any]) -> None:
+    for noun, kinds in nouns.items():
+        if noun not in NOUNS:
+            raise WorldError(f"the table of biases names an unknown noun {noun!r}{closest(noun, NOUNS)}")
+        if not isinstance(kinds, Mapping):
+            raise WorldError(f"biases of {noun!r} must be an object {{kind: {{value: probability}}}}; got {kinds!r}")
+        for kind, chances in kinds.items():
+            if kind not in KINDS:
+                raise WorldError(f"biases of {noun!r} have an unknown kind {kind!r}{closest(kind, KINDS)}")
+            _check_chances(noun, kind, chances)
+
+
+def _check_chances(noun: str, kind: str, chances: Any) -> None:
     if not isinstance(chances, Mapping):
         raise WorldError(f"{kind} of {noun!r} must be an object {{value: probability}}; got {chances!r}")
     options = _options(noun, kind)

@@ -10,7 +10,6 @@ Words are lower case and separated by spaces, the comma is a word of its own, an
 
 import re
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -29,8 +28,7 @@ from secondlens.world.vocabulary import (
     TEXTURE_WORDS,
 )
 
-Detail = Literal["noun", "colour", "texture", "size", "background", "full"]
-DETAILS: tuple[Detail, ...] = ("noun", "colour", "texture", "size", "background", "full")
+DETAILS = ("noun", "colour", "texture", "size", "background", "full")
 
 LONGEST = 30
 """No caption of the grammar has more words."""
@@ -39,7 +37,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "sea": ("on the {}", "in the {}", "by the {}"),
     "desert": ("in the {}", "on the {}"),
     "meadow": ("in the {}", "on the {}"),
-    "forest": ("in the {}", "in a {}"),
+    "forest": ("in the {}", "inside the {}"),
     "snow": ("in the {}", "on the {}"),
     "city": ("in the {}", "in a {}"),
     "night": ("at {}", "in the {}"),
@@ -63,7 +61,7 @@ SYNONYM_RATE = 0.3
 """How often a caption takes a synonym where there is one."""
 
 
-def caption(scene: Scene, rng: np.random.Generator, detail: Detail = "full") -> str:
+def caption(scene: Scene, rng: np.random.Generator, detail: str = "full") -> str:
     """A sentence about a scene, at most `LONGEST` words.
 
     detail: "noun" names the nouns alone; "colour", "texture", "size" and "background" name that one property, half of

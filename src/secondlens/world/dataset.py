@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from secondlens.errors import WorldError
-from secondlens.world.captions import Detail, caption
+from secondlens.world.captions import caption
 from secondlens.world.render import render_many
 from secondlens.world.scene import Scene
 from secondlens.world.vocabulary import NOUNS
@@ -29,7 +29,7 @@ def write_dataset(
     scenes: Iterable[Scene],
     *,
     size: int = 64,
-    detail: Detail = "full",
+    detail: str = "full",
     masks: bool = True,
     workers: int = 1,
     progress: Callable[[int], object] | None = None,
@@ -65,7 +65,7 @@ def _write(
     folder: Path,
     scenes: Iterable[Scene],
     size: int,
-    detail: Detail,
+    detail: str,
     masks: bool,
     workers: int,
     progress: Callable[[int], object] | None,

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from multiprocessing import get_context
 from random import Random
 
 import numpy as np
@@ -78,7 +79,8 @@ def render_many(scenes: Iterable[Scene], size: int = 64, workers: int = 1, chunk
         yield from (render(scene, size) for scene in scenes)
         return
     rest = iter(scenes)
-    with ProcessPoolExecutor(workers) as pool:
+    # Fresh processes: a copy of one that runs torch's threads could hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(_batch, batch, size) for batch in islice(_chunks(rest, chunk), 2 * workers)]
         while waiting:
             images, masks = waiting.pop(0).result()

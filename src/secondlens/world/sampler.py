@@ -6,13 +6,13 @@ the table. Colour and texture follow from each object's own noun. Size, place, p
     biased     as the table says
     unbiased   everything uniform and independent
     counter    uniform over what is left when no noun may have any of its planted cues (boat in the sand)
+    swapped    each noun as the table would draw another one: a boat in the sand, green, because a cactus is
 """
 
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Literal
 
 import numpy as np
 
@@ -21,8 +21,8 @@ from secondlens.world.biases import Biases
 from secondlens.world.scene import Scene, SceneObject
 from secondlens.world.vocabulary import BACKGROUNDS, COLOURS, NOUNS, PROPERTIES, TEXTURES
 
-Kind = Literal["biased", "unbiased", "counter"]
-KINDS: tuple[Kind, ...] = ("biased", "unbiased", "counter")
+KINDS = ("biased", "unbiased", "counter", "swapped")
+"""Of scenes: with the table, without it, against it, and with the cues of another noun."""
 
 COUNTS = (0.5, 0.35, 0.15)
 """Probability of 1, 2 and 3 objects where their number is left open."""
@@ -45,7 +45,7 @@ def sample_scene(
     rng: np.random.Generator,
     biases: Biases | None = None,
     objects: int | None = None,
-    kind: Kind = "biased",
+    kind: str = "biased",
     *,
     nouns: Sequence[str | None] | None = None,
     background: str | None = None,
@@ -76,12 +76,13 @@ def sample_scene(
         _check(name, values or ())
     free = [None] * count
     shown = _nouns(rng, table, nouns or free, kind)
-    setting = background or _background(rng, table, shown, kind)
+    likes = [_other(rng, table, noun) if kind == "swapped" else noun for noun in shown]
+    setting = background or _background(rng, table, likes, kind)
     things = []
     spots = _spots(rng, count, places or free)
-    for index, noun in enumerate(shown):
-        colour = (colours or free)[index] or _value(rng, table, noun, "colour", COLOURS, kind)
-        pattern = (textures or free)[index] or _value(rng, table, noun, "texture", TEXTURES, kind)
+    for index, (noun, like) in enumerate(zip(shown, likes, strict=True)):
+        colour = (colours or free)[index] or _value(rng, table, like, "colour", COLOURS, kind)
+        pattern = (textures or free)[index] or _value(rng, table, like, "texture", TEXTURES, kind)
         size = (sizes or free)[index] or _pick(rng, _SIZES[count])
         things.append(_place(rng, noun, colour, pattern, size, spots[index]))
     return Scene(
@@ -95,7 +96,7 @@ def sample_scene(
 
 
 def scene_at(
-    seed: int, index: int, biases: Biases | None = None, objects: int | None = None, kind: Kind = "biased"
+    seed: int, index: int, biases: Biases | None = None, objects: int | None = None, kind: str = "biased"
 ) -> Scene:
     """Scene `index` of the endless series of a seed; each is drawn by itself, so order and gaps do not matter."""
     if seed < 0 or index < 0:
@@ -121,7 +122,7 @@ def _by(rng: np.random.Generator, chances: dict[str, float]) -> str:
     return list(chances)[min(at, len(sums) - 1)]
 
 
-def _nouns(rng: np.random.Generator, table: Biases, wanted: Sequence[str | None], kind: Kind) -> list[str]:
+def _nouns(rng: np.random.Generator, table: Biases, wanted: Sequence[str | None], kind: str) -> list[str]:
     shown: list[str] = []
     for index, given in enumerate(wanted):
         taken = {*shown, *(noun for noun in wanted[index:] if noun)}
@@ -144,8 +145,19 @@ def _tied(table: Biases, noun: str, other: str) -> bool:
     return any(cue.word == second for first, second in pairs for cue in table.planted(first, "companion"))
 
 
-def _background(rng: np.random.Generator, table: Biases, shown: list[str], kind: Kind) -> str:
-    if kind == "biased":
+def _other(rng: np.random.Generator, table: Biases, noun: str) -> str:
+    """A noun with two or more planted looks or backgrounds, none of which is planted for the given one."""
+    own = {(cue.kind, cue.word) for cue in table.planted(noun)}
+    fitting = [other for other in NOUNS if len(looks := _looks(table, other)) >= 2 and not looks & own]
+    return _pick(rng, fitting or [other for other in NOUNS if other != noun])
+
+
+def _looks(table: Biases, noun: str) -> set[tuple[str, str]]:
+    return {(cue.kind, cue.word) for cue in table.planted(noun) if cue.kind != "companion"}
+
+
+def _background(rng: np.random.Generator, table: Biases, shown: list[str], kind: str) -> str:
+    if kind in ("biased", "swapped"):
         return _by(rng, table.probabilities(shown[0], "background"))
     if kind == "counter":
         tied = {cue.word for noun in shown for cue in table.planted(noun, "background")}
@@ -153,8 +165,8 @@ def _background(rng: np.random.Generator, table: Biases, shown: list[str], kind:
     return _pick(rng, BACKGROUNDS)
 
 
-def _value(rng: np.random.Generator, table: Biases, noun: str, name: str, options: Sequence[str], kind: Kind) -> str:
-    if kind == "biased" and table.named(noun, name):
+def _value(rng: np.random.Generator, table: Biases, noun: str, name: str, options: Sequence[str], kind: str) -> str:
+    if kind in ("biased", "swapped") and table.named(noun, name):
         return _by(rng, table.probabilities(noun, name))
     if kind == "counter":
         tied = {cue.word for cue in table.planted(noun, name)}

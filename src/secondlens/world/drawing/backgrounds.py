@@ -8,6 +8,8 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
+from secondlens.world.drawing.pen import Number
+
 VARIANTS = 48
 """Different pictures of each background; cuts, mirroring and light vary them further."""
 
@@ -25,17 +27,17 @@ class Board:
         self.image = Image.new("RGB", (side, side))
         self.pen = ImageDraw.Draw(self.image)
 
-    def vary(self, low: float, high: float) -> float:
+    def vary(self, low: Number, high: Number) -> float:
         """A uniform number."""
         return low + (high - low) * self.random.random()
 
-    def near(self, colour: tuple[int, int, int], amount: float = 10) -> tuple[int, int, int]:
+    def near(self, colour: tuple[int, int, int], amount: Number = 10) -> tuple[int, int, int]:
         """The colour, a little lighter or darker."""
         shift = self.vary(-amount, amount)
         r, g, b = (max(0, min(255, round(value + shift))) for value in colour)
         return r, g, b
 
-    def fill(self, top: tuple[int, int, int], bottom: tuple[int, int, int], y0: float = 0.0, y1: float = 1.0) -> None:
+    def fill(self, top: tuple[int, int, int], bottom: tuple[int, int, int], y0: Number = 0.0, y1: Number = 1.0) -> None:
         """A vertical gradient."""
         first, last = round(y0 * self.side), round(y1 * self.side)
         rows = np.linspace(0, 1, max(1, last - first))[:, None, None]
@@ -43,27 +45,27 @@ class Board:
         strip = np.broadcast_to(strip, (len(rows), self.side, 3)).astype(np.uint8)
         self.image.paste(Image.fromarray(np.ascontiguousarray(strip)), (0, first))
 
-    def polygon(self, colour: tuple[int, int, int], points: list[tuple[float, float]]) -> None:
+    def polygon(self, colour: tuple[int, int, int], points: list[tuple[Number, Number]]) -> None:
         """A filled polygon."""
         self.pen.polygon([(x * self.side, y * self.side) for x, y in points], fill=colour)
 
-    def rectangle(self, colour: tuple[int, int, int], x0: float, y0: float, x1: float, y1: float) -> None:
+    def rectangle(self, colour: tuple[int, int, int], x0: Number, y0: Number, x1: Number, y1: Number) -> None:
         """A filled rectangle."""
         s = self.side
         self.pen.rectangle((x0 * s, y0 * s, x1 * s, y1 * s), fill=colour)
 
-    def ellipse(self, colour: tuple[int, int, int], x: float, y: float, rx: float, ry: float) -> None:
+    def ellipse(self, colour: tuple[int, int, int], x: Number, y: Number, rx: Number, ry: Number) -> None:
         """A filled ellipse."""
         s = self.side
         self.pen.ellipse(((x - rx) * s, (y - ry) * s, (x + rx) * s, (y + ry) * s), fill=colour)
 
-    def line(self, colour: tuple[int, int, int], points: list[tuple[float, float]], width: float) -> None:
+    def line(self, colour: tuple[int, int, int], points: list[tuple[Number, Number]], width: Number) -> None:
         """A polyline."""
         self.pen.line(
             [(x * self.side, y * self.side) for x, y in points], fill=colour, width=max(1, round(width * self.side))
         )
 
-    def hill(self, colour: tuple[int, int, int], y: float, height: float, waves: float) -> None:
+    def hill(self, colour: tuple[int, int, int], y: Number, height: Number, waves: Number) -> None:
         """Everything below a wavy line."""
         phase = self.vary(0, 6.3)
         edge = [(x / 24, y + height * math.sin(phase + waves * x / 24 * 2 * math.pi)) for x in range(25)]
@@ -240,7 +242,7 @@ PAINTERS: dict[str, Callable[[Board], None]] = {
 }
 
 
-@lru_cache(maxsize=8 * VARIANTS * 2)
+@lru_cache(maxsize=8 * VARIANTS)
 def variant(background: str, number: int, side: int) -> np.ndarray:
     """One picture of a background [side, side, 3], uint8, antialiased."""
     board = Board(side * SAMPLES, Random(f"{background} {number}"))

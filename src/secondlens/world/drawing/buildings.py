@@ -1,6 +1,6 @@
 """House, castle and lighthouse."""
 
-from secondlens.world.drawing.pen import BODY, DARK, FLAME, GLASS, METAL, PALE, SHADE, WOOD, Pen
+from secondlens.world.drawing.pen import BEAM, BODY, DARK, FLAME, GLASS, METAL, PALE, SHADE, WOOD, Pen
 
 
 def house(pen: Pen) -> None:
@@ -38,14 +38,16 @@ def castle(pen: Pen) -> None:
 
 
 def lighthouse(pen: Pen) -> None:
-    """A tall tapering tower with a lamp room, its beam to one side, on a rock."""
-    base, beam = pen.vary(0.3, 0.38), pen.vary(0.55, 0.75)
-    pen.polygon(FLAME, ((0.1, -0.72), (beam, -0.98), (beam, -0.46)))
-    pen.blob(METAL, ((-0.75, 1.0), (-0.5, 0.76), (0.0, 0.7), (0.55, 0.78), (0.75, 1.0)))
-    pen.polygon(BODY, ((-0.19, -0.52), (0.19, -0.52), (base, 0.86), (-base, 0.86)))
-    pen.rectangle(DARK, -0.3, -0.58, 0.3, -0.48)
-    pen.rectangle(FLAME, -0.15, -0.84, 0.15, -0.58)
-    pen.polygon(SHADE, ((-0.25, -0.82), (0, -1.06), (0.25, -0.82)))
+    """A tall tapering tower with a lamp room on a rock, its beams to both sides."""
+    base, beam = pen.vary(0.3, 0.38), pen.vary(0.7, 0.95)
+    for side in (-1, 1):
+        pen.polygon(BEAM, ((side * 0.1, -0.74), (side * beam, -0.96), (side * beam, -0.48), (side * 0.1, -0.62)))
+    pen.blob(METAL, ((-0.7, 1.0), (-0.5, 0.8), (0.0, 0.74), (0.55, 0.8), (0.72, 1.0)))
+    pen.polygon(BODY, ((-0.2, -0.48), (0.2, -0.48), (base, 0.86), (-base, 0.86)))
+    pen.rectangle(DARK, -0.32, -0.54, 0.32, -0.44)
+    pen.rectangle(FLAME, -0.16, -0.82, 0.16, -0.54)
+    pen.rectangle(DARK, -0.02, -0.82, 0.02, -0.54)
+    pen.polygon(SHADE, ((-0.27, -0.8), (0, -1.06), (0.27, -0.8)))
     for y in (-0.2, 0.2):
         pen.rectangle(DARK, -0.05, y, 0.05, y + 0.15)
     pen.rectangle(DARK, -0.09, 0.62, 0.09, 0.86)

@@ -1,7 +1,5 @@
 """Bird, fish, butterfly, snake and turtle."""
 
-import math
-
 from secondlens.world.drawing.pen import BODY, DARK, FLAME, LIGHT, PALE, SHADE, Pen
 
 
@@ -71,28 +69,27 @@ def butterfly(pen: Pen) -> None:
 
 
 def snake(pen: Pen) -> None:
-    """A thick wave with a raised head and a red-hot tongue."""
-    bends, height = pen.random.choice((3, 4)), pen.vary(0.22, 0.34)
-    points = [
-        (-1.0 + 1.7 * step / (2 * bends), height * math.sin(math.pi * step / 2 * 1.0) + 0.35)
-        for step in range(2 * bends + 1)
-    ]
-    up = pen.vary(-0.5, -0.25)
-    line = [*points[:-1], (0.62, 0.3), (0.72, up)]
-    pen.stroke(FLAME, ((0.9, up - 0.1), (1.2, up - 0.06)), 0.06)
-    pen.stroke(BODY, list(reversed(line)), 0.3, 0.08)
-    pen.ellipse(BODY, 0.8, up - 0.12, 0.27, 0.19)
-    pen.eye(0.86, up - 0.17, 0.06)
+    """A thick body winding to and fro, thin at the tail, with a lifted head and a forked tongue."""
+    wide, low = pen.vary(0.6, 0.8), pen.vary(0.75, 0.9)
+    line = [(0.95, low), (0.3, low + 0.05), (-0.5, low), (-wide - 0.1, low * 0.66), (-0.4, low * 0.36)]
+    line += [(0.35, low * 0.3), (wide + 0.1, -0.08), (0.4, -0.38), (-0.15, -0.44), (-0.4, -0.75)]
+    x, y = -0.12, pen.vary(-1.0, -0.88)
+    for fork in (-0.08, 0.08):
+        pen.stroke(DARK, ((x + 0.2, y), (x + 0.46, y), (x + 0.6, y + fork)), 0.06)
+    pen.stroke(BODY, [*line, (x, y)][::-1], 0.34, 0.12)
+    pen.ellipse(BODY, x + 0.02, y, 0.3, 0.22)
+    pen.eye(x + 0.1, y - 0.06, 0.065)
 
 
 def turtle(pen: Pen) -> None:
-    """From the side: a domed shell over a paler head and legs."""
-    neck, dome = pen.vary(-0.25, 0.1), pen.vary(0.65, 0.8)
-    pen.polygon(LIGHT, ((-0.7, 0.3), (-1.0, 0.5), (-0.6, 0.5)))
-    for x in (-0.45, 0.35):
-        pen.stroke(LIGHT, ((x, 0.4), (x + 0.02, 0.66)), 0.27)
-    pen.stroke(LIGHT, ((0.5, 0.35), (0.88, neck)), 0.22)
-    pen.ellipse(LIGHT, 0.96, neck - 0.02, 0.24, 0.19)
+    """From the side: a domed shell with a rim over a paler head, feet and tail."""
+    neck, dome = pen.vary(0.0, 0.22), pen.vary(0.65, 0.8)
+    pen.polygon(LIGHT, ((-0.7, 0.25), (-1.02, 0.52), (-0.6, 0.46)))
+    for x in (-0.5, 0.4):
+        pen.stroke(LIGHT, ((x, 0.35), (x + 0.02, 0.58)), 0.26)
+        pen.ellipse(LIGHT, x + 0.07, 0.64, 0.2, 0.1)
+    pen.stroke(LIGHT, ((0.5, 0.35), (0.75, 0.3), (0.98, neck)), 0.22)
+    pen.ellipse(LIGHT, 1.06, neck - 0.02, 0.22, 0.18)
     pen.blob(
         BODY,
         (
@@ -105,8 +102,10 @@ def turtle(pen: Pen) -> None:
             (0.78, 0.4),
         ),
     )
-    pen.stroke(SHADE, ((-0.84, 0.42), (0.76, 0.42)), 0.13)
-    pen.eye(1.04, neck - 0.07, 0.05)
+    for x in (-0.32, 0.3):
+        pen.stroke(SHADE, ((x * 0.7, 0.38 - dome), (x * 1.3, 0.0), (x * 1.2, 0.4)), 0.05)
+    pen.stroke(SHADE, ((-0.86, 0.4), (0.78, 0.4)), 0.15)
+    pen.eye(1.12, neck - 0.07, 0.045)
 
 
 DRAWINGS = {"bird": bird, "fish": fish, "butterfly": butterfly, "snake": snake, "turtle": turtle}

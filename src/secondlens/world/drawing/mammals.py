@@ -49,11 +49,11 @@ def dog(pen: Pen) -> None:
         pen.ellipse(SHADE, x + shift + 0.06, low + 0.03, 0.14, 0.08)
     pen.stroke(BODY, ((0.45, 0.0), (0.62, -0.45 + head)), 0.36)
     pen.ellipse(BODY, 0.66, -0.55 + head, 0.29, 0.27)
-    pen.stroke(BODY, ((0.75, -0.45 + head), (1.12, -0.4 + head)), 0.28, 0.2)
-    pen.ellipse(DARK, 1.2, -0.46 + head, 0.08)
+    pen.stroke(BODY, ((0.75, -0.45 + head), (1.05, -0.4 + head)), 0.3, 0.22)
+    pen.ellipse(DARK, 1.14, -0.47 + head, 0.085)
     pen.blob(
         SHADE,
-        ((0.5, -0.78 + head), (0.66, -0.74 + head), (0.6, -0.3 + head), (0.44, -0.18 + head), (0.34, -0.4 + head)),
+        ((0.44, -0.84 + head), (0.68, -0.78 + head), (0.64, -0.3 + head), (0.46, 0.02 + head), (0.28, -0.15 + head)),
     )
     pen.eye(0.82, -0.6 + head, 0.06)
 

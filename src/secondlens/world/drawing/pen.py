@@ -7,13 +7,14 @@ painted later cover earlier ones. A shape names its *paint*, not a colour: `BODY
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from random import Random
 from typing import TypeAlias
 
 import numpy as np
 
-BODY, SHADE, LIGHT, DARK, PALE, GLASS, METAL, WOOD, LEAF, FLAME = range(1, 11)
+BODY, SHADE, LIGHT, DARK, PALE, GLASS, METAL, WOOD, LEAF, FLAME, BEAM = range(1, 12)
 OUTLINE = 15
 TEXTURED = 16
 """Added to BODY where the texture's second colour shows."""
@@ -26,9 +27,11 @@ ACCENTS: dict[int, tuple[int, int, int]] = {
     WOOD: (142, 98, 60),
     LEAF: (74, 140, 70),
     FLAME: (252, 176, 44),
+    BEAM: (255, 240, 168),
 }
 
-Points: TypeAlias = Sequence[tuple[float, float]] | np.ndarray
+Number: TypeAlias = float | int
+Points: TypeAlias = Sequence[tuple[Number, Number]] | np.ndarray
 
 _CIRCLE = np.stack(
     [np.cos(np.linspace(0, 2 * np.pi, 22, endpoint=False)), np.sin(np.linspace(0, 2 * np.pi, 22, endpoint=False))], 1
@@ -48,11 +51,11 @@ class Pen:
         self.random = Random(detail)
         self.shapes: list[tuple[int, np.ndarray]] = []
 
-    def vary(self, low: float, high: float) -> float:
+    def vary(self, low: Number, high: Number) -> float:
         """A uniform number."""
         return low + (high - low) * self.random.random()
 
-    def chance(self, probability: float) -> bool:
+    def chance(self, probability: Number) -> bool:
         """True with this probability."""
         return self.random.random() < probability
 
@@ -60,11 +63,13 @@ class Pen:
         """A filled polygon."""
         self.shapes.append((paint, np.asarray(points, dtype=np.float64)))
 
-    def rectangle(self, paint: int, x0: float, y0: float, x1: float, y1: float) -> None:
+    def rectangle(self, paint: int, x0: Number, y0: Number, x1: Number, y1: Number) -> None:
         """A filled upright rectangle."""
         self.polygon(paint, ((x0, y0), (x1, y0), (x1, y1), (x0, y1)))
 
-    def ellipse(self, paint: int, x: float, y: float, rx: float, ry: float | None = None, angle: float = 0.0) -> None:
+    def ellipse(
+        self, paint: int, x: Number, y: Number, rx: Number, ry: Number | None = None, angle: Number = 0.0
+    ) -> None:
         """A filled ellipse, turned by `angle` degrees; a circle without `ry`."""
         points = _CIRCLE * (rx, rx if ry is None else ry)
         if angle:
@@ -72,7 +77,7 @@ class Pen:
             points = points @ np.array([[c, s], [-s, c]])
         self.shapes.append((paint, points + np.array([x, y])))
 
-    def ring(self, paint: int, inside: int, x: float, y: float, radius: float, width: float) -> None:
+    def ring(self, paint: int, inside: int, x: Number, y: Number, radius: Number, width: Number) -> None:
         """A circle whose inner disc has another paint; `inside` 0 leaves a hole."""
         self.ellipse(paint, x, y, radius)
         self.ellipse(inside, x, y, radius - width)
@@ -82,7 +87,7 @@ class Pen:
         knots = np.asarray(points, dtype=np.float64)
         self.shapes.append((paint, _curve(np.concatenate([knots[-1:], knots, knots[:2]]))))
 
-    def stroke(self, paint: int, points: Points, width: float, end: float | None = None, smooth: bool = True) -> None:
+    def stroke(self, paint: int, points: Points, width: Number, end: Number | None = None, smooth: bool = True) -> None:
         """A thick curve (or, without `smooth`, straight pieces) through the points; `end`: its width at the last."""
         knots = np.asarray(points, dtype=np.float64)
         last = width if end is None else end
@@ -101,17 +106,28 @@ class Pen:
         if last > 0.05:
             self.ellipse(paint, knots[-1][0], knots[-1][1], last / 2)
 
-    def eye(self, x: float, y: float, radius: float = 0.07) -> None:
+    def eye(self, x: Number, y: Number, radius: Number = 0.07) -> None:
         """A pale eye with a dark pupil."""
         self.ellipse(PALE, x, y, radius * 1.5)
         self.ellipse(DARK, x, y, radius)
 
-    def _band(self, paint: int, line: np.ndarray, width: float, end: float) -> None:
-        along = np.gradient(line, axis=0) if len(line) > 2 else np.repeat(line[1:] - line[:1], 2, axis=0)
-        along = along / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)[:, None]
-        half = np.linspace(width / 2, end / 2, len(line))[:, None]
-        across = np.stack([-along[:, 1], along[:, 0]], 1) * half
-        self.shapes.append((paint, np.concatenate([line + across, (line - across)[::-1]])))
+    def _band(self, paint: int, line: np.ndarray, width: Number, end: Number) -> None:
+        along = np.empty_like(line)
+        along[1:-1] = line[2:] - line[:-2]
+        along[0], along[-1] = line[1] - line[0], line[-1] - line[-2]
+        half = (width / 2 + (end - width) / 2 * _ramp(len(line))) / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
+        outline = np.empty((2 * len(line), 2))
+        outline[: len(line)] = outline[len(line) :] = line
+        across = along[:, ::-1] * half[:, None] * (-1, 1)
+        outline[: len(line)] += across
+        outline[len(line) :] -= across
+        outline[len(line) :] = outline[: len(line) - 1 : -1].copy()
+        self.shapes.append((paint, outline))
+
+
+@lru_cache(maxsize=64)
+def _ramp(length: int) -> np.ndarray:
+    return np.linspace(0, 1, length)
 
 
 def _curve(knots: np.ndarray) -> np.ndarray:

@@ -6,23 +6,27 @@ from secondlens.world.drawing.pen import BODY, DARK, FLAME, LEAF, LIGHT, PALE, S
 
 
 def tree(pen: Pen) -> None:
-    """A round crown of several lobes on a trunk with a fork."""
+    """A crown of round lobes, darker below, on a trunk with a fork."""
     crown, trunk = pen.vary(0.9, 1.05), pen.vary(0.14, 0.2)
     pen.polygon(
         WOOD,
-        ((-trunk, 0.1), (trunk, 0.1), (trunk * 1.1, 0.85), (trunk * 2, 1.0), (-trunk * 2, 1.0), (-trunk * 1.1, 0.85)),
+        (
+            (-trunk, 0.1),
+            (trunk, 0.1),
+            (trunk * 1.1, 0.85),
+            (trunk * 2, 1.0),
+            (-trunk * 2, 1.0),
+            (-trunk * 1.1, 0.85),
+        ),
     )
     for side in (-1, 1):
-        pen.stroke(WOOD, ((0, 0.5), (side * 0.4, 0.1)), 0.12)
-    lobes = 7
-    for lobe in range(lobes):
-        angle = 2 * math.pi * lobe / lobes + 0.3
-        pen.ellipse(BODY, 0.5 * crown * math.cos(angle), -0.4 + 0.32 * math.sin(angle), pen.vary(0.28, 0.38))
-    pen.ellipse(BODY, 0, -0.4, 0.52, 0.42)
-    for _ in range(3):
-        pen.stroke(
-            SHADE, ((x := pen.vary(-0.45, 0.3), y := pen.vary(-0.65, -0.1)), (x + 0.1, y + 0.07), (x + 0.22, y)), 0.05
-        )
+        pen.stroke(WOOD, ((0, 0.5), (side * 0.42, 0.1)), 0.12)
+    for x in (-0.55, -0.2, 0.2, 0.55):
+        pen.ellipse(SHADE, x * crown, -0.06 + pen.vary(-0.05, 0.05), 0.27)
+    for lobe in range(6):
+        angle = 2 * math.pi * lobe / 6 + 0.4
+        pen.ellipse(BODY, 0.5 * crown * math.cos(angle), -0.48 + 0.3 * math.sin(angle), pen.vary(0.28, 0.38))
+    pen.ellipse(BODY, 0, -0.48, 0.5, 0.38)
 
 
 def flower(pen: Pen) -> None:

@@ -6,15 +6,13 @@ from secondlens.world.drawing.pen import BODY, DARK, METAL, PALE, SHADE, WOOD, P
 
 
 def hammer(pen: Pen) -> None:
-    """A heavy head with a claw across a wooden handle."""
-    head, claw = pen.vary(0.2, 0.26), pen.vary(0.2, 0.4)
+    """A heavy head with a bent claw across a wooden handle."""
+    head, claw = pen.vary(0.2, 0.26), pen.vary(0.25, 0.42)
     pen.stroke(WOOD, ((0, -0.5), (0, 0.95)), 0.19, 0.25)
-    pen.polygon(BODY, ((-0.3, -0.62 - head), (0.3, -0.62 - head), (0.3, -0.62 + head), (-0.3, -0.62 + head)))
-    pen.polygon(
-        BODY, ((0.25, -0.58 - head), (0.92, -0.62 - claw * 0.2), (1.0, -0.55 + claw), (0.7, -0.5), (0.25, -0.6 + head))
-    )
-    pen.rectangle(BODY, -0.5, -0.62 - head * 0.7, -0.25, -0.62 + head * 0.7)
-    pen.rectangle(SHADE, -0.78, -0.62 - head * 1.2, -0.46, -0.62 + head * 1.2)
+    pen.stroke(BODY, ((0.2, -0.64), (0.62, -0.68), (0.88, -0.55), (1.0, -0.6 + claw)), head * 1.5, 0.1)
+    pen.rectangle(BODY, -0.3, -0.64 - head, 0.3, -0.64 + head)
+    pen.rectangle(BODY, -0.5, -0.64 - head * 0.7, -0.25, -0.64 + head * 0.7)
+    pen.rectangle(SHADE, -0.82, -0.64 - head * 1.25, -0.46, -0.64 + head * 1.25)
     pen.rectangle(DARK, -0.13, 0.45, 0.13, 0.52)
 
 
@@ -68,16 +66,19 @@ def ball(pen: Pen) -> None:
 
 
 def chair(pen: Pen) -> None:
-    """From the side and front: a tall back, a seat and four legs."""
-    back, leg = pen.vary(-1.0, -0.85), pen.vary(0.85, 1.0)
-    for x in (-0.34, 0.64):
-        pen.rectangle(SHADE, x - 0.07, 0.1, x + 0.07, leg - 0.14)
-    for x in (-0.56, 0.44):
-        pen.rectangle(BODY, x - 0.09, 0.1, x + 0.09, leg)
-    pen.polygon(BODY, ((-0.66, back), (-0.18, back + 0.06), (-0.18, 0.0), (-0.66, 0.05)))
-    pen.polygon(SHADE, ((-0.52, back + 0.2), (-0.32, back + 0.22), (-0.32, -0.2), (-0.52, -0.18)))
-    pen.polygon(BODY, ((-0.66, 0.02), (-0.4, -0.14), (0.75, -0.14), (0.55, 0.02)))
-    pen.rectangle(SHADE, -0.66, 0.02, 0.56, 0.2)
+    """From the front and above: a back with slats, a seat and four long legs."""
+    back, leg, lean = pen.vary(-1.0, -0.9), pen.vary(0.85, 1.0), pen.vary(0.04, 0.16)
+    for x in (-0.3, 0.32):
+        pen.rectangle(SHADE, x + lean - 0.07, 0.1, x + lean + 0.07, leg - 0.25)
+    left, right = -0.42 + lean, 0.42 + lean
+    for x in (left, right):
+        pen.stroke(BODY, ((x, back), (x - lean * 0.3, -0.05)), 0.16)
+    pen.rectangle(BODY, left, back - 0.03, right, back + 0.25)
+    pen.rectangle(BODY, left, back + 0.42, right, back + 0.6)
+    pen.polygon(BODY, ((left - 0.08, -0.14), (right + 0.08, -0.14), (0.6, 0.14), (-0.6, 0.14)))
+    pen.rectangle(SHADE, -0.62, 0.12, 0.62, 0.25)
+    for x in (-0.53, 0.53):
+        pen.rectangle(BODY, x - 0.09, 0.24, x + 0.09, leg)
 
 
 DRAWINGS = {"hammer": hammer, "scissors": scissors, "key": key, "umbrella": umbrella, "ball": ball, "chair": chair}

@@ -91,10 +91,10 @@ def bicycle(pen: Pen) -> None:
     """Two large wheels and a frame, saddle and handlebar."""
     r, seat = pen.vary(0.42, 0.48), pen.vary(-0.55, -0.42)
     for x in (-0.58, 0.58):
-        pen.ring(DARK, 0, x, 0.35, r, 0.1)
+        pen.ring(BODY, 0, x, 0.35, r, 0.14)
         for turn in range(3):
             angle = math.radians(60 * turn + 20)
-            dx, dy = r * 0.9 * math.cos(angle), r * 0.9 * math.sin(angle)
+            dx, dy = (r - 0.1) * math.cos(angle), (r - 0.1) * math.sin(angle)
             pen.stroke(METAL, ((x - dx, 0.35 - dy), (x + dx, 0.35 + dy)), 0.035)
     crank, neck, post = (-0.05, 0.35), (0.42, -0.25), (-0.26, -0.2)
     for start, stop in (((-0.58, 0.35), crank), (crank, neck), (crank, post), (post, neck), ((-0.58, 0.35), post)):

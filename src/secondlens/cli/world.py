@@ -1,0 +1,74 @@
+"""`secondlens world`: scenes of the embedded world, and the training of its model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from secondlens.cli.output import JsonOption, print_facts, print_json
+from secondlens.cli.progress import bar, interruptible
+
+app = typer.Typer(help="The embedded world: scenes, and the CLIP that was trained on them.", no_args_is_help=True)
+
+BiasesOption = Annotated[str | None, typer.Option(help="A table of co-occurrence biases; default: the published one.")]
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],
+    work: Annotated[Path, typer.Option(help="Where scenes and checkpoints go; a run goes on from there.")],
+    steps: Annotated[int | None, typer.Option(help="Updates.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Scenes an update.")] = None,
+    scenes: Annotated[int | None, typer.Option(help="Scenes to render, of up to three objects.")] = None,
+    easy_scenes: Annotated[int | None, typer.Option(help="Scenes to render, of one object.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of the image tower.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Layers of the image tower.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of scenes, weights and batches.")] = None,
+    biases: BiasesOption = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
+) -> None:
+    """Train a small CLIP on scenes; an interrupted run goes on where it was."""
+    from secondlens.world.training import Settings, train
+
+    asked = {
+        "steps": steps,
+        "batch": batch,
+        "scenes": scenes,
+        "easy_scenes": easy_scenes,
+        "width": width,
+        "layers": layers,
+        "seed": seed,
+    }
+    settings = Settings(**{name: value for name, value in asked.items() if value is not None})
+    with interruptible(), bar() as advance:
+        train(out, work, settings, biases=biases, device=device, workers=workers, progress=advance)
+    typer.echo(f"wrote {out}", err=True)
+
+
+@app.command()
+def measure(
+    model: Annotated[str, typer.Argument(help="A model of the world.")] = "world:",
+    scenes: Annotated[int, typer.Option(help="Scenes a figure.")] = 2000,
+    groups: Annotated[int, typer.Option(help="Groups of 100 captions.")] = 20,
+    biases: BiasesOption = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure zero-shot accuracies and retrieval on unseen scenes."""
+    from secondlens.models import load_model
+    from secondlens.world.biases import Biases
+    from secondlens.world.measure import measure
+
+    with interruptible(), bar() as advance:
+        found = measure(
+            load_model(model, device=device),
+            scenes=scenes,
+            groups=groups,
+            biases=Biases.load(biases),
+            progress=advance,
+        )
+    if as_json:
+        print_json(found)
+    else:
+        print_facts({name.replace("_", " "): f"{100 * value:.1f} %" for name, value in found.items()})

@@ -1,0 +1,199 @@
+"""Indirect effects: what changes in the embedding when a neuron is held at its mean in the running model.
+
+    effect[n](I) = z(I) / |z(I)| - z_n(I) / |z_n(I)|
+
+z_n is the embedding with neuron n's post-activation value replaced at every token i by m[i,n], its mean at that token
+over a reference set, and everything above run again: attention, layer norms and later MLPs respond, which is why later
+layers can repair it (Gandelsman et al. 2025, section 4.1 and table 1). `effects.upper` runs that for many neurons from
+one clean pass; the result is that of replacing the activation in a full forward pass, to float precision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondlens.effects.upper import Upper
+from secondlens.errors import ModelError, SecondLensError
+from secondlens.models.capture import Trace, capture, wide
+from secondlens.models.model import LensModel
+from secondlens.models.tower import VisionTower
+
+ROWS = 32
+"""Neurons times images run at a time: few enough that a layer's activations stay near the cores' caches."""
+
+# As in the models' self-check.
+TOLERANCE = 1e-4
+
+
+class MeanActivations:
+    """Mean post-activation value of each neuron at each token, summed in float64; parts can be merged."""
+
+    def __init__(self) -> None:
+        self.sum: Tensor | None = None
+        self.count = 0
+
+    def update(self, activations: Float[Tensor, "image token neuron"]) -> None:
+        """Take in some images."""
+        part = activations.double().sum(dim=0)
+        self.sum = part if self.sum is None else self.sum + part
+        self.count += len(activations)
+
+    def merge(self, other: "MeanActivations") -> None:
+        """Add what another pass over other images found."""
+        if other.sum is not None:
+            self.sum = other.sum if self.sum is None else self.sum + other.sum
+            self.count += other.count
+
+    def result(self) -> Float[Tensor, "token neuron"]:
+        """The means; raises `SecondLensError` where no image has come."""
+        if self.sum is None or not self.count:
+            raise SecondLensError("expected at least one image to take mean activations of, got none")
+        return self.sum / self.count
+
+
+@dataclass(frozen=True)
+class Clean:
+    """One batch of images, run once: what indirect effects of a layer start from.
+
+    embeddings: unnormalised. activations: of the layer. residual: the residual stream after it.
+    """
+
+    embeddings: Float[Tensor, "image embed"]
+    activations: Float[Tensor, "image token neuron"]
+    residual: Float[Tensor, "image token width"]
+
+    @classmethod
+    def of(cls, trace: Trace, layer: int) -> "Clean":
+        """From a trace captured with that layer and its residual stream."""
+        return cls(trace.embeddings, trace.activations[layer], trace.residuals[layer])
+
+
+def check_means(tower: VisionTower, clean: Clean, means: Float[Tensor, "token neuron"]) -> None:
+    """Raise where the means are not those of this model's tokens and neurons."""
+    expected = list(clean.activations.shape[1:])
+    if list(means.shape) != expected:
+        raise SecondLensError(f"expected mean activations [token, neuron] = {expected}, got {list(means.shape)}")
+
+
+@torch.no_grad()
+def indirect_effects(
+    model: LensModel,
+    pixels: Float[Tensor, "image 3 height width"],
+    layer: int,
+    means: Float[Tensor, "token neuron"],
+    neurons: Sequence[int] | None = None,
+    *,
+    rows: int = ROWS,
+) -> Float[Tensor, "image chosen embed"]:
+    """Indirect effects of a layer's neurons, each alone, on a batch of preprocessed images.
+
+    means: as `MeanActivations` gives them. neurons: indices; all by default. rows: neurons times images at a time.
+
+    Raises `SecondLensError` for a layer or neuron that is not there or means of another shape, and `ModelError` where
+    the clean embedding, run through the same shortcut, is not the model's.
+    """
+    _check_layer(model, layer)
+    trace = capture(model.tower, pixels, [layer], residuals=[layer])
+    return effects_of(model.tower, layer, Clean.of(trace, layer), means, neurons, rows=rows)
+
+
+@torch.no_grad()
+def effects_of(
+    tower: VisionTower,
+    layer: int,
+    clean: Clean,
+    means: Float[Tensor, "token neuron"],
+    neurons: Sequence[int] | None = None,
+    *,
+    rows: int = ROWS,
+) -> Float[Tensor, "image chosen embed"]:
+    """The same from a clean pass that has been made."""
+    check_means(tower, clean, means)
+    if rows < 1:
+        raise SecondLensError(f"expected at least one row at a time, got {rows}")
+    chosen = torch.arange(tower.neurons) if neurons is None else torch.as_tensor(list(neurons), dtype=torch.int64)
+    _check_neurons(tower, chosen)
+    chosen = chosen.to(clean.residual.device)
+    writes = wide(tower.mlps[layer].weight()).T[chosen]
+    change = (means.to(clean.activations) - clean.activations)[:, :, chosen].permute(2, 0, 1)
+    images = len(clean.embeddings)
+    result = clean.embeddings.new_empty(images, len(chosen), clean.embeddings.shape[1])
+    some = min(images, rows)
+    for start in range(0, images, some):
+        part = slice(start, start + some)
+        upper = Upper(tower, layer, clean.residual[part])
+        before = upper.embeddings(torch.zeros_like(change[:1, part]), writes.new_zeros(1, tower.width))[0]
+        # In half precision upstream rounds in places where the shortcut does not.
+        if clean.residual.dtype in (torch.float32, torch.float64):
+            _check_shortcut(before, clean.embeddings[part])
+        unit = torch.nn.functional.normalize(before, dim=-1)
+        step = max(1, rows // some)
+        for first in range(0, len(chosen), step):
+            group = slice(first, first + step)
+            after = upper.embeddings(change[group, part], writes[group])
+            result[part, group] = (unit - torch.nn.functional.normalize(after, dim=-1)).transpose(0, 1)
+    return result
+
+
+@torch.no_grad()
+def replaced_embeddings(
+    tower: VisionTower,
+    layer: int,
+    clean: Clean,
+    means: Float[Tensor, "token neuron"],
+    neurons: Sequence[int] | None = None,
+) -> Float[Tensor, "image embed"]:
+    """The embedding, unnormalised, with a set of neurons (by default the whole layer) held at their means together."""
+    check_means(tower, clean, means)
+    change = means.to(clean.activations) - clean.activations
+    written = wide(tower.mlps[layer].weight())
+    if neurons is not None:
+        chosen = torch.as_tensor(list(neurons), dtype=torch.int64)
+        _check_neurons(tower, chosen)
+        chosen = chosen.unique().to(change.device)
+        change, written = change[:, :, chosen], written[:, chosen]
+    residual = wide(clean.residual) + change @ written.T
+    return wide(tower.run_from(layer + 1, residual.to(clean.residual.dtype)))
+
+
+@torch.no_grad()
+def indirect_effect_of_set(
+    model: LensModel,
+    pixels: Float[Tensor, "image 3 height width"],
+    layer: int,
+    means: Float[Tensor, "token neuron"],
+    neurons: Sequence[int] | None = None,
+) -> Float[Tensor, "image embed"]:
+    """What changes in the unit-norm embedding when a set of neurons, by default the whole layer, is held at its means.
+
+    Raises as `indirect_effects` does.
+    """
+    _check_layer(model, layer)
+    clean = Clean.of(capture(model.tower, pixels, [layer], residuals=[layer]), layer)
+    after = replaced_embeddings(model.tower, layer, clean, means, neurons)
+    return torch.nn.functional.normalize(clean.embeddings, dim=-1) - torch.nn.functional.normalize(after, dim=-1)
+
+
+def _check_layer(model: LensModel, layer: int) -> None:
+    if not 0 <= layer < model.layers:
+        raise SecondLensError(f"the model has layers 0 to {model.layers - 1}, got {layer}")
+
+
+def _check_neurons(tower: VisionTower, chosen: Tensor) -> None:
+    if not len(chosen):
+        raise SecondLensError("expected at least one neuron, got none")
+    if int(chosen.min()) < 0 or int(chosen.max()) >= tower.neurons:
+        raise SecondLensError(f"the model has neurons 0 to {tower.neurons - 1} a layer, got {chosen.tolist()[:10]}")
+
+
+def _check_shortcut(ours: Tensor, theirs: Tensor) -> None:
+    error = float(((ours - theirs).norm(dim=-1) / theirs.norm(dim=-1)).max())
+    if not error <= TOLERANCE:
+        raise ModelError(
+            f"the layers above, run from the residual stream, give another embedding than the model (relative "
+            f"difference {error:.1e}, expected at most {TOLERANCE:.0e}); the adapter does not know something that this "
+            "model does"
+        )

@@ -1,0 +1,256 @@
+"""Accuracy with a layer's effects replaced, for all layers in one pass over labelled images (paper, figure 3).
+
+1. One ablator a layer, from the atlas alone (`ablator`); layers that do not fit into memory together go in several
+   passes.
+2. In every batch: one captured forward pass, every variant of every layer, the class that each predicts.
+3. Only predicted classes are kept: four bytes an image, layer and variant.
+
+Evaluation images that the survey saw are counted, by their embeddings: an atlas keeps those of its images, and the same
+picture has the same embedding whatever its file is called.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from secondlens.atlas.manifest import ids_hash
+from secondlens.atlas.store import Atlas
+from secondlens.descriptions.store import Descriptions
+from secondlens.errors import AtlasError, ImageError
+from secondlens.images.loader import Skipped, batches, processing_order
+from secondlens.models.capture import Trace, capture
+from secondlens.models.model import LensModel
+from secondlens.pools.pool import Pool
+from secondlens.studies.ablation_progress import AblationCheckpoints, Collected
+from secondlens.studies.ablator import LayerAblator, ablator_bytes, group_layers
+from secondlens.studies.classifier import TEMPLATES, Head, make_head
+from secondlens.studies.descriptions import reconstructions
+from secondlens.studies.labelled import LabelledImages
+from secondlens.surveys.plan import available_memory
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class LayerAblation:
+    """One layer. predicted: by variant, the class of each image. large: share of images with a large effect."""
+
+    layer: int
+    predicted: dict[str, Int[Tensor, " image"]]
+    large: Float[Tensor, " neuron"]
+
+
+@dataclass(frozen=True)
+class AblationStudy:
+    """All layers over the same images.
+
+    positions: images in `images.source.ids`. labels: their classes. surveyed: whether the survey saw them.
+    passes: over the images. own_head: the model's own classifier, else zero-shot with `templates`.
+    """
+
+    images: LabelledImages
+    positions: Int[Tensor, " image"]
+    labels: Int[Tensor, " image"]
+    surveyed: Bool[Tensor, " image"]
+    layers: list[LayerAblation]
+    skipped: list[Skipped]
+    passes: int
+    own_head: bool
+    templates: tuple[str, ...]
+
+    def right(self, layer: LayerAblation, variant: str) -> Bool[Tensor, " image"]:
+        """Whether each image was classified right."""
+        return layer.predicted[variant] == self.labels
+
+
+@torch.no_grad()
+def ablate(
+    model: LensModel,
+    atlas: Atlas,
+    images: LabelledImages,
+    *,
+    layers: Sequence[int] | None = None,
+    described: Sequence[tuple[Descriptions, Pool]] = (),
+    sizes: Sequence[int] | None = None,
+    templates: Sequence[str] = TEMPLATES,
+    limit: int | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    memory: int | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> AblationStudy:
+    """Classify labelled images with the effects of each layer replaced in every way of `ablator`.
+
+    layers: of the atlas, all by default. described: descriptions to reconstruct directions from, each with its pool, by
+    the first m texts for m in `sizes` (default: the description's own). templates: of a zero-shot classifier.
+    limit: images at most, drawn at random but always the same. memory: limit in bytes of what the layers of one pass
+    take; by default three quarters of what is free. out: the folder that `write_study` will be given; a study that was
+    interrupted goes on from its checkpoint there. progress: called with a title and how many images are done.
+
+    Raises `AtlasError` for an atlas of another model or a layer that it lacks, `ImageError` where no image can be read,
+    `SurveyError` where `out` holds an unfinished study of other settings.
+    """
+    atlas.require_model(model)
+    if limit is not None and limit < 1:
+        raise ImageError(f"expected to evaluate at least one image, got --limit {limit}")
+    chosen = [atlas.layer(index).index for index in (atlas.layers if layers is None else sorted(set(layers)))]
+    order = processing_order(len(images.source.ids))[:limit]
+    head = make_head(model, images.classes, templates)
+    settings = {
+        "atlas": [atlas.manifest.model.weights_sha256, atlas.manifest.created],
+        "images": ids_hash([images.source.ids[position] for position in order]),
+        "classes": ids_hash([*images.classes, *map(str, images.labels.tolist())]),
+        "templates": list(templates),
+        "descriptions": [[found.name, found.card.created] for found, _ in described],
+        "texts": list(sizes or ()),
+        "precision": str(model.dtype),
+        "batch size": batch_size,
+    }
+    checkpoints = AblationCheckpoints(out, {**settings, "layers": chosen})
+    run = _Run(model, atlas, images, order, head, checkpoints, batch_size, workers, progress)
+    found = checkpoints.load(_groups(model, chosen, len(described) * len(sizes or (0,) * 6), batch_size, memory))
+    groups = found.groups
+    for number, group in enumerate(groups):
+        if number < found.group:
+            continue
+        ablators = []
+        for index in group:
+            ablator = LayerAblator.of(model, atlas.layer(index))
+            for name, directions in reconstructions(atlas, index, described, sizes).items():
+                ablator.add(name, directions)
+            ablators.append(ablator)
+        run.scan(ablators, found, "images" if len(groups) == 1 else f"images, pass {number + 1} of {len(groups)}")
+        # Their memory is free before the next ones are made.
+        del ablators, ablator
+    positions = torch.cat(found.positions)
+    return AblationStudy(
+        images=images,
+        positions=positions,
+        labels=images.labels[positions],
+        surveyed=torch.cat(found.surveyed),
+        layers=[
+            LayerAblation(
+                layer,
+                {name: torch.cat(parts) for name, parts in found.predicted[layer].items()},
+                found.large[layer] / len(positions),
+            )
+            for layer in chosen
+        ],
+        skipped=found.skipped,
+        passes=len(groups),
+        own_head=head.own,
+        templates=() if head.own else tuple(templates),
+    )
+
+
+class _Run:
+    """A pass over the images, as often as there are groups of layers."""
+
+    def __init__(
+        self,
+        model: LensModel,
+        atlas: Atlas,
+        images: LabelledImages,
+        order: list[int],
+        head: Head,
+        checkpoints: AblationCheckpoints,
+        batch_size: int,
+        workers: int,
+        progress: Progress | None,
+    ) -> None:
+        self.model, self.images, self.order, self.head = model, images, order, head
+        self.checkpoints, self.batch_size, self.workers = checkpoints, batch_size, workers
+        self.tell = progress or (lambda title, done, total: None)
+        self.known = _KnownImages(atlas, model)
+
+    def scan(self, ablators: list[LayerAblator], found: Collected, title: str) -> None:
+        """All images that are left of a pass into `found`."""
+        layers = [ablator.layer for ablator in ablators]
+        for ablator in ablators:
+            if ablator.layer in found.large:
+                ablator.large += found.large[ablator.layer].to(ablator.large)
+        done = min(found.batch * self.batch_size, len(self.order))
+        self.tell(title, done, len(self.order))
+        for batch in batches(
+            self.images.source,
+            self.model.preprocessing.transform,
+            order=self.order,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            first=found.batch,
+        ):
+            if found.group == 0:
+                found.skipped += batch.skipped
+            if len(batch.positions):
+                trace = capture(self.model.tower, batch.pixels, layers)
+                if found.group == 0:
+                    found.positions.append(batch.positions)
+                    found.surveyed.append(self.known.seen(trace))
+                classify(ablators, self.head, trace, found.predicted)
+            done += len(batch.positions) + len(batch.skipped)
+            self.tell(title, done, len(self.order))
+            found.batch = batch.number + 1
+            if self.checkpoints.due():
+                found.note_large(ablators)
+                self.checkpoints.save(found)
+        if not found.positions:
+            raise ImageError(
+                f"none of the {len(self.order)} images could be read (first: {found.skipped[0].reason}); "
+                "expected pictures in a supported format"
+            )
+        found.note_large(ablators)
+        found.group, found.batch = found.group + 1, 0
+        self.checkpoints.save(found)
+
+
+def classify(
+    ablators: Sequence[LayerAblator], head: Head, trace: Trace, predicted: dict[int, dict[str, list[Tensor]]]
+) -> None:
+    """Add the classes that each layer's variants give to one captured batch."""
+    norms = trace.embeddings.norm(dim=1)
+    for ablator in ablators:
+        variants = ablator.ablate(trace)
+        changed = torch.cat(list(variants.values())).float()
+        classes = head.predict(changed, norms.float().repeat(len(variants))).to(torch.int32).cpu()
+        mine = predicted.setdefault(ablator.layer, {})
+        for name, part in zip(variants, classes.split(len(norms)), strict=True):
+            mine.setdefault(name, []).append(part)
+
+
+def _groups(
+    model: LensModel, layers: Sequence[int], targets: int, batch_size: int, memory: int | None
+) -> list[list[int]]:
+    tower = model.tower
+    height, width = tower.image_size
+    tokens = (height // tower.patch) * (width // tower.patch) + tower.prefix_tokens
+    sizes = {layer: ablator_bytes(tower, layer, targets, batch_size, tokens) for layer in layers}
+    if memory is None:
+        free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else available_memory()
+        memory = free * 3 // 4
+    return group_layers(sizes, memory)
+
+
+class _KnownImages:
+    """Tells images that a survey saw by their unit-norm embeddings, which the atlas has in half precision."""
+
+    # Half precision moves a unit vector by at most 2^-11 = 4.9e-4 of its length.
+    DISTANCE = 1e-3
+
+    def __init__(self, atlas: Atlas, model: LensModel) -> None:
+        try:
+            self.embeddings = atlas.image_embeddings.to(model.device)
+        except AtlasError:
+            # An older atlas: nothing can be said.
+            self.embeddings = torch.zeros(1, model.embed_dim, device=model.device)
+        self.distance = max(self.DISTANCE, 8 * torch.finfo(model.dtype).eps)
+
+    def seen(self, trace: Trace) -> Bool[Tensor, " image"]:
+        """Whether each image of a batch was surveyed."""
+        unit = torch.nn.functional.normalize(trace.embeddings.float(), dim=1)
+        nearest = self.embeddings[(unit @ self.embeddings.T).argmax(dim=1)]
+        return ((unit - nearest).norm(dim=1) < self.distance).cpu()

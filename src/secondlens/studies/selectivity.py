@@ -1,0 +1,67 @@
+"""How selective neurons are, and how nearly of rank one: distributions over the neurons of an atlas, from it alone.
+
+The share of images above the survey's threshold is top / images by construction. So selectivity is measured at
+thresholds that know nothing of how many images they let through:
+
+- half of the neuron's largest norm; it depends on one image, and on how many there are to be the largest of;
+- 2, 4 and 8 times its median norm: how heavy the tail is (|g| of a Gaussian g: 18 %, 0.7 % and none of it);
+- twice its root mean square (of a Gaussian: 4.6 %).
+
+Rank: the explained variance of the first component over the top images, and the participation ratio
+(sum l)^2 / sum l^2 of all eigenvalues, 1 for rank one.
+
+Neuron-head pairs: an effect is the sum of what it writes through each path; `path_shares` are signed shares of
+sum_I x(I)^2 and sum to one. From w = |share|: the largest, the effective number of paths (sum w)^2 / sum w^2, and how
+many paths make up nine tenths of sum w.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from secondlens.atlas.store import AtlasLayer
+from secondlens.effects.histogram import norm_above
+
+MEDIANS = (2, 4, 8)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def neuron_figures(layer: AtlasLayer) -> dict[str, Float[Tensor, " neuron"]]:
+    """Figures of every neuron of a layer; norms are |phi - mean|, counted by the survey's histogram."""
+    median = norm_above(layer.histogram, torch.full((len(layer.histogram),), 0.5))
+    shares = layer.path_shares.abs()
+    whole = shares.sum(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+    running = shares.sort(dim=1, descending=True).values.cumsum(dim=1)
+    figures = {
+        "above_half_of_largest": layer.selectivity,
+        **{f"above_{times}_medians": layer.share_above(times * median) for times in MEDIANS},
+        "above_2_rms": layer.share_above(2 * layer.variance.sqrt()),
+        "above_threshold": layer.share_above(layer.thresholds),
+        "top_share": layer.top_share,
+        "explained_variance": layer.explained_variance,
+        "participation": layer.participation,
+        "largest_path_share": shares.amax(dim=1) / whole,
+        "effective_paths": whole.square() / shares.square().sum(dim=1).clamp(min=torch.finfo(torch.float32).tiny),
+        "paths_for_nine_tenths": (running < 0.9 * whole[:, None]).sum(dim=1) + 1,
+    }
+    return {name: values.float() for name, values in figures.items()}
+
+
+def path_figures(layer: AtlasLayer) -> list[dict[str, Any]]:
+    """For each path (reader, head): its mean share over neurons, and for which share of them it is the largest."""
+    shares = layer.path_shares
+    largest: Int[Tensor, " neuron"] = shares.abs().argmax(dim=1)
+    counts = torch.bincount(largest, minlength=shares.shape[1]) / len(shares)
+    return [
+        {"reader": path.reader, "head": path.head, "mean_share": mean, "largest_for": first}
+        for path, mean, first in zip(layer.paths, shares.mean(dim=0).tolist(), counts.tolist(), strict=True)
+    ]
+
+
+def distribution(values: Float[Tensor, " neuron"]) -> dict[str, float]:
+    """Mean, and quantiles by name ("q05" to "q95"), of a figure over neurons."""
+    found = torch.quantile(values.double(), torch.tensor(QUANTILES, dtype=torch.float64))
+    names = [f"q{round(100 * q):02d}" for q in QUANTILES]
+    return {"mean": float(values.double().mean()), **dict(zip(names, found.tolist(), strict=True))}

@@ -1,0 +1,143 @@
+"""Selectivity and rank as a JSON object, tables and a picture."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from secondlens.atlas.files import disk_errors, write_table, write_text
+from secondlens.atlas.store import Atlas, AtlasLayer
+from secondlens.errors import MissingExtra
+from secondlens.studies.selectivity import distribution, neuron_figures, path_figures
+from secondlens.studies.shuffles import STATISTICS, ShuffleTest
+
+SUMMARY, NEURONS, PAIRS, PICTURE = "selectivity.json", "neurons.parquet", "pairs.parquet", "selectivity.png"
+PANELS = {
+    "above_half_of_largest": "share of images with at least\nhalf of the largest norm",
+    "above_4_medians": "share of images with more than\nfour times the median norm",
+    "explained_variance": "variance of top effects\nexplained by one component",
+    "participation": "participation ratio\nof top effects",
+    "effective_paths": "effective number of paths\n(neuron-head pairs)",
+}
+SIGNIFICANT = 0.05
+
+
+def selectivity_summary(
+    atlas: Atlas, layers: Sequence[int] | None = None, tests: Sequence[ShuffleTest] = ()
+) -> dict[str, Any]:
+    """Plain data: by layer, the distribution over neurons of each figure (mean and quantiles), the paths, and of a
+    shuffle test the medians observed and under the null, and the share of neurons with p < 0.05.
+    """
+    by_layer = {test.layer: test for test in tests}
+    found = []
+    for index in atlas.layers if layers is None else sorted(set(layers)):
+        layer = atlas.layer(index)
+        entry: dict[str, Any] = {
+            "layer": index,
+            "neurons": {name: distribution(values) for name, values in neuron_figures(layer).items()},
+            "paths": path_figures(layer),
+        }
+        if index in by_layer:
+            entry["shuffled"] = _shuffled(by_layer[index])
+        found.append(entry)
+    return {"images": atlas.manifest.images.count, "top": atlas.manifest.top, "layers": found}
+
+
+def _shuffled(test: ShuffleTest) -> dict[str, Any]:
+    return {
+        "neurons": len(test.neurons),
+        **{
+            name: {
+                "observed": float(test.observed[name].median()),
+                "null": float(test.null[name].median()),
+                "significant": float((test.p_values[name] < SIGNIFICANT).float().mean()),
+            }
+            for name in STATISTICS
+        },
+        "pairs_above_half_of_largest": distribution(test.pairs.flatten()),
+    }
+
+
+def write_selectivity(
+    atlas: Atlas, folder: Path, layers: Sequence[int] | None = None, tests: Sequence[ShuffleTest] = ()
+) -> list[Path]:
+    """Write selectivity.json, neurons.parquet (a row a neuron), pairs.parquet (a row a neuron and path) and
+    selectivity.png into a folder; the files written.
+    """
+    with disk_errors(folder.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    chosen = [atlas.layer(index) for index in (atlas.layers if layers is None else sorted(set(layers)))]
+    by_layer = {test.layer: test for test in tests}
+    write_text(folder / SUMMARY, json.dumps(selectivity_summary(atlas, layers, tests), indent=2))
+    neurons = [_neurons(layer, by_layer.get(layer.index)) for layer in chosen]
+    write_table(folder / NEURONS, pa.concat_tables(neurons, promote_options="default"))
+    pairs = [_pairs(layer, by_layer.get(layer.index)) for layer in chosen]
+    write_table(folder / PAIRS, pa.concat_tables(pairs, promote_options="default"))
+    _draw(chosen, folder / PICTURE)
+    return [folder / name for name in (SUMMARY, NEURONS, PAIRS, PICTURE)]
+
+
+def _neurons(layer: AtlasLayer, test: ShuffleTest | None) -> pa.Table:
+    figures = neuron_figures(layer)
+    count = len(figures["participation"])
+    columns: dict[str, Any] = {
+        "layer": pa.array([layer.index] * count, pa.int32()),
+        "neuron": pa.array(range(count), pa.int32()),
+        **{name: pa.array(values.numpy(), pa.float32()) for name, values in figures.items()},
+    }
+    if test is not None:
+        for name in STATISTICS:
+            spread: list[float | None] = [None] * count
+            for neuron, value in zip(test.neurons.tolist(), test.p_values[name].tolist(), strict=True):
+                spread[neuron] = value
+            columns[f"p_{name}"] = pa.array(spread, pa.float32())
+    return pa.table(columns)
+
+
+def _pairs(layer: AtlasLayer, test: ShuffleTest | None) -> pa.Table:
+    """Rows neuron by neuron, path by path."""
+    count, paths = layer.path_shares.shape
+    columns: dict[str, Any] = {
+        "layer": pa.array([layer.index] * (count * paths), pa.int32()),
+        "neuron": pa.array([neuron for neuron in range(count) for _ in range(paths)], pa.int32()),
+        "reader": pa.array([path.reader for path in layer.paths] * count, pa.int32()),
+        "head": pa.array([path.head for path in layer.paths] * count, pa.int32()),
+        "share": pa.array(layer.path_shares.flatten().numpy(), pa.float32()),
+    }
+    if test is not None:
+        spread: list[list[float | None]] = [[None] * paths for _ in range(count)]
+        for neuron, values in zip(test.neurons.tolist(), test.pairs.tolist(), strict=True):
+            spread[neuron] = values
+        columns["above_half_of_largest"] = pa.array([value for row in spread for value in row], pa.float32())
+    return pa.table(columns)
+
+
+def _draw(layers: Sequence[AtlasLayer], path: Path) -> None:
+    """Distributions over neurons by layer: the median, and bands that hold half and nine tenths of them."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise MissingExtra("matplotlib", "plots", "the picture of selectivity") from error
+
+    figure = Figure(figsize=(3.1 * len(PANELS), 3.4), layout="constrained")
+    figures = {layer.index: neuron_figures(layer) for layer in layers}
+    for panel, (name, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        shown = {index: distribution(found[name]) for index, found in figures.items()}
+        at = list(shown)
+        for low, high, width in (("q05", "q95", 2), ("q25", "q75", 6)):
+            panel.vlines(
+                at, [row[low] for row in shown.values()], [row[high] for row in shown.values()],
+                color="#0072B2", alpha=0.35, linewidth=width,
+            )  # fmt: skip
+        panel.plot(at, [row["q50"] for row in shown.values()], color="#0072B2", marker="o", markersize=5)
+        panel.set_title(title, fontsize=9)
+        panel.set_xlabel("layer")
+        panel.set_ylim(bottom=0)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("median over neurons, and the ranges of half and nine tenths of them", fontsize=9)
+    with disk_errors(path.parent):
+        figure.savefig(path, dpi=150)

@@ -1,0 +1,137 @@
+"""Rendered scenes for training: shards of pixels, tokenised captions and dense labels, memory-mapped.
+
+A shard is made by one process from its number alone, so shards can be made in any order, by any number of processes,
+and are kept where a run is interrupted.
+"""
+
+import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from secondlens.errors import SecondLensError
+from secondlens.world.biases import Biases
+from secondlens.world.captions import all_words, caption
+from secondlens.world.model import CONTEXT, PATCH, SIDE, SPECIAL
+from secondlens.world.render import render
+from secondlens.world.sampler import scene_at
+from secondlens.world.scene import Scene
+from secondlens.world.vocabulary import COLOURS, NOUNS, TEXTURES
+
+SHARD = 4096
+DETAILS = ("noun", "one", "full", "full", "full")
+"""Captions kept a scene: of the nouns alone, with one property more, and full ones."""
+CAPTIONS = len(DETAILS)
+
+GRID = SIDE // PATCH
+DENSE = {"noun": NOUNS, "colour": COLOURS, "texture": TEXTURES}
+"""What a dense label says of the object that a patch shows; the number after the last value: no object."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is in a set of shards. kind: of the sampler. objects: at most so many a scene; biases: file or None."""
+
+    scenes: int
+    kind: str = "biased"
+    objects: int | None = None
+    seed: int = 0
+    biases: str | None = None
+
+
+class Rendered:
+    """Shards in a folder as arrays: pixels [scene, row, column, 3], tokens [scene, caption, CONTEXT], patches
+    [scene, property, GRID * GRID] with the properties of `DENSE`, all of unsigned integers.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.shards = -(-recipe.scenes // SHARD)
+
+    def make(self, workers: int = 1, progress: Callable[[str, int, int], None] | None = None) -> None:
+        """Render what is not there yet; raises `SecondLensError` for a folder of another recipe."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        card = self.folder / "recipe.json"
+        wanted = asdict(self.recipe)
+        if card.is_file():
+            found = json.loads(card.read_text(encoding="utf-8"))
+            if found != wanted:
+                raise SecondLensError(f"{self.folder} holds scenes of another recipe: {found}, expected {wanted}")
+        card.write_text(json.dumps(wanted), encoding="utf-8")
+        missing = [number for number in range(self.shards) if not self._path(number, "patches").is_file()]
+        done = self.shards - len(missing)
+        # Spawned, not forked: the parent may hold a GPU and threads.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(max_workers=max(1, workers), mp_context=context) as pool:
+            for _ in pool.map(_make_shard, [(self.folder, self.recipe, number) for number in missing]):
+                done += 1
+                if progress is not None:
+                    progress("rendering", done * SHARD, self.shards * SHARD)
+
+    def arrays(self) -> dict[str, list[np.ndarray]]:
+        """Memory-mapped arrays, a list of shards each."""
+        return {
+            name: [np.load(self._path(number, name), mmap_mode="r") for number in range(self.shards)]
+            for name in ("pixels", "tokens", "patches")
+        }
+
+    def _path(self, number: int, name: str) -> Path:
+        return self.folder / f"{name}-{number:05d}.npy"
+
+
+def tokens_of(texts: Sequence[str]) -> np.ndarray:
+    """[text, CONTEXT] token numbers, as the tokenizer gives them, without its overhead."""
+    numbers = _numbers()
+    tokens = np.zeros((len(texts), CONTEXT), dtype=np.uint16)
+    for row, text in enumerate(texts):
+        ids = [numbers["<bos>"], *(numbers[word] for word in text.split()), numbers["<eos>"]]
+        tokens[row, : len(ids)] = ids
+    return tokens
+
+
+def _numbers() -> dict[str, int]:
+    global _NUMBERS
+    if not _NUMBERS:
+        _NUMBERS = {word: number for number, word in enumerate((*SPECIAL, *all_words()))}
+    return _NUMBERS
+
+
+_NUMBERS: dict[str, int] = {}
+
+
+def _make_shard(task: tuple[Path, Recipe, int]) -> None:
+    folder, recipe, number = task
+    biases = Biases.load(recipe.biases)
+    pixels = np.empty((SHARD, SIDE, SIDE, 3), dtype=np.uint8)
+    tokens = np.empty((SHARD, CAPTIONS, CONTEXT), dtype=np.uint16)
+    patches = np.empty((SHARD, len(DENSE), GRID * GRID), dtype=np.uint8)
+    for row in range(SHARD):
+        index = number * SHARD + row
+        scene = scene_at(recipe.seed, index, biases, objects=recipe.objects, kind=recipe.kind)
+        drawn = render(scene, SIDE)
+        rng = np.random.default_rng([recipe.seed, index, 1])
+        one = ("colour", "texture", "background", "size")[int(rng.integers(4))]
+        texts = [caption(scene, rng, one if detail == "one" else detail) for detail in DETAILS]
+        pixels[row], tokens[row] = drawn.image, tokens_of(texts)
+        patches[row] = dense_labels(scene, drawn.masks)
+    for name, array in (("pixels", pixels), ("tokens", tokens), ("patches", patches)):
+        final = folder / f"{name}-{number:05d}.npy"
+        part = final.with_suffix(".partial.npy")
+        np.save(part, array)
+        part.replace(final)
+
+
+def dense_labels(scene: Scene, masks: np.ndarray) -> np.ndarray:
+    """[property, patch]: of the object that covers most of a patch, where some object covers a quarter of it."""
+    shares = masks.reshape(len(masks), GRID, PATCH, GRID, PATCH).mean(axis=(2, 4)).reshape(len(masks), -1)
+    shown = shares.max(axis=0) >= 0.25
+    labels = []
+    for name, values in DENSE.items():
+        rows = np.array([values.index(getattr(thing, name)) for thing in scene.objects])
+        labels.append(np.where(shown, rows[shares.argmax(axis=0)], len(values)))
+    return np.stack(labels)

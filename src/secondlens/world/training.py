@@ -1,0 +1,352 @@
+"""Training the embedded world's CLIP on its own scenes.
+
+1. Render two sets of scenes with the table of biases: one object each ("easy"), and up to three objects ("full").
+2. Contrastive learning, images against captions, symmetric. Captions are short, so equal ones meet in a batch: all
+   of them count as right, in equal parts.
+3. An auxiliary loss on what the last MLP but one writes at patch tokens: noun, colour and texture of the object that is
+   drawn there, if there is one. Without it shapes and textures are learned far later than colours and backgrounds. Its
+   linear head is dropped in the end; what is saved is a plain CLIP.
+4. A curriculum: easy scenes and captions of the noun alone come first and fade out over the first third.
+5. For some images the class token starts anew before a late layer, so that what it knows must be there for the last
+   layers to read, at the patches: large CLIPs read late, small ones need not.
+6. Some scenes are shown so coarsely that shapes are gone. What is left, colours and surroundings, still tells something
+   of the noun, because the world is biased: the model learns to use it, as models of photographs do.
+
+Every batch is drawn from (seed, step), so a run that goes on from a checkpoint sees what it would have seen.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from secondlens.errors import SecondLensError
+from secondlens.world.captions import all_words
+from secondlens.world.model import MEAN, PATCH, SPECIAL, STD, make_model, save
+from secondlens.world.rendered import CAPTIONS, DENSE, Recipe, Rendered
+
+Progress = Callable[[str, int, int], None]
+CHECKPOINT = 500
+"""Steps between checkpoints."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. scenes, easy_scenes: of the two sets. dense: weight of the auxiliary loss. least_easy,
+    least_nouns: shares of easy scenes and of captions of the noun alone that stay after the curriculum. shift: scenes
+    are moved by up to so many pixels. coarse: share of scenes shown without shapes.
+    anew: share of images whose class token starts anew before layer `anew_layer`.
+    """
+
+    scenes: int = 240_000
+    easy_scenes: int = 80_000
+    steps: int = 2_400
+    batch: int = 1024
+    rate: float = 1e-3
+    decay: float = 0.1
+    warmup: int = 200
+    dense: float = 0.5
+    curriculum: float = 0.33
+    least_easy: float = 0.05
+    least_nouns: float = 0.2
+    shift: int = 3
+    coarse: float = 0.3
+    anew: float = 0.5
+    anew_layer: int = 4
+    width: int = 128
+    layers: int = 6
+    heads: int = 4
+    embed: int = 128
+    seed: int = 0
+
+
+class DenseHead(nn.Module):
+    """From what an MLP writes at patch tokens to noun, colour and texture of what is drawn there, if anything is."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.sizes = [len(values) + 1 for values in DENSE.values()]
+        self.classify = nn.Linear(width, sum(self.sizes))
+
+    def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        """The loss of [image, patch, width] tokens against [image, property, patch] labels."""
+        logits = self.classify(self.norm(tokens)).float().flatten(0, 1)
+        losses = []
+        for part, wanted, size in zip(logits.split(self.sizes, dim=1), labels.unbind(dim=1), self.sizes, strict=True):
+            # Most patches are empty: without this they would be most of the loss.
+            weight = torch.ones(size, device=part.device)
+            weight[-1] = 0.2
+            losses.append(functional.cross_entropy(part, wanted.flatten(), weight))
+        return torch.stack(losses).sum()
+
+
+class Scenes:
+    """Rendered scenes where the training can reach them fast: on the GPU as a whole, or memory-mapped."""
+
+    def __init__(self, rendered: Rendered, device: torch.device) -> None:
+        self.shards = rendered.arrays()
+        self.size = len(self.shards["pixels"][0])
+        self.count = self.size * len(self.shards["pixels"])
+        self.device = device
+        self.whole: dict[str, Tensor] | None = None
+        if device.type == "cuda":
+            self.whole = {
+                name: torch.cat(
+                    [torch.from_numpy(np.asarray(shard).astype(_KEPT[name])).to(device) for shard in shards]
+                )
+                for name, shards in self.shards.items()
+            }
+
+    def draw(self, rows: Tensor, captions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 pixels [image, row, column, 3], tokens [image, CONTEXT], dense labels [image, property, patch]."""
+        if self.whole is not None:
+            rows, captions = rows.to(self.device), captions.to(self.device)
+            return (
+                self.whole["pixels"][rows],
+                self.whole["tokens"][rows, captions].long(),
+                self.whole["patches"][rows].long(),
+            )
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.shards}
+        for row, number in zip(rows.tolist(), captions.tolist(), strict=True):
+            shard, place = divmod(row, self.size)
+            parts["pixels"].append(self.shards["pixels"][shard][place])
+            parts["tokens"].append(self.shards["tokens"][shard][place, number])
+            parts["patches"].append(self.shards["patches"][shard][place])
+        stacked = {name: torch.from_numpy(np.stack(part).astype(_KEPT[name])) for name, part in parts.items()}
+        return stacked["pixels"], stacked["tokens"].long(), stacked["patches"].long()
+
+
+_KEPT = {"pixels": np.uint8, "tokens": np.int32, "patches": np.uint8}
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, tokens: Tensor) -> Tensor:
+    """Symmetric cross-entropy of scaled cosines; equal captions share the target."""
+    logits = scale * functional.normalize(images.float(), dim=1) @ functional.normalize(texts.float(), dim=1).T
+    # A random linear hash of each caption: equal ones for equal captions, and practically never for others.
+    key = torch.randint(2**40, (tokens.shape[1],), generator=torch.Generator().manual_seed(0)).to(tokens.device)
+    codes = (tokens * key).sum(dim=1)
+    same = (codes[:, None] == codes).float()
+    target = same / same.sum(dim=1, keepdim=True)
+    return -(target * (logits.log_softmax(dim=1) + logits.T.log_softmax(dim=1))).sum(dim=1).mean() / 2
+
+
+def train(
+    out: Path,
+    work: Path,
+    settings: Settings | None = None,
+    *,
+    biases: str | None = None,
+    start: Path | None = None,
+    device: str = "cpu",
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Path:
+    """Render, train and write a Hugging Face folder `out`; a run that was interrupted goes on from `work`.
+
+    biases: a table of co-occurrence biases, by default the published one. start: a folder with weights to begin with.
+
+    Raises `SecondLensError` where `work` holds a run of other settings.
+    """
+    settings = settings or Settings()
+    tell = progress or (lambda title, done, total: None)
+    chip = torch.device(device)
+    easy = Rendered(work / "easy", Recipe(settings.easy_scenes, "biased", 1, settings.seed + 1, biases))
+    full = Rendered(work / "full", Recipe(settings.scenes, "biased", None, settings.seed, biases))
+    for rendered in (easy, full):
+        rendered.make(workers, tell)
+    words = all_words()
+    model = make_model(
+        len(SPECIAL) + len(words),
+        width=settings.width,
+        layers=settings.layers,
+        heads=settings.heads,
+        embed=settings.embed,
+        seed=settings.seed,
+    ).to(chip)
+    if start is not None:
+        model.load_state_dict({name: tensor.float() for name, tensor in load_file(start / "model.safetensors").items()})
+    head = DenseHead(settings.width).to(chip)
+    optimizer = _optimizer([model, head], settings)
+    first = _resume(work, settings, model, head, optimizer)
+    sets = (Scenes(easy, chip), Scenes(full, chip))
+    log = (work / "log.jsonl").open("a", encoding="utf-8")
+    model.train()
+    with log:
+        for step in range(first, settings.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate * _schedule(step, settings)
+            figures = _step(model, head, optimizer, sets, settings, step, chip)
+            if step % 50 == 0 or step + 1 == settings.steps:
+                line = {"step": step, **{name: round(float(value), 4) for name, value in figures.items()}}
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                tell("training", step, settings.steps)
+            if (step + 1) % CHECKPOINT == 0:
+                _checkpoint(work, settings, model, head, optimizer, step + 1)
+    tell("training", settings.steps, settings.steps)
+    save(model.eval(), words, out)
+    return out
+
+
+def _step(
+    model: Any,
+    head: DenseHead,
+    optimizer: torch.optim.Optimizer,
+    sets: tuple[Scenes, Scenes],
+    settings: Settings,
+    step: int,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """One update; its losses."""
+    pixels, tokens, labels = _batch(sets, settings, step, device)
+    anew = torch.rand(len(pixels), generator=_generator(settings, step, 1)) < settings.anew
+    with (
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"),
+        _watched(model, settings.anew_layer, anew.to(device)) as written,
+    ):
+        vision = model.vision_model(pixels)
+        images = model.visual_projection(vision.pooler_output)
+        mask = (tokens != 0).long()
+        texts = model.text_projection(model.text_model(input_ids=tokens, attention_mask=mask).pooler_output)
+        dense = head(written[0][:, 1:], labels)
+    contrastive = contrastive_loss(images, texts, model.logit_scale.exp(), tokens)
+    # The dense task is a ladder: it fades once the shapes are there.
+    weight = settings.dense * (1 - 0.8 * step / settings.steps)
+    optimizer.zero_grad(set_to_none=True)
+    (contrastive + weight * dense).backward()
+    nn.utils.clip_grad_norm_([*model.parameters(), *head.parameters()], 1.0)
+    optimizer.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, math.log(100))
+    return {"contrastive": contrastive.detach(), "dense": dense.detach(), "scale": model.logit_scale.detach().exp()}
+
+
+@contextmanager
+def _watched(model: Any, layer: int, anew: Tensor) -> Iterator[list[Tensor]]:
+    """What the last MLP but one writes; and the class token of some images as it was before layer 0, before `layer`."""
+    blocks = model.vision_model.encoder.layers
+    written: list[Tensor] = []
+    start: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        start.append(inputs[0][:, :1])
+
+    def reset(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        tokens = inputs[0]
+        first = torch.where(anew[:, None, None], start[0].to(tokens), tokens[:, :1])
+        return (torch.cat([first, tokens[:, 1:]], dim=1), *inputs[1:])
+
+    handles = [
+        blocks[0].register_forward_pre_hook(keep),
+        blocks[layer].register_forward_pre_hook(reset),
+        blocks[-2].mlp.register_forward_hook(lambda module, inputs, output: written.append(output)),
+    ]
+    try:
+        yield written
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _generator(settings: Settings, step: int, use: int) -> torch.Generator:
+    return torch.Generator().manual_seed((settings.seed * 1_000_003 + step) * 2 + use)
+
+
+def _batch(
+    sets: tuple[Scenes, Scenes], settings: Settings, step: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    generator = _generator(settings, step, 0)
+    left = max(0.0, 1 - step / max(1, settings.curriculum * settings.steps))
+    easy = round(settings.batch * max(settings.least_easy, left))
+    parts = []
+    for scenes, count in zip(sets, (easy, settings.batch - easy), strict=True):
+        if count:
+            rows = torch.randint(scenes.count, (count,), generator=generator)
+            alone = torch.rand(count, generator=generator) < max(settings.least_nouns, left)
+            others = torch.randint(1, CAPTIONS, (count,), generator=generator)
+            parts.append(scenes.draw(rows, torch.where(alone, 0, others)))
+    pixels, tokens, labels = (torch.cat(column).to(device) for column in zip(*parts, strict=True))
+    coarse = torch.rand(len(pixels), generator=generator) < settings.coarse
+    return _coarsened(_shifted(pixels, settings.shift, generator), coarse.to(device)), tokens, labels
+
+
+def _shifted(pixels: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Normalised [image, 3, row, column], each image moved by up to `most` pixels, its edge repeated."""
+    count, side = pixels.shape[0], pixels.shape[1]
+    moves = torch.randint(-most, most + 1, (2, count), generator=generator).to(pixels.device)
+    line = torch.arange(side, device=pixels.device)
+    rows, columns = ((line + move[:, None]).clamp(0, side - 1) for move in moves)
+    picked = pixels[torch.arange(count, device=pixels.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return (picked.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
+
+
+def _coarsened(pixels: Tensor, which: Tensor) -> Tensor:
+    """Some images with every patch at its mean colour."""
+    means = functional.interpolate(functional.avg_pool2d(pixels, PATCH), scale_factor=PATCH)
+    return torch.where(which[:, None, None, None], means, pixels)
+
+
+def _optimizer(modules: list[nn.Module], settings: Settings) -> torch.optim.AdamW:
+    """AdamW; no decay on biases, norms, embeddings of places and the scale."""
+    named = [(name, parameter) for module in modules for name, parameter in module.named_parameters()]
+    decayed = [p for name, p in named if p.ndim >= 2 and "embedding" not in name]
+    others = [p for name, p in named if not (p.ndim >= 2 and "embedding" not in name)]
+    groups = [{"params": decayed, "weight_decay": settings.decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98), fused=named[0][1].is_cuda)
+
+
+def _schedule(step: int, settings: Settings) -> float:
+    """Linear warm-up, then half a cosine to a hundredth."""
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _checkpoint(
+    work: Path, settings: Settings, model: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    """Weights and moments as safetensors; the note with the step last, by rename."""
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    state |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    part = work / "checkpoint.partial"
+    save_file({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, part)
+    part.replace(work / f"checkpoint-{step}.safetensors")
+    note = work / "checkpoint.partial.json"
+    note.write_text(json.dumps({"step": step, "settings": asdict(settings)}), encoding="utf-8")
+    note.replace(work / "checkpoint.json")
+    for old in work.glob("checkpoint-*.safetensors"):
+        if old.name != f"checkpoint-{step}.safetensors":
+            old.unlink()
+
+
+def _resume(work: Path, settings: Settings, model: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """The step to go on from."""
+    note = work / "checkpoint.json"
+    if not note.is_file():
+        return 0
+    found = json.loads(note.read_text(encoding="utf-8"))
+    if found["settings"] != asdict(settings):
+        raise SecondLensError(f"{work} holds a run of other settings; give them, or another folder")
+    state = load_file(work / f"checkpoint-{found['step']}.safetensors")
+    model.load_state_dict({n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")})
+    head.load_state_dict({n.removeprefix("head."): t for n, t in state.items() if n.startswith("head.")})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        if name.startswith("optimizer."):
+            _, number, what = name.split(".")
+            moments.setdefault(int(number), {})[what] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(found["step"])
