@@ -257,7 +257,7 @@ def test_options_out_of_range(auditor: Auditor) -> None:
     pair = auditor.pair("cat", "boat")
     for options, expected in (
         ({"cues": 0}, "1 cue or more"),
-        ({"synonym": 0}, "similarity in"),
+        ({"synonym": 0.0}, "similarity in"),
         ({"draws": -1}, "draws"),
         ({"neurons": 0}, "1 neuron or more"),
     ):

@@ -88,26 +88,26 @@ def run(
     language = open_language_model(llm, max_tokens=max_tokens, temperature=temperature)
     opened, loaded, described = open_described(model, atlas, pool, device)
     templates = templates_of(template, loaded)
+    pairs = [class_pair(loaded, *split_pair(text), templates) for text in pair]
+    known = classes_of(classes, loaded)
+    methods = tuple(method) if method else _all_methods(indirect is not None, known is not None)
+    names = known or list(dict.fromkeys(name for pair in pairs for name in (pair.shown, pair.predicted)))
+    sources = _sources(
+        loaded,
+        opened,
+        described,
+        similarity,
+        templates,
+        settings,
+        methods,
+        indirect,
+        known if "images" in methods else None,
+    )
+    maker = open_image_maker(images, steps=steps, size=size, device=device if device != "cpu" else None)
+    judges = [open_judge(each, loaded, names, templates) for each in judge]
+    folder = AttackFolder(out)
+    plan = AttackPlan(pairs, methods, settings, names, templates, until)
     with interruptible(), warnings_to_stderr(), bar() as advance:
-        pairs = [class_pair(loaded, *split_pair(text), templates) for text in pair]
-        known = classes_of(classes, loaded)
-        methods = tuple(method) if method else _all_methods(indirect is not None, known is not None)
-        names = known or list(dict.fromkeys(name for pair in pairs for name in (pair.shown, pair.predicted)))
-        sources = _sources(
-            loaded,
-            opened,
-            described,
-            similarity,
-            templates,
-            settings,
-            methods,
-            indirect,
-            known if "images" in methods else None,
-        )
-        maker = open_image_maker(images, steps=steps, size=size, device=device if device != "cpu" else None)
-        judges = [open_judge(each, loaded, names, templates) for each in judge]
-        folder = AttackFolder(out)
-        plan = AttackPlan(pairs, methods, settings, names, templates, until)
         rows = run_attack(folder, plan, sources, language, maker, judges, advance, {"atlas": str(atlas.resolve())})
         if until != STAGES[-1]:
             typer.echo(f"stopped after {until}; the same command without --until goes on", err=True)

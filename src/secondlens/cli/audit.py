@@ -75,9 +75,9 @@ def pair_command(
     as_json: JsonOption = False,
 ) -> None:
     """Find the cues of one pair (also without the word `pair`): what makes the shown class look like the predicted."""
-    with warnings_to_stderr(), bar():
-        auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
-        wanted = auditor.pair(shown, predicted)
+    auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
+    wanted = auditor.pair(shown, predicted)
+    with warnings_to_stderr():
         found = auditor.audit(wanted, neurons=neurons, cues=cues, synonym=synonym, draws=draws, seed=seed)
     if as_json:
         print_json(found.facts())
@@ -128,8 +128,8 @@ def matrix(
     from secondlens.applications.audit.matrix import audit_matrix, image_matrix, write_matrix
     from secondlens.errors import AuditError
 
+    auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
     with interruptible(), warnings_to_stderr(), bar() as advance:
-        auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
         if auditor.classes is None:
             raise AuditError("expected the names of the classes; give them with --classes FILE")
         names, head = class_head(auditor.model, auditor.classes, auditor.templates)
@@ -185,8 +185,8 @@ def folder(
     """Ask of your own labelled images which errors are explained by which cues."""
     from secondlens.applications.audit.study import study_folder
 
+    auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
     with interruptible(), warnings_to_stderr(), bar() as advance:
-        auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
         wanted = None if pair is None else [split_pair(text) for text in pair]
         found = study_folder(auditor, images, wanted, captions, pairs=pairs, cues=cues, progress=advance)
     if as_json:
@@ -227,8 +227,8 @@ def removal(
     """Hold the neurons that carry a cue at their mean: what it costs on clean images, what it saves on adversarial."""
     from secondlens.applications.audit.study import study_removal
 
+    auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
     with interruptible(), warnings_to_stderr(), bar() as advance:
-        auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
         numbers = _numbers(sizes)
         found = study_removal(
             auditor, auditor.pair(shown, predicted), images, attack, cue, cues=cues, sizes=numbers, cost=cost,

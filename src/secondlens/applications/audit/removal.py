@@ -110,7 +110,7 @@ class RemovalResult:
 
     sizes: list[int]
     clean: Bool[Tensor, "size image"]
-    fooled: Bool[Tensor, "size image"]
+    fooled: Bool[Tensor, "size picture"]
 
     def facts(self) -> list[dict[str, Any]]:
         """As plain data, with 95 % intervals; None where there are no such images."""

@@ -23,6 +23,7 @@ from secondlens.applications.audit.pool import pool_centre
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError, MissingExtra, closest
 from secondlens.models.model import LensModel
+from secondlens.models.preprocessing import quiet
 from secondlens.pools.build import encode
 from secondlens.studies.classifier import TEMPLATES
 
@@ -80,7 +81,8 @@ class SentenceSimilarity:
             raise MissingExtra("sentence-transformers", "similarity", "similarity of sentences") from error
         source = str(Path(location).expanduser()) if Path(location).expanduser().is_dir() else location
         try:
-            self._model = SentenceTransformer(source, device=device)
+            with quiet():
+                self._model = SentenceTransformer(source, device=device)
         except Exception as error:  # whatever the Hub or the files raise
             raise AuditError(f"cannot load the sentence model {location!r}: {error}; give another with --similarity "
                              "sentence:FOLDER, or --similarity tower") from error  # fmt: skip
