@@ -128,8 +128,9 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         in_channels=3, out_channels=3, block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, sample_size=16,
     )  # fmt: skip
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, steps_offset=1)
     made = diffusers.StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
+        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     made.save_pretrained(folder / "pipeline")

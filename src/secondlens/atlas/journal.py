@@ -64,14 +64,19 @@ class Journal:
             os.fsync(file.fileno())
 
     def _require_same(self, before: Any) -> None:
-        old = before if isinstance(before, dict) else {}
-        names = [*self._settings, *(name for name in old if name not in self._settings)]
-        differ = [name for name in names if old.get(name) != self._settings.get(name)]
-        if differ:
-            named = "; ".join(
-                f"{name} was {_short(old.get(name))}, is {_short(self._settings.get(name))}" for name in differ
-            )
+        named = settings_differ(before if isinstance(before, dict) else {}, self._settings)
+        if named:
             raise self._error(f"{self.path} was made with other settings: {named}; {self._advice}")
+
+
+def settings_differ(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Which settings differ and how, as the part of a message; empty where none does."""
+    names = [*new, *(name for name in old if name not in new)]
+    return "; ".join(
+        f"{name} was {_short(old.get(name))}, is {_short(new.get(name))}"
+        for name in names
+        if old.get(name) != new.get(name)
+    )
 
 
 def _short(value: Any) -> str:
