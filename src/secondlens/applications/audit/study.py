@@ -106,7 +106,8 @@ def study_removal(
 
     attack: a folder whose valid pictures of this pair that fooled the two-class verdict are looked at again; methods:
     only those of these. cue: default, the audit's first `cues`. As plain data: curve, a row a size; best, the row with
-    the least adversarial success that costs at most `cost`; projection, the upper bound of `removal`. Raises `AuditError` for cues that are not in the pool.
+    the least adversarial success that costs at most `cost`; projection, the upper bound of `removal`. Raises
+    `AuditError` for cues that are not in the pool.
     """
     chosen = list(cue) if cue else [each.text for each in auditor.audit(pair, cues=cues, draws=0).cues]
     known = auditor.within.texts if auditor.scoring == "images" else auditor.table.texts
