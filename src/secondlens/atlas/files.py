@@ -25,7 +25,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes, atomically."""
-    _write(path, lambda temporary: temporary.write_bytes(content))
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
