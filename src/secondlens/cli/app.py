@@ -15,6 +15,7 @@ from secondlens.cli import (
     models,
     neurons,
     pool,
+    reproduce,
     run,
     study,
     survey,
@@ -39,6 +40,7 @@ app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
 app.command(name="ablate")(ablate.ablate_command)
 app.command(name="run")(run.run_command)
+app.command(name="reproduce")(reproduce.reproduce_command)
 app.command(name="concepts")(concepts.concepts_command)
 app.command(name="explain")(explain.explain_command)
 evaluate.app.command(name="concepts")(concepts.evaluate_command)
