@@ -46,7 +46,7 @@ def _compare(expected: Expectation, found: float | list[str] | None, own: bool) 
         hits = [word for word in expected.words if word in found]
         ours = f"{' '.join(found)} ({len(hits)} of {len(expected.words)})"
         return Comparison(
-            expected.key, expected.text, paper, ours, verdict(_within(len(hits), expected)), expected.note
+            expected.key, expected.text, paper, ours, verdict(_within(float(len(hits)), expected)), expected.note
         )
     if expected.value is not None:
         assert expected.tolerance is not None
@@ -58,7 +58,8 @@ def _compare(expected: Expectation, found: float | list[str] | None, own: bool) 
     if not isinstance(found, int | float):
         return Comparison(expected.key, expected.text, paper, "", NOTHING, expected.note)
     if expected.value is not None and expected.tolerance is not None:
-        inside = abs(found - expected.value) <= expected.tolerance
+        # The digits are decimal, floats are not.
+        inside = abs(found - expected.value) <= expected.tolerance + 1e-9
     else:
         inside = _within(found, expected)
     ours = f"{found:.2f}" if abs(found) < 5 else f"{found:.1f}"

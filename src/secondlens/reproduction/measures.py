@@ -7,6 +7,7 @@ from secondlens.studies import ablation_report, first_order_report, indirect_rep
 from secondlens.studies.ablation import ablate
 from secondlens.studies.first_order import study_first_order
 from secondlens.studies.indirect import study_table1
+from secondlens.studies.intervals import paired_difference
 
 VARIANTS = {
     "baseline": "unchanged",
@@ -110,6 +111,11 @@ def measure_table1(task: Task) -> Measured:
         values[f"{name}_explained"] = percent(row["explained_variance"]["mean"])
         rows.append([row["effect"], with_interval(row), f"{percent(row['explained_variance']['mean']):.1f}"])
     indirect, second = facts["rows"]
+    paired = paired_difference(study.right["indirect"], study.right["second-order"])
+    notes = [
+        f"Accuracy, second-order less indirect, over the same images: {percent(paired.difference):.1f} points (95 % "
+        f"{percent(paired.low):.1f} to {percent(paired.high):.1f}; McNemar p = {paired.p_value:.2g})."
+    ]
     values["accuracy_gap"] = percent(indirect["accuracy"] - second["accuracy"])
     values["explained_gap"] = percent(second["explained_variance"]["mean"] - indirect["explained_variance"]["mean"])
     title = (
@@ -117,7 +123,7 @@ def measure_table1(task: Task) -> Measured:
         f"{facts['reference_images']} reference images, {facts['top']} of them a neuron"
     )
     columns = ["effect at its mean", "accuracy, % (95 %)", "explained by the first component, %"]
-    return Measured(values, [(title, columns, rows)], files)
+    return Measured(values, [(title, columns, rows)], files, notes)
 
 
 @register("first-order", NoSettings)

@@ -128,6 +128,7 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
         except SurveyError as error:
             raise ReproductionError(str(error)) from error
         found = {name: stored[name] for name in ("values", "tables", "files", "study notes")}
+        found["tables"] = [(title, columns, rows) for title, columns, rows in stored["tables"]]
     else:
         atlas = None if surveyed is None else _atlas(run, model, surveyed, key, out)
         task = Task(run, model, settings, folder, tell, atlas, surveyed, evaluation, templates)

@@ -116,11 +116,13 @@ def resolve(preset: Preset, options: Options, known: Collection[str]) -> Resolve
     if options.model is not None and options.model != preset.model:
         changed.append(f"model {options.model} for {preset.model}")
     changed += [f"{role} {data[role]}" for role in ("survey", "evaluation") if role in data and getattr(preset, role)]
-    for name in ("layers", "top", "convention", "limit"):
-        value = getattr(options, name)
-        if value is not None and value != getattr(preset, name, None):
-            changed.append(f"{name} {value}")
-    if options.templates is not None and options.templates != preset.templates:
+    for name in ("layers", "top", "convention") if preset.survey is not None else ():
+        value, before = getattr(options, name), getattr(preset, name)
+        if value is not None and (tuple(value) if name == "layers" else value) != before:
+            changed.append(f"{name} {', '.join(map(str, value)) if name == 'layers' else value}")
+    if options.limit is not None:
+        changed.append(f"at most {options.limit} images of a set")
+    if options.templates is not None and preset.evaluation is not None and options.templates != preset.templates:
         changed.append(f"templates {options.templates}")
     settings = {name: value for name, value in options.settings.items() if name in known}
     changed += [f"{name} {value}" for name, value in settings.items() if preset.settings.get(name) != value]

@@ -113,6 +113,6 @@ def percent(share: float) -> float:
     return 100 * share
 
 
-def with_interval(found: dict[str, float]) -> str:
+def with_interval(found: dict[str, Any]) -> str:
     """An accuracy and its 95 % interval, in percent."""
     return f"{100 * found['accuracy']:.1f} ({100 * found['low']:.1f} to {100 * found['high']:.1f})"

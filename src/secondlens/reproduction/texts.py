@@ -104,7 +104,7 @@ def measure_words(task: Task) -> Measured:
         rows.append([neuron, ", ".join(words)])
     known = set(pool.texts)
     asked = [word.lstrip("+-") for expected in task.run.preset.expected for word in expected.words or ()]
-    absent = [word for word in asked if word not in known]
+    absent = [] if task.run.changed else [word for word in asked if word not in known]
     if absent:
         notes.append(f"The pool {pool.name} lacks {len(absent)} of the paper's words: {', '.join(absent)}.")
     title = f"Layer {layer}: words with the largest of {task.settings.nonzero} coefficients over {pool.name}"

@@ -95,6 +95,10 @@ class NestedTarSource:
             for outer in inner:
                 stream.seek(outer.offset)
                 for member in _members_from(stream, f"{outer.name} in {self.archive}"):
+                    if member.offset + member.size > outer.offset + outer.size:
+                        raise ImageError(
+                            f"expected a whole tar, {outer.name} in {self.archive} is truncated; download it again"
+                        )
                     if has_picture_extension(member.name):
                         name = f"{PurePosixPath(outer.name).stem}/{PurePosixPath(member.name).name}"
                         found.append((text_id(name), member.offset, member.size))
