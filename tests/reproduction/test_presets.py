@@ -1,12 +1,14 @@
 """Presets: that all of the package's are sound, what a wrong one says, and how ours is put beside the paper's."""
 
+from pathlib import Path
+
 import pytest
 
 from secondlens.errors import ReproductionError
 from secondlens.reproduction import load_preset, preset_names
 from secondlens.reproduction import run as _registers  # noqa: F401
 from secondlens.reproduction.compare import compare
-from secondlens.reproduction.datasets import DATASETS
+from secondlens.reproduction.datasets import DATASETS, POOLS, ROLES, ROOTS
 from secondlens.reproduction.presets import Expectation, parse_preset
 from secondlens.reproduction.report import markdown_table
 from secondlens.reproduction.tasks import study_of
@@ -117,3 +119,10 @@ def test_digits_claims_and_words_are_judged() -> None:
 
 def test_bars_do_not_break_a_table() -> None:
     assert markdown_table(["a", "b"], [["|x|", 2]]).splitlines()[2] == "| \\|x\\| | 2 |"
+
+
+def test_the_documented_preset_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    preset = parse_preset(text.split("```yaml\n")[1].split("```")[0], "the documentation's")
+    assert {expected.key for expected in preset.expected} <= KEYS[preset.study]
+    assert all(f"`{name}`" in text for name in (*preset_names(), *ROLES, *ROOTS, *POOLS))
