@@ -34,7 +34,7 @@ def desk(tmp_path: Path, pictures: Path) -> Path:
     folder = tmp_path / "model"
     build(Spec("clip", layers=12, heads=2, width=16, neurons=3072)).save_pretrained(folder)
     # A token a letter: every word has an embedding of its own.
-    letters = {letter: 4 + number for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz'- ")}
+    letters = {letter: 4 + number for number, letter in enumerate(" '-abcdefghijklmnopqrstuvwxyz")}
     tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 3, **letters}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(folder)
