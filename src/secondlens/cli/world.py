@@ -14,6 +14,49 @@ BiasesOption = Annotated[str | None, typer.Option(help="A table of co-occurrence
 
 
 @app.command()
+def render(
+    out: Annotated[Path, typer.Argument(help="The folder to write; whole or absent.")],
+    count: Annotated[int, typer.Option(help="Scenes.")] = 1000,
+    kind: Annotated[str, typer.Option(help="biased, unbiased, counter or swapped.")] = "biased",
+    objects: Annotated[int | None, typer.Option(help="Things a scene, 1 to 3; default: it varies.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the series of scenes.")] = 0,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="A further table of labels, e.g. colour,noun; may be repeated.")
+    ] = None,
+    masks: Annotated[bool, typer.Option(help="Write exact masks and the table of them.")] = True,
+    biases: BiasesOption = None,
+    workers: Annotated[int, typer.Option(help="Processes that draw.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw scenes into a folder: pictures, labels, captions, masks. One that holds these scenes already is kept."""
+    from secondlens.errors import WorldError
+    from secondlens.world import scene_at, write_dataset
+    from secondlens.world.biases import Biases
+    from secondlens.world.dataset import SCENES, read_scenes
+
+    if count < 1:
+        raise WorldError(f"expected at least one scene, got --count {count}")
+    table = Biases.load(biases)
+    scenes = [scene_at(seed, index, table, objects=objects, kind=kind) for index in range(count)]
+    kept = (out / SCENES).is_file() and read_scenes(out) == scenes
+    if not kept:
+        with interruptible(), bar() as advance:
+            write_dataset(
+                out,
+                scenes,
+                masks=masks,
+                labels=[tuple(part.strip() for part in names.split(",")) for names in labels or ()],
+                workers=workers,
+                progress=lambda done: advance("drawing", done, count),
+            )
+    facts = {"folder": str(out), "scenes": count, "kind": kind, "seed": seed, "kept": kept}
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts(facts)
+
+
+@app.command()
 def train(
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],
     work: Annotated[Path, typer.Option(help="Where scenes and checkpoints go; a run goes on from there.")],
