@@ -9,6 +9,7 @@ from secondlens.cli import (
     ablate,
     atlas,
     concepts,
+    demo,
     describe,
     evaluate,
     explain,
@@ -35,6 +36,7 @@ app.add_typer(pool.app, name="pool")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(study.app, name="study")
 app.add_typer(world.app, name="world")
+app.command(name="demo")(demo.demo_command)
 app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
 app.command(name="ablate")(ablate.ablate_command)
