@@ -50,7 +50,7 @@ SPECS = [
 ]
 
 
-def build(spec: Spec, seed: int = 0) -> PreTrainedModel:
+def build(spec: Spec, seed: int = 0, vocabulary: int = 64) -> PreTrainedModel:
     """The upstream model in memory."""
     common = {
         "hidden_size": spec.width,
@@ -66,7 +66,7 @@ def build(spec: Spec, seed: int = 0) -> PreTrainedModel:
         "intermediate_size": 48,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
-        "vocab_size": 64,
+        "vocab_size": vocabulary,
         "bos_token_id": 1,
         "eos_token_id": 2,
         "pad_token_id": 0,
@@ -111,7 +111,8 @@ WORDS = ["a", "photo", "of"] + [
 
 def save_worded(folder: Path, seed: int = 0, words: list[str] = WORDS) -> Path:
     """A tiny CLIP with a tokenizer of whole words, so that it encodes texts (77 words at most)."""
-    build(Spec("clip", layers=3, heads=2, size=32), seed).save_pretrained(folder)
+    size = max(64, len(words) + 4)
+    build(Spec("clip", layers=3, heads=2, size=32), seed, size).save_pretrained(folder)
     known = {"<pad>": 0, "<unk>": 3} | {word: 4 + row for row, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

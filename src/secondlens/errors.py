@@ -44,6 +44,10 @@ class EmptyAnswer(LanguageError):
     """A language model answered with nothing: another try may give more."""
 
 
+class AuditError(SecondLensError):
+    """An audit of two classes, or an attack built on it, that cannot be made as asked."""
+
+
 class WorldError(SecondLensError):
     """A scene, a table of biases or a text of the embedded world that cannot be used."""
 

@@ -20,17 +20,17 @@ ROW_GROUP = 16_384
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, atomically."""
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file, atomically."""
-    _write(path, lambda temporary: save_file(tensors, temporary))
+    write_whole(path, lambda temporary: save_file(tensors, temporary))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file, atomically."""
-    _write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table]) -> None:
@@ -51,7 +51,7 @@ def write_tables(path: Path, tables: Iterable[pa.Table]) -> None:
             if writer is not None and left is not None and left.num_rows:
                 writer.write_table(left.combine_chunks())
 
-    _write(path, write)
+    write_whole(path, write)
 
 
 def sha256(path: Path) -> str:
@@ -76,7 +76,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` write a temporary file beside the path, and rename it when it is on the disk."""
     temporary = path.with_name(f".{path.name}.partial")
     with disk_errors(path.parent):
         try:

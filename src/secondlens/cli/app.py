@@ -8,6 +8,8 @@ import secondlens
 from secondlens.cli import (
     ablate,
     atlas,
+    attack,
+    audit,
     concepts,
     demo,
     describe,
@@ -34,6 +36,8 @@ app.add_typer(neurons.app, name="neurons")
 app.add_typer(atlas.app, name="atlas")
 app.add_typer(pool.app, name="pool")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(audit.app, name="audit")
+app.add_typer(attack.app, name="attack")
 app.add_typer(study.app, name="study")
 app.add_typer(world.app, name="world")
 app.command(name="demo")(demo.demo_command)

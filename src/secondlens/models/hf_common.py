@@ -86,6 +86,17 @@ class TokenisedTexts:
         spelled = backend.to_str() if backend is not None else str(sorted(self.tokenizer.get_vocab().items()))
         return f"{type(self.tokenizer).__name__} {self.context} {self.padding} {spelled}"
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of a text that the tokenizer has no token for: of one that only knows whole words; else none."""
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None:
+            model = getattr(getattr(self.tokenizer, "backend_tokenizer", None), "model", None)
+            unknown = self.tokenizer.convert_tokens_to_ids(getattr(model, "unk_token", None) or "")
+        if unknown is None:
+            return []
+        known = self.tokenizer(text.split(), add_special_tokens=False, verbose=False)["input_ids"]
+        return [word for word, ids in zip(text.split(), known, strict=True) if unknown in ids]
+
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         # `verbose` would warn of the texts that are counted here.
         return [len(ids) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import secondlens
-from secondlens.atlas.files import disk_errors, write_text
+from secondlens.atlas.files import write_text
+from secondlens.atlas.journal import Journal, settings_differ
 from secondlens.errors import EmptyAnswer, LanguageError, TextError
 from secondlens.language.base import LanguageModel
 from secondlens.pools.texts import clean_texts, normalised, read_utf8
@@ -25,6 +25,7 @@ PROMPT = (
     "Write one description a line, without numbers and without any other text."
 )
 PER_CLASS = 28
+ADVICE = "use those, another file, or --restart"
 TRIES = 3
 """Times a class is asked for whose answer holds no descriptions."""
 
@@ -98,14 +99,13 @@ def generate_descriptions(
     if not names:
         raise TextError("expected at least one class to describe, got none")
     settings = _settings(names, model, per_class, prompt, seed)
-    record = _Record(out.with_name(f"{out.name}.progress.jsonl"), settings)
+    record = Journal(out.with_name(f"{out.name}.progress.jsonl"), _flat(settings), TextError, ADVICE)
     if restart:
         record.path.unlink(missing_ok=True)
     elif not record.path.exists() and (finished := _finished(out, settings, len(names))):
         return finished
-    with disk_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        found = record.open()
+    lines = record.open(lambda line: (str(line["class"]), [str(text) for text in line["texts"]]))
+    found = {str(line["class"]): [str(text) for text in line["texts"]] for line in lines}
     resumed = len(found)
     last = ""
     for done, name in enumerate(names):
@@ -120,8 +120,7 @@ def generate_descriptions(
             raise LanguageError(f"{error} (class {name!r}; {kept})") from error
         if texts:
             found[name] = texts
-            with disk_errors(out.parent):
-                record.add(name, texts)
+            record.add({"class": name, "texts": texts})
     if progress is not None:
         progress(len(names), len(names))
     if not found:
@@ -188,56 +187,17 @@ def _ask(model: LanguageModel, prompt: str, name: str, seed: int) -> tuple[list[
     return [], answer
 
 
-class _Record:
-    """What is finished: a line with the settings, then one a class."""
-
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path = path
-        self._settings = settings
-
-    def open(self) -> dict[str, list[str]]:
-        """Classes that are finished; a line that was being written when the process ended is cut off."""
-        content = self.path.read_bytes() if self.path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if not whole:
-            write_text(self.path, json.dumps(self._settings, ensure_ascii=False) + "\n")
-            return {}
-        try:
-            header, *lines = [json.loads(line) for line in whole.split(b"\n") if line]
-            found = {str(line["class"]): [str(text) for text in line["texts"]] for line in lines}
-        except (ValueError, KeyError, TypeError) as error:
-            raise TextError(f"{self.path} is damaged ({error}); --restart starts anew") from error
-        _require_same(self.path, header, self._settings)
-        if len(whole) < len(content):
-            os.truncate(self.path, len(whole))
-        return found
-
-    def add(self, name: str, texts: list[str]) -> None:
-        line = json.dumps({"class": name, "texts": texts}, ensure_ascii=False) + "\n"
-        with self.path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
-
-
 def _require_same(path: Path, before: Any, now: dict[str, Any]) -> None:
     """Raises with the settings that differ."""
-    old, new = _flat(before), _flat(now)
-    differ = [key for key in (*new, *(key for key in old if key not in new)) if old.get(key) != new.get(key)]
-    if differ:
-        named = "; ".join(f"{key} was {_short(old.get(key))}, is {_short(new.get(key))}" for key in differ)
-        raise TextError(f"{path} was made with other settings: {named}; use those, another file, or --restart")
+    named = settings_differ(_flat(before), _flat(now))
+    if named:
+        raise TextError(f"{path} was made with other settings: {named}; {ADVICE}")
 
 
 def _flat(settings: Any) -> dict[str, Any]:
     if not isinstance(settings, dict) or not isinstance(settings.get("settings"), dict):
         return {}
     return {"model": settings.get("model"), "prompt": settings.get("prompt"), **settings["settings"]}
-
-
-def _short(value: Any) -> str:
-    text = "not set" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _finished(out: Path, settings: dict[str, Any], classes: int) -> GenerationReport | None:

@@ -1,0 +1,70 @@
+"""Fifth stage: what the attacked model takes every picture for."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secondlens.applications.attack.folder import AttackFolder
+from secondlens.applications.audit.classes import ClassPair, class_head
+from secondlens.errors import AuditError
+from secondlens.images.decode import decode
+from secondlens.models.model import LensModel
+from secondlens.studies.classifier import TEMPLATES, Head
+
+BATCH = 64
+Progress = Callable[[str, int, int], None]
+
+
+def find_verdicts(
+    folder: AttackFolder,
+    images: Sequence[dict[str, Any]],
+    model: LensModel,
+    pairs: Sequence[ClassPair],
+    classes: Sequence[str],
+    templates: Sequence[str] = TEMPLATES,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Any]]:
+    """A line a picture: margin, the predicted class's logit less the shown one's; fooled, whether it is above zero (the
+    two-class verdict); taken_for, the first of all classes; fooled_among_all, whether that is the predicted one.
+
+    classes: of the verdict among all. Raises `AuditError` where they lack a class of a pair.
+    """
+    names, head = class_head(model, classes, templates)
+    lacking = sorted({name for pair in pairs for name in (pair.shown, pair.predicted)} - set(names))
+    if lacking:
+        raise AuditError(f"the classes to predict among lack {', '.join(lacking)}; add them to --classes")
+    by_name = {(pair.shown, pair.predicted): pair.head for pair in pairs}
+    journal = folder.journal(
+        "verdicts",
+        {"model": model.reference, "weights": model.weights_hash, "templates": list(templates), "classes": names},
+    )
+    found = {line["name"]: line for line in journal.open(lambda line: (line["name"], line["fooled"]))}
+    missing = [line for line in images if found.get(line["name"], {}).get("prompt") != line["prompt"]]
+    for start in range(0, len(missing), BATCH):
+        some = missing[start : start + BATCH]
+        pixels = model.preprocess([decode(folder.images / f"{line['name']}.png") for line in some])
+        embeddings = model.encode_images(pixels).float()
+        taken = logits(head, embeddings).argmax(dim=1).tolist()
+        for line, embedding, row in zip(some, embeddings, taken, strict=True):
+            pair = logits(by_name[line["shown"], line["predicted"]], embedding[None])[0]
+            margin = float(pair[1] - pair[0])
+            found[line["name"]] = {
+                "name": line["name"],
+                "prompt": line["prompt"],
+                "margin": margin,
+                "fooled": margin > 0,
+                "taken_for": names[row],
+                "fooled_among_all": names[row] == line["predicted"],
+            }
+            journal.add(found[line["name"]])
+        if progress is not None:
+            progress("verdicts", start + len(some), len(missing))
+    return {line["name"]: found[line["name"]] for line in images}
+
+
+def logits(head: Head, embeddings: Tensor) -> Tensor:
+    """[image, class] of unnormalised embeddings; a zero-shot head sees them at unit norm."""
+    seen = embeddings if head.own else torch.nn.functional.normalize(embeddings, dim=1)
+    return seen @ head.weight.T + head.bias

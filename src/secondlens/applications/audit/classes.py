@@ -1,0 +1,96 @@
+"""Two classes of a model: their names, the head that decides between them, and the vector from one to the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondlens.errors import AuditError, closest
+from secondlens.models.hf_vit import LabelTexts
+from secondlens.models.model import LensModel
+from secondlens.pools.texts import normalised
+from secondlens.studies.classifier import TEMPLATES, Head, make_head
+
+WORLD_TEMPLATES = ("a {}", "there is a {}", "a picture of a {}")
+"""For models that know only the words of the embedded world's grammar."""
+
+
+def default_templates(model: LensModel) -> tuple[str, ...]:
+    """What class names are put into: "a photo of a {}.", but for a model whose tokenizer does not know these words."""
+    return WORLD_TEMPLATES if _unknown_words(model, TEMPLATES[0].replace("{}.", "")) else TEMPLATES
+
+
+@dataclass(frozen=True)
+class ClassPair:
+    """shown: what images contain. predicted: what the model shall not take them for. head: of these two, in order."""
+
+    shown: str
+    predicted: str
+    head: Head
+
+    @property
+    def vector(self) -> Float[Tensor, " embed"]:
+        """v = t(predicted) - t(shown), float32 on the CPU: <v, z/|z|> is the difference of the two logits.
+
+        t: the mean over templates of the names' unit-norm embeddings; of a classifier, its class rows.
+        """
+        return (self.head.weight[1] - self.head.weight[0]).float().cpu()
+
+
+def class_head(model: LensModel, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> tuple[list[str], Head]:
+    """Full names of classes and the head that decides between them.
+
+    Of a classifier, names or synonyms of its labels. Raises `AuditError` for names that are unknown to a classifier,
+    empty, or the same class twice; `ModelError` where the model cannot encode texts.
+    """
+    trimmed = [" ".join(name.split()) for name in names]
+    if not all(trimmed):
+        raise AuditError("expected names of classes, got an empty one")
+    keys = [normalised(name) for name in trimmed]
+    if model.classifier is None:
+        _require_different(trimmed, keys)
+        for name in trimmed:
+            words = _unknown_words(model, name)
+            if words:
+                raise AuditError(
+                    f"{model.reference} knows no word {words[0]!r} (of the class {name!r}): its tokenizer only knows "
+                    "whole words; give classes that it was trained with"
+                )
+        return trimmed, make_head(model, trimmed, templates)
+    texts = model.require_texts()
+    assert isinstance(texts, LabelTexts)
+    rows = []
+    for name in trimmed:
+        if name.lower() not in texts.rows:
+            hint = closest(name.lower(), texts.rows).split(";")[0]
+            raise AuditError(
+                f"{model.reference} has no class {name!r}{hint}; it is a classifier: only its "
+                f"{len(model.classifier.labels)} labels and their synonyms are classes to it"
+            )
+        rows.append(texts.row(name))
+    _require_different(trimmed, [str(row) for row in rows])
+    whole = make_head(model, [])
+    head = Head(whole.weight[torch.tensor(rows)], whole.bias[torch.tensor(rows)], own=True)
+    return [model.classifier.labels[row] for row in rows], head
+
+
+def class_pair(model: LensModel, shown: str, predicted: str, templates: Sequence[str] = TEMPLATES) -> ClassPair:
+    """The pair of two names; raises as `class_head` does."""
+    names, head = class_head(model, [shown, predicted], templates)
+    return ClassPair(names[0], names[1], head)
+
+
+def _unknown_words(model: LensModel, text: str) -> list[str]:
+    words = getattr(model.text_encoder, "unknown_words", None)
+    return words(text) if words is not None else []
+
+
+def _require_different(names: Sequence[str], keys: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for name, key in zip(names, keys, strict=True):
+        if key in first:
+            same = repr(name) if name == first[key] else f"{first[key]!r} and {name!r}"
+            raise AuditError(f"expected different classes, got {same} twice; give two that differ")
+        first[key] = name

@@ -1,0 +1,324 @@
+"""`secondlens audit`: spurious cues of pairs of classes.
+
+`secondlens audit MODEL ATLAS ...` audits one pair; the other words are commands of their own.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
+from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from secondlens.applications.audit import Auditor
+    from secondlens.atlas import Atlas
+    from secondlens.descriptions import Descriptions
+    from secondlens.models import LensModel
+
+DEFAULT = "pair"
+
+
+class _PairByDefault(TyperGroup):
+    """Arguments that name no command are those of `pair`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_PairByDefault, help="Find what pushes a model from one class to another.", no_args_is_help=True)
+
+ModelArgument = Annotated[str, typer.Argument(help="The model of the atlas.")]
+AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder, described.")]
+PoolOption = Annotated[str | None, typer.Option(help="Which description to read; default: the latest.")]
+LayersOption = Annotated[str | None, typer.Option(help="e.g. 8,9,10; default: all that are described.")]
+ScoringOption = Annotated[
+    str,
+    typer.Option(
+        help="paper: words of neurons along the difference; effect: times how strongly each acts; images: what the "
+        "survey's images show (needs classes)."
+    ),
+]
+ClassesOption = Annotated[
+    Path | None, typer.Option(help="Names of all classes, one a line; default: a classifier's own labels.")
+]
+SimilarityOption = Annotated[str, typer.Option(help="auto, sentence[:FOLDER], tower or name.")]
+SynonymOption = Annotated[float, typer.Option(help="Phrases at least this similar to the class are left out.")]
+TemplateOption = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the class; may be repeated.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+
+
+@app.command(name=DEFAULT)
+def pair_command(
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    shown: Annotated[str, typer.Option(help="The class that images contain.")],
+    predicted: Annotated[str, typer.Option(help="The class they are to be taken for.")],
+    pool: PoolOption = None,
+    layers: LayersOption = None,
+    scoring: ScoringOption = "paper",
+    classes: ClassesOption = None,
+    neurons: Annotated[int, typer.Option(help="Neurons that write most along the difference.")] = 100,
+    cues: Annotated[int, typer.Option(help="Cues to report.")] = 25,
+    similarity: SimilarityOption = "auto",
+    synonym: SynonymOption = 0.6,
+    template: TemplateOption = None,
+    draws: Annotated[int, typer.Option(help="Draws of random neurons for the p-values.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the random neurons.")] = 0,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Find the cues of one pair (also without the word `pair`): what makes the shown class look like the predicted."""
+    auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
+    wanted = auditor.pair(shown, predicted)
+    with warnings_to_stderr():
+        found = auditor.audit(wanted, neurons=neurons, cues=cues, synonym=synonym, draws=draws, seed=seed)
+    if as_json:
+        print_json(found.facts())
+        return
+    print_facts(
+        {
+            "shown": found.shown,
+            "predicted": found.predicted,
+            "phrases of": f"{len(found.chosen)} neurons, {found.scoring} scoring, over {found.pool}",
+            "synonyms left out": ", ".join(found.synonyms) or "none",
+            "similarity by": found.similarity,
+        }
+    )
+    rows = [
+        [
+            cue.text,
+            cue.score,
+            cue.p_value,
+            cue.p_family,
+            cue.neurons,
+            "; ".join(f"{seen.layer}.{seen.neuron} ({', '.join(seen.sense[:4])})" for seen in cue.evidence[:2]),
+        ]
+        for cue in found.cues
+    ]
+    print_table(["cue", "score", "p", "p, all phrases", "neurons", "strongest neurons (and their words)"], rows,
+                f"what else pushes from {found.shown!r} to {found.predicted!r}")  # fmt: skip
+
+
+@app.command()
+def matrix(
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    out: Annotated[Path, typer.Option(help="Where the pairs go: a .csv or .parquet.")],
+    classes: ClassesOption = None,
+    picture: Annotated[Path | None, typer.Option(help="A PNG of the strongest pairs.")] = None,
+    limit: Annotated[int, typer.Option(help="Pairs to print.")] = 20,
+    pool: PoolOption = None,
+    layers: LayersOption = None,
+    scoring: ScoringOption = "paper",
+    similarity: SimilarityOption = "auto",
+    synonym: SynonymOption = 0.6,
+    template: TemplateOption = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Audit all pairs of a set of classes: which can be exploited most, and by which cues."""
+    from secondlens.applications.audit import class_head
+    from secondlens.applications.audit.matrix import audit_matrix, image_matrix, write_matrix
+    from secondlens.errors import AuditError
+
+    auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        if auditor.classes is None:
+            raise AuditError("expected the names of the classes; give them with --classes FILE")
+        names, head = class_head(auditor.model, auditor.classes, auditor.templates)
+        if scoring == "images":
+            found = image_matrix(auditor.within, names, head, auditor.similarity, synonym=synonym, progress=advance)
+        else:
+            found = audit_matrix(
+                auditor.table,
+                names,
+                head,
+                auditor.similarity,
+                scoring=scoring,  # type: ignore[arg-type]
+                synonym=synonym,
+                progress=advance,
+            )
+        write_matrix(found, out, picture)
+    pairs = found.ranked(limit)
+    if as_json:
+        print_json({"pairs": pairs, "file": str(out), "picture": None if picture is None else str(picture)})
+        return
+    print_table(
+        ["shown", "predicted", "exploitability", "cues"],
+        [
+            [pair["shown"], pair["predicted"], pair["exploitability"], "; ".join(cue["text"] for cue in pair["cues"])]
+            for pair in pairs
+        ],
+        "the pairs that cues push most",
+    )
+
+
+@app.command()
+def folder(
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    images: Annotated[Path, typer.Argument(help="Labelled images: a CSV (file; label or name), or class sub-folders.")],
+    pair: Annotated[
+        list[str] | None, typer.Option(help="SHOWN:PREDICTED; may be repeated; default: the most frequent errors.")
+    ] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="CSV with file and caption: what is in the images; default: the model says.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Most frequent errors to look at.")] = 10,
+    cues: Annotated[int, typer.Option(help="Cues a pair.")] = 10,
+    classes: ClassesOption = None,
+    pool: PoolOption = None,
+    layers: LayersOption = None,
+    scoring: ScoringOption = "paper",
+    similarity: SimilarityOption = "auto",
+    template: TemplateOption = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask of your own labelled images which errors are explained by which cues."""
+    from secondlens.applications.audit.study import study_folder
+
+    auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        wanted = None if pair is None else [split_pair(text) for text in pair]
+        found = study_folder(auditor, images, wanted, captions, pairs=pairs, cues=cues, progress=advance)
+    if as_json:
+        print_json(found)
+        return
+    print_facts({"images": found["images"], "accuracy": found["accuracy"], "cues seen by": found["presence"]})
+    columns = ("shown", "predicted", "cue", "errors_with", "images_with", "errors_without", "images_without",
+               "difference", "p_value", "q_value")  # fmt: skip
+    print_table(
+        [name.replace("_", " ") for name in columns],
+        [[row[name] for name in columns] for row in found["explained"][:40]],
+        "errors with and without a cue, by significance",
+    )
+
+
+@app.command()
+def removal(
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    shown: Annotated[str, typer.Option(help="The class that images contain.")],
+    predicted: Annotated[str, typer.Option(help="The class they are taken for.")],
+    images: Annotated[Path, typer.Option(help="Clean labelled images: a CSV (file; label or name), or sub-folders.")],
+    attack: Annotated[Path | None, typer.Option(help="An attack's folder: its successes are measured again.")] = None,
+    cue: Annotated[list[str] | None, typer.Option(help="Cues to remove; default: the audit's first ones.")] = None,
+    cues: Annotated[int, typer.Option(help="How many of the audit's cues, where none are given.")] = 3,
+    sizes: Annotated[str, typer.Option(help="Numbers of neurons to remove.")] = "0,1,2,5,10,20,50,100,200",
+    cost: Annotated[float, typer.Option(help="Clean accuracy that may be lost, as a share.")] = 0.02,
+    classes: ClassesOption = None,
+    pool: PoolOption = None,
+    layers: LayersOption = None,
+    scoring: ScoringOption = "paper",
+    similarity: SimilarityOption = "auto",
+    template: TemplateOption = None,
+    limit: Annotated[int, typer.Option(help="Clean images at most.")] = 2000,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Hold the neurons that carry a cue at their mean: what it costs on clean images, what it saves on adversarial."""
+    from secondlens.applications.audit.study import study_removal
+
+    auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        numbers = _numbers(sizes)
+        found = study_removal(
+            auditor, auditor.pair(shown, predicted), images, attack, cue, cues=cues, sizes=numbers, cost=cost,
+            limit=limit, progress=advance,
+        )  # fmt: skip
+    if as_json:
+        print_json(found)
+        return
+    print_facts({"cues": ", ".join(found["cues"]), "clean images": found["clean_images"],
+                 "adversarial images": found["adversarial_images"]})  # fmt: skip
+    print_table(
+        ["neurons at their mean", "clean accuracy", "adversarial success"],
+        [[row["neurons"], row["clean_accuracy"], row["adversarial_success"]] for row in found["curve"]],
+        f"removal of what pushes from {found['shown']!r} to {found['predicted']!r}",
+    )
+
+
+def make_auditor(
+    model: str,
+    atlas: Path,
+    pool: str | None,
+    layers: str | None,
+    scoring: str,
+    classes: Path | None,
+    similarity: str,
+    template: list[str] | None,
+    device: str,
+) -> "Auditor":
+    """What all audits share, from the command line's words."""
+    from secondlens.applications.audit import Auditor, open_similarity
+    from secondlens.cli.survey import parse_layers
+
+    opened, loaded, described = open_described(model, atlas, pool, device)
+    templates = templates_of(template, loaded)
+    measure = open_similarity(similarity, loaded, described, templates)
+    known = classes_of(classes, loaded)
+    return Auditor(loaded, opened, described, measure, templates, scoring, known, parse_layers(layers))
+
+
+def split_pair(text: str) -> tuple[str, str]:
+    """ "dog:deer" as two names."""
+    from secondlens.errors import AuditError
+
+    shown, colon, predicted = text.partition(":")
+    if not colon or not shown.strip() or not predicted.strip():
+        raise AuditError(f"expected a pair as SHOWN:PREDICTED, got {text!r}")
+    return shown.strip(), predicted.strip()
+
+
+def _numbers(text: str) -> list[int]:
+    from secondlens.errors import AuditError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise AuditError(f"expected numbers of neurons such as 0,5,20, got {text!r}")
+    return [int(part) for part in parts]
+
+
+def open_described(model: str, atlas: Path, pool: str | None, device: str) -> "tuple[Atlas, LensModel, Descriptions]":
+    """An atlas, its model and its description; refuses another model."""
+    from secondlens.atlas import Atlas
+    from secondlens.descriptions import Descriptions
+    from secondlens.models import load_model
+
+    opened = Atlas.open(atlas)
+    described = Descriptions.open(opened, pool)
+    loaded = load_model(model, device=device)
+    opened.require_model(loaded)
+    return opened, loaded, described
+
+
+def templates_of(template: "Sequence[str] | None", model: "LensModel") -> tuple[str, ...]:
+    """The templates that were asked for, or those that fit the model."""
+    from secondlens.applications.audit.classes import default_templates
+    from secondlens.errors import AuditError
+
+    wrong = [text for text in template or () if text.count("{}") != 1]
+    if wrong:
+        raise AuditError(f"expected templates with one {{}} where the class goes, got {wrong[0]!r}")
+    return tuple(template) if template else default_templates(model)
+
+
+def classes_of(file: Path | None, model: "LensModel") -> list[str] | None:
+    """The classes of a file, a classifier's own, the embedded world's things; None where nothing is known."""
+    from secondlens.applications.audit.classes import WORLD_TEMPLATES, default_templates
+    from secondlens.pools.texts import read_texts
+    from secondlens.world import NOUNS
+
+    if file is not None:
+        return read_texts(file)
+    if model.classifier is not None:
+        return list(model.classifier.labels)
+    return list(NOUNS) if default_templates(model) == WORLD_TEMPLATES else None
