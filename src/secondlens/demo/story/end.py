@@ -32,7 +32,12 @@ def _laboratory(stage: Stage) -> Told:
                 ],
             )
         ],
-        pictures=[(out / "agreement.png", "words against truth, by layer")],
+        pictures=[
+            (
+                out / "laboratory.png",
+                "what neurons tell best, whether their words say so, and which planted cues audits find",
+            )
+        ],
     )
 
 

@@ -111,7 +111,9 @@ def selectivity(
     correlation = np.where(scale > 0, centred.T @ there / np.where(scale > 0, scale, 1), np.nan)
     correlation[np.isnan(auc)] = np.nan
     rng = np.random.default_rng(seed)
-    draws = [np.nanmax(np.abs(_auc(ranks, present[rng.permutation(len(x))]) - 0.5), axis=1) for _ in range(permutations)]
+    draws = [
+        np.nanmax(np.abs(_auc(ranks, present[rng.permutation(len(x))]) - 0.5), axis=1) for _ in range(permutations)
+    ]
     null = float(np.quantile(np.concatenate(draws), 0.95)) if draws else float("nan")
     return Selectivity(layer, torch.from_numpy(auc).float(), torch.from_numpy(correlation).float(), null)
 
