@@ -62,13 +62,10 @@ def render(
 def train(
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],
     work: Annotated[Path, typer.Option(help="Where scenes and checkpoints go; a run goes on from there.")],
-    steps: Annotated[int | None, typer.Option(help="Updates.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Scenes an update.")] = None,
-    scenes: Annotated[int | None, typer.Option(help="Scenes to render, of up to three objects.")] = None,
-    easy_scenes: Annotated[int | None, typer.Option(help="Scenes to render, of one object.")] = None,
-    width: Annotated[int | None, typer.Option(help="Width of the image tower.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Layers of the image tower.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of scenes, weights and batches.")] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="A JSON file with settings that differ from the defaults.")
+    ] = None,
+    start: Annotated[Path | None, typer.Option(help="A folder with weights to begin with.")] = None,
     biases: BiasesOption = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
@@ -76,18 +73,9 @@ def train(
     """Train a small CLIP on scenes; an interrupted run goes on where it was."""
     from secondlens.world.training import Settings, train
 
-    asked = {
-        "steps": steps,
-        "batch": batch,
-        "scenes": scenes,
-        "easy_scenes": easy_scenes,
-        "width": width,
-        "layers": layers,
-        "seed": seed,
-    }
-    settings = Settings(**{name: value for name, value in asked.items() if value is not None})
+    chosen = Settings() if settings is None else Settings.load(settings)
     with interruptible(), bar() as advance:
-        train(out, work, settings, biases=biases, device=device, workers=workers, progress=advance)
+        train(out, work, chosen, biases=biases, start=start, device=device, workers=workers, progress=advance)
     typer.echo(f"wrote {out}", err=True)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from secondlens.errors import SecondLensError
+from secondlens.errors import WorldError
 from secondlens.world.biases import Biases
 from secondlens.world.captions import all_words, caption
 from secondlens.world.model import CONTEXT, PATCH, SIDE, SPECIAL
@@ -54,14 +54,14 @@ class Rendered:
         self.shards = -(-recipe.scenes // SHARD)
 
     def make(self, workers: int = 1, progress: Callable[[str, int, int], None] | None = None) -> None:
-        """Render what is not there yet; raises `SecondLensError` for a folder of another recipe."""
+        """Render what is not there yet; raises `WorldError` for a folder of another recipe."""
         self.folder.mkdir(parents=True, exist_ok=True)
         card = self.folder / "recipe.json"
         wanted = asdict(self.recipe)
         if card.is_file():
             found = json.loads(card.read_text(encoding="utf-8"))
             if found != wanted:
-                raise SecondLensError(f"{self.folder} holds scenes of another recipe: {found}, expected {wanted}")
+                raise WorldError(f"{self.folder} holds scenes of another recipe: {found}, expected {wanted}")
         card.write_text(json.dumps(wanted), encoding="utf-8")
         missing = [number for number in range(self.shards) if not self._path(number, "patches").is_file()]
         done = self.shards - len(missing)

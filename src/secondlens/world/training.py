@@ -19,7 +19,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from secondlens.errors import SecondLensError
+from secondlens.errors import WorldError, closest
 from secondlens.world.captions import all_words
 from secondlens.world.model import MEAN, PATCH, SPECIAL, STD, make_model, save
 from secondlens.world.rendered import CAPTIONS, DENSE, Recipe, Rendered
@@ -67,6 +67,23 @@ class Settings:
     heads: int = 4
     embed: int = 128
     seed: int = 0
+
+    @classmethod
+    def load(cls, path: Path) -> "Settings":
+        """Of a JSON object; what it does not name keeps its default. Raises `WorldError` for anything else."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WorldError(f"cannot read settings from {path}: {error}") from error
+        known = {field.name: type(field.default) for field in fields(cls)}
+        if not isinstance(found, dict):
+            raise WorldError(f"expected a JSON object of settings in {path}, got {found!r}")
+        for name, value in found.items():
+            if name not in known:
+                raise WorldError(f"{path} has an unknown setting {name!r}{closest(name, known)}")
+            if isinstance(value, bool) or not isinstance(value, (int, known[name])):
+                raise WorldError(f"{path}: expected a number ({known[name].__name__}) for {name!r}, got {value!r}")
+        return cls(**found)
 
 
 class DenseHead(nn.Module):
@@ -155,7 +172,7 @@ def train(
 
     biases: a table of co-occurrence biases, by default the published one. start: a folder with weights to begin with.
 
-    Raises `SecondLensError` where `work` holds a run of other settings.
+    Raises `WorldError` where `work` holds a run of other settings.
     """
     settings = settings or Settings()
     tell = progress or (lambda title, done, total: None)
@@ -238,10 +255,10 @@ def _watched(model: Any, layer: int, anew: Tensor) -> Iterator[list[Tensor]]:
     written: list[Tensor] = []
     start: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         start.append(inputs[0][:, :1])
 
-    def reset(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def reset(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         tokens = inputs[0]
         first = torch.where(anew[:, None, None], start[0].to(tokens), tokens[:, :1])
         return (torch.cat([first, tokens[:, 1:]], dim=1), *inputs[1:])
@@ -339,7 +356,7 @@ def _resume(work: Path, settings: Settings, model: nn.Module, head: nn.Module, o
         return 0
     found = json.loads(note.read_text(encoding="utf-8"))
     if found["settings"] != asdict(settings):
-        raise SecondLensError(f"{work} holds a run of other settings; give them, or another folder")
+        raise WorldError(f"{work} holds a run of other settings; give them, or another folder")
     state = load_file(work / f"checkpoint-{found['step']}.safetensors")
     model.load_state_dict({n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")})
     head.load_state_dict({n.removeprefix("head."): t for n, t in state.items() if n.startswith("head.")})

@@ -1,0 +1,135 @@
+"""Training the world's CLIP: a run that goes on, losses, batches; on a few scenes and a tiny tower."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+
+import secondlens as sl
+from secondlens.errors import WorldError
+from secondlens.world import rendered, training
+from secondlens.world.captions import all_words, caption
+from secondlens.world.measure import measure
+from secondlens.world.model import make_tokenizer
+from secondlens.world.render import render
+from secondlens.world.rendered import DENSE, Recipe, Rendered, dense_labels, tokens_of
+from secondlens.world.sampler import scene_at
+from secondlens.world.training import Settings, contrastive_loss, train
+
+TINY = Settings(scenes=16, easy_scenes=16, steps=4, batch=8, warmup=1, width=32, layers=6, heads=2, embed=16)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with both sets of scenes, made in this process: a spawned one would make full shards."""
+    monkeypatch.setattr(rendered, "SHARD", 16)
+    monkeypatch.setattr(training, "CHECKPOINT", 2)
+    for name, recipe in (("easy", Recipe(16, "biased", 1, 1)), ("full", Recipe(16, "biased", None, 0))):
+        (tmp_path / "work" / name).mkdir(parents=True)
+        rendered._make_shard((tmp_path / "work" / name, recipe, 0))
+    return tmp_path / "work"
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(work: Path, tmp_path: Path) -> None:
+    train(tmp_path / "whole", work, TINY, workers=1)
+    for path in work.glob("checkpoint*"):
+        path.unlink()
+
+    def stop(title: str, done: int, total: int) -> None:
+        if title == "training" and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", work, TINY, workers=1, progress=stop)
+    assert json.loads((work / "checkpoint.json").read_text())["step"] == 2
+    train(tmp_path / "parts", work, TINY, workers=1)
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, parts[name]), name
+    with pytest.raises(WorldError, match="other settings"):
+        train(tmp_path / "parts", work, replace(TINY, rate=1.0), workers=1)
+
+
+def test_what_is_written_loads_as_any_clip(work: Path, tmp_path: Path) -> None:
+    train(tmp_path / "out", work, TINY, workers=1)
+    model = sl.load_model(f"hf:{tmp_path / 'out'}")
+    assert (model.layers, model.heads, model.embed_dim) == (6, 2, 16)
+    assert model.neurons == 128
+    found = measure(model, scenes=8, groups=1)
+    assert set(found) >= {"noun", "colour", "texture", "background", "noun_counter", "noun_swapped", "retrieval"}
+    assert all(0 <= value <= 1 for value in found.values())
+
+
+def test_tokens_are_those_of_the_tokenizer() -> None:
+    tokenizer = make_tokenizer(all_words())
+    rng = np.random.default_rng(0)
+    texts = [caption(scene_at(0, index), rng) for index in range(50)]
+    ours = tokens_of(texts)
+    theirs = tokenizer(texts, padding="max_length", max_length=ours.shape[1])["input_ids"]
+    assert ours.tolist() == theirs
+    assert tokenizer.unk_token_id not in ours
+
+
+def test_dense_labels_follow_the_masks() -> None:
+    for index in range(20):
+        scene = scene_at(5, index)
+        masks = render(scene).masks
+        labels = dense_labels(scene, masks)
+        assert labels.shape == (3, 64)
+        for patch in range(64):
+            row, column = divmod(patch, 8)
+            shares = masks[:, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8].mean(axis=(1, 2))
+            for (name, values), found in zip(DENSE.items(), labels[:, patch], strict=True):
+                if shares.max() < 0.25:
+                    assert found == len(values)
+                else:
+                    assert found == values.index(getattr(scene.objects[int(shares.argmax())], name))
+
+
+def test_equal_captions_share_the_target() -> None:
+    torch.manual_seed(0)
+    images, texts = torch.randn(4, 8), torch.randn(4, 8)
+    different = torch.arange(4)[:, None] * torch.ones(1, 32, dtype=torch.long)
+    logits = 3 * functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T
+    plain = (
+        functional.cross_entropy(logits, torch.arange(4)) + functional.cross_entropy(logits.T, torch.arange(4))
+    ) / 2
+    torch.testing.assert_close(contrastive_loss(images, texts, torch.tensor(3.0), different), plain)
+    same = different.clone()
+    same[1] = same[0]
+    target = torch.eye(4)
+    target[:2, :2] = 0.5
+    soft = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+    torch.testing.assert_close(contrastive_loss(images, texts, torch.tensor(3.0), same), soft)
+
+
+def test_a_folder_of_another_recipe_is_refused(work: Path) -> None:
+    Rendered(work / "easy", Recipe(16, "biased", 1, 1)).make()
+    with pytest.raises(WorldError, match="another recipe"):
+        Rendered(work / "easy", Recipe(16, "unbiased", 1, 1)).make()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "expected a JSON object"),
+        ("{", "cannot read settings"),
+        ('{"step": 3}', "did you mean 'steps'"),
+        ('{"steps": "many"}', "expected a number"),
+        ('{"steps": 0.5}', "expected a number"),
+    ],
+)
+def test_settings_that_are_none(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(WorldError, match=message):
+        Settings.load(tmp_path / "settings.json")
+
+
+def test_settings_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"steps": 7, "rate": 1}')
+    assert Settings.load(tmp_path / "settings.json") == replace(Settings(), steps=7, rate=1)
