@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from secondlens.errors import MissingExtra, TextError
 from secondlens.models.model import LensModel
-from secondlens.world.phrases import phrases
+from secondlens.world.phrases import phrases, single_phrases
 
 ASIS = ("{}",)
 """The templates of a list whose texts are encoded as they are."""
@@ -68,17 +68,13 @@ def labels(model: LensModel) -> TextList:
     return TextList("labels", list(model.classifier.labels))
 
 
-def world(model: LensModel) -> TextList:
-    """About 1,000 phrases of the embedded world's grammar."""
-    return TextList("world", phrases())
-
-
 BUILTIN: dict[str, Callable[[LensModel], TextList]] = {
     "words-10k": lambda model: TextList("words-10k", words(10_000)),
     "words-30k": lambda model: TextList("words-30k", words(30_000)),
     "wordnet-nouns": lambda model: TextList("wordnet-nouns", wordnet_nouns()),
     "imagenet-classes": lambda model: imagenet_classes(),
     "labels": labels,
-    "world": world,
+    "world": lambda model: TextList("world", phrases()),
+    "world-single": lambda model: TextList("world-single", single_phrases()),
 }
 """Name of a built-in list to what makes it."""

@@ -14,16 +14,21 @@ CONCEPTS: tuple[tuple[str, str], ...] = tuple(
 """(kind, value) of everything that is known to be in a scene or not: 54 concepts."""
 
 
+def single_phrases() -> list[str]:
+    """A text for every value, one thing at a time: "a boat", "a red thing", "a thing on the sea"; 62 texts."""
+    texts = [_thing(noun) for noun in NOUNS]
+    texts += [_thing("thing", look) for look in (*COLOURS, *TEXTURES, *SIZES)]
+    texts += [f"a thing {SETTINGS[background][0].format(background)}" for background in BACKGROUNDS]
+    return texts + [f"a thing {_at(place)}" for place in PLACES]
+
+
 def phrases() -> list[str]:
     """About 1,000 texts, in a fixed order: single values ("a boat", "a red thing", "a thing on the sea"), and pairs
     ("a red boat", "a striped boat", "a boat on the sea", "a red striped thing", "a red thing on the sea", ...).
     """
     looks = (*COLOURS, *TEXTURES)
     settings = [SETTINGS[background][0].format(background) for background in BACKGROUNDS]
-    texts = [_thing(noun) for noun in NOUNS]
-    texts += [_thing("thing", look) for look in (*looks, *SIZES)]
-    texts += [f"a thing {setting}" for setting in settings]
-    texts += [f"a thing {_at(place)}" for place in PLACES]
+    texts = single_phrases()
     texts += [_thing(noun, look) for noun in NOUNS for look in (*looks, *SIZES)]
     texts += [f"{_thing(noun)} {setting}" for noun in NOUNS for setting in settings]
     texts += [_thing("thing", colour, texture) for colour in COLOURS for texture in TEXTURES]

@@ -50,7 +50,9 @@ def _concepts(stage: Stage) -> Told:
     settings = stage.settings
     image, _ = _example(settings)
     out = settings.pictures / "concepts.png"
-    facts = stage.call("concepts", settings.model, settings.atlas, image, "--out", out, "--limit", 10)
+    facts = stage.call(
+        "concepts", settings.model, settings.atlas, image, "--pool", "world", "--out", out, "--limit", 10
+    )
     scene = read_scenes(settings.examples)[EXAMPLE]
     truth = [f"{thing.colour} {thing.texture} {thing.noun}" for thing in scene.objects]
     return Told(
@@ -86,8 +88,8 @@ def _explanation(stage: Stage) -> Told:
     image, nouns = _example(settings)
     out = settings.pictures / "explanation.png"
     facts = stage.call(
-        "explain", settings.model, image, "--text", f"a {nouns[0]}", "--atlas", settings.atlas, "--out", out,
-        "--limit", 8,
+        "explain", settings.model, image, "--text", f"a {nouns[0]}", "--atlas", settings.atlas, "--pool",
+        "world-single", "--out", out,        "--limit", 8,
     )  # fmt: skip
     return Told(
         says=[

@@ -17,7 +17,7 @@ def _audit(stage: Stage) -> Told:
     for scoring in ("paper", "images"):
         facts = stage.call(
             "audit", "pair", settings.model, settings.atlas, "--shown", shown, "--predicted", predicted,
-            "--scoring", scoring, "--cues", 8, "--similarity", "name",
+            "--pool", "world", "--scoring", scoring, "--cues", 8, "--similarity", "name",
         )  # fmt: skip
         rows += [
             [scoring, cue["text"], cue["score"], cue["p_value"], "yes" if concepts_of(cue["text"]) & planted else ""]
@@ -39,7 +39,7 @@ def _attack(stage: Stage) -> Told:
     folder = settings.out / "attack"
     facts = stage.call(
         "attack", "run", settings.model, settings.atlas, "--out", folder,
-        "--pair", f"{settings.shown}:{settings.predicted}", "--similarity", "name",
+        "--pair", f"{settings.shown}:{settings.predicted}", "--pool", "world", "--similarity", "name",
         "--llm", "world:", "--images", "world:", "--judge", "exact",
         "--preset", "smallest" if settings.quick else "quick",
         "--method", "second-order", "--method", "images", "--method", "random", "--method", "none",

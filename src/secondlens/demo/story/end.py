@@ -7,7 +7,8 @@ def _laboratory(stage: Stage) -> Told:
     settings = stage.settings
     out = settings.out / "laboratory"
     facts = stage.call(
-        "world", "lab", settings.model, settings.atlas, "--out", out, "--scenes", 300 if settings.quick else 2000,
+        "world", "lab", settings.model, settings.atlas, "--out", out, "--pool", "world-single",
+        "--scenes", 300 if settings.quick else 1500, "--shown", 0 if settings.quick else 1,
     )  # fmt: skip
     return Told(
         says=[

@@ -2,7 +2,7 @@
 
 from secondlens.demo.step import Stage, Step, Table, Told
 
-TEXTS = 16
+TEXTS = 8
 """Texts a neuron: embeddings have 128 dimensions, and as many texts would fit anything."""
 
 ASKED = ("a boat", "a red thing", "a striped thing", "a thing in the snow")
@@ -28,7 +28,9 @@ def _survey(stage: Stage) -> Told:
 
 
 def _words(stage: Stage) -> Told:
-    facts = stage.call("describe", stage.settings.atlas, "--pool", "world", "-m", TEXTS)
+    atlas, model = stage.settings.atlas, stage.settings.model
+    facts = stage.call("describe", atlas, "--pool", "world-single", "-m", TEXTS, "--model", model)
+    stage.call("describe", atlas, "--pool", "world", "-m", TEXTS, "--model", model, "--null-draws", 100)
     rows = [
         [row["layer"], row["texts"], row["cosine"], 100 * row["beats_random"]]
         for row in facts["layers"]
@@ -36,15 +38,15 @@ def _words(stage: Stage) -> Told:
     ]
     return Told(
         says=[
-            f"Each neuron's direction is written as a sum of {TEXTS} texts of the grammar, out of about 1,000 such as "
-            '"a red boat" or "a thing on the sea".',
+            f"Each neuron's direction is written as a sum of {TEXTS} texts of the grammar: once of single ones such as "
+            '"a boat" or "a red thing", once of about 1,000 such as "a red boat" or "a boat on the sea".',
             "A random direction can be approximated by texts too; so each description is compared with those of "
             "random directions.",
         ],
         look="the last column: the share of neurons whose words fit better than words fit random directions.",
         tables=[
             Table(
-                "descriptions, by layer and number of texts",
+                "descriptions by single texts, by layer and number of texts",
                 ["layer", "texts", "cosine with the direction", "better than random, %"],
                 rows,
             )
@@ -59,7 +61,7 @@ def _neurons(stage: Stage) -> Told:
         found = stage.call("neurons", "search", settings.model, settings.atlas, text, "--layer", last, "--limit", 1)
         neuron = found["neurons"][0]["neuron"]
         sheet = settings.pictures / f"neuron-{last}-{neuron}.png"
-        card = stage.call("neurons", "show", settings.atlas, last, neuron, "--sheet", sheet)
+        card = stage.call("neurons", "show", settings.atlas, last, neuron, "--pool", "world-single", "--sheet", sheet)
         words = ", ".join(("-" if row["coefficient"] < 0 else "") + row["text"] for row in card["texts"][:5])
         rows.append([text, f"{last}.{neuron}", words, 100 * card["explained_variance"]])
         pictures.append((sheet, f"where neuron {last}.{neuron} acts most; it was found by the text {text!r}"))

@@ -1,9 +1,7 @@
 """What the effects do for accuracy."""
 
-from secondlens.atlas.files import write_text
 from secondlens.demo.step import Stage, Step, Table, Told
 
-TEMPLATES = ("a {}", "there is a {}", "a picture of a {}")
 COLUMNS = {
     "baseline": "unchanged",
     "without_all": "none",
@@ -15,13 +13,12 @@ COLUMNS = {
 
 def _ablation(stage: Stage) -> Told:
     settings = stage.settings
-    templates, out = settings.out / "templates.txt", settings.out / "ablations"
-    write_text(templates, "\n".join(TEMPLATES) + "\n")
+    out = settings.out / "ablations"
     facts = stage.call(
         "ablate", settings.model, settings.atlas,
         "--images", settings.evaluation / "labels-colour-texture-noun.csv",
         "--classes", settings.evaluation / "classes-colour-texture-noun.txt",
-        "--templates", templates, "--out", out, "--batch-size", 64,
+        "--out", out, "--batch-size", 64,
     )  # fmt: skip
     worst = min(facts["layers"], key=lambda layer: layer["without_all"])
     lost = worst["baseline"] - worst["without_all"]

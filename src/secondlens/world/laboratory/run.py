@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from secondlens.applications.audit import Auditor, open_similarity
-from secondlens.applications.audit.classes import default_templates
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import WorldError
 from secondlens.models.model import LensModel
+from secondlens.studies.classifier import default_templates
 from secondlens.world.biases import Biases
 from secondlens.world.laboratory.agreement import Agreement, agreement, cosine_weights, word_weights
 from secondlens.world.laboratory.cues import CueRank, cue_ranks, pairs_of
