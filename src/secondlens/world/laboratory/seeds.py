@@ -47,8 +47,8 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class SeedSettings:
-    """scenes: surveyed. labelled: scenes of the accuracies. labels: properties that make up a class. top: share of the
-    surveyed scenes kept a neuron. texts: a description's. neurons: of table 1's sample. truth: scenes of the laboratory.
+    """scenes: surveyed. labelled: scenes of the accuracies. labels: properties of a class. top: share of the surveyed
+    scenes kept a neuron. texts: a description's. neurons: of table 1's sample. truth: scenes of the laboratory.
     """
 
     scenes: int = 2000
