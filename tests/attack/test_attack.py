@@ -264,3 +264,25 @@ def test_bad_input(auditor: Auditor, plan: AttackPlan, sources: CueSources, tmp_
     with pytest.raises(AuditError, match="holds no attack"):
         AttackFolder(tmp_path / "none").card()
     assert all_judgements(AttackFolder(tmp_path / "none")) == {}
+
+
+def test_the_grammar_writes_captions_with_cues() -> None:
+    cell = Cell("cat", "boat", "second-order", 1)
+    cues = [{"text": text} for text in ("a thing on the ocean", "boat", "emerald", "dog", "an unheard-of word")]
+    prompt = make_prompt(cell, cues, 40)
+    captions = open_language_model("world:").complete(prompt, 1).splitlines()
+    assert captions == open_language_model("world:").complete(prompt, 1).splitlines()
+    assert captions != open_language_model("world:").complete(prompt, 2).splitlines()
+    assert len(set(captions)) == 40
+    assert sort_captions(captions, cell)[1] == []
+    assert sum("dog" in text or "puppy" in text for text in captions) > 20
+    alone = open_language_model("world:alone").complete(prompt, 1)
+    assert "dog" not in alone
+    # Three of four take up a cue, and about half of them its synonym or the first word.
+    plain = open_language_model("world:").complete(make_prompt(cell, [], 40), 1)
+    words = ("sea", "ocean", "green", "emerald")
+    assert sum(alone.count(word) for word in words) > 2 * sum(plain.count(word) for word in words)
+    with pytest.raises(LanguageError, match="only writes captions"):
+        open_language_model("world:").complete("Tell me a joke", 0)
+    with pytest.raises(LanguageError, match="no 'unicorn'"):
+        open_language_model("world:").complete(make_prompt(Cell("unicorn", "boat", "none", 1), [], 3), 0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from secondlens.applications.audit import Auditor, NeuronTable, class_pair, table_of_directions
+from secondlens.applications.audit import Auditor, NeuronTable, class_head, class_pair, table_of_directions
 from secondlens.applications.audit.images import image_scores, image_significance
 from secondlens.applications.audit.matrix import audit_matrix, image_matrix, write_matrix
 from secondlens.applications.audit.pool import described_pool
@@ -157,8 +157,6 @@ def test_image_scores_are_covariances_within_classes(auditor: Auditor) -> None:
 
 def test_matrix_agrees_with_the_audit(auditor: Auditor, tmp_path: Path) -> None:
     names = ["cat", "boat", "cactus"]
-    from secondlens.applications.audit import class_head
-
     _, head = class_head(auditor.model, names, WORLD_TEMPLATES)
     found = audit_matrix(auditor.table, names, head, NameSimilarity(), neurons=20, count=4)
     for shown in names:
@@ -214,6 +212,9 @@ def test_classes_of_a_classifier(model_folders: dict[str, Path]) -> None:
     assert (pair.shown, pair.predicted) == ("cat, house cat", "dog")
     assert vit.classifier is not None
     rows = vit.classifier.weight()
+    names, head = class_head(vit, vit.classifier.labels)
+    assert names == list(vit.classifier.labels)
+    assert torch.equal(head.weight, rows)
     assert torch.allclose(pair.vector, rows[1] - rows[0])
     with pytest.raises(AuditError, match=r"no class 'dig'.*did you mean 'dog'"):
         class_pair(vit, "cat", "dig")

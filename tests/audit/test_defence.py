@@ -15,7 +15,7 @@ from secondlens.applications.audit.folder import (
     presence_by_caption,
     presence_by_embedding,
 )
-from secondlens.applications.audit.removal import RemovalResult, Remover, carriers
+from secondlens.applications.audit.removal import Projection, RemovalResult, Remover, carriers
 from secondlens.applications.audit.study import study_folder, study_removal
 from secondlens.cli.app import main
 from secondlens.errors import AuditError
@@ -44,6 +44,20 @@ def test_removal_subtracts_the_centred_effects(auditor: Auditor, world_cache: Pa
             Remover(auditor.model, auditor.atlas, neurons, sizes)
     with pytest.raises(AuditError, match="different neurons"):
         Remover(auditor.model, auditor.atlas, [(0, 1), (0, 1)], [2])
+
+
+def test_projection_holds_the_cues_part_at_its_mean(auditor: Auditor, world_cache: Path) -> None:
+    source = open_source(world_cache / "scenes" / "labels.csv")
+    pixels = auditor.model.preprocess([decode(source.read(index)) for index in range(5)])
+    directions = auditor.within.atoms[:3].double()
+    changed, _ = Projection(auditor.model, auditor.atlas, directions).embeddings(pixels)
+    unit = torch.nn.functional.normalize(auditor.model.encode_images(pixels), dim=1)
+    assert torch.allclose(changed[0], unit, atol=1e-6)
+    mean = auditor.atlas.image_embeddings.double().mean(dim=0)
+    # Stored embeddings are in half precision: 5e-4 relative.
+    assert torch.allclose(changed[1].double() @ directions.T, (mean @ directions.T).expand(5, -1), atol=1e-3)
+    rest = torch.eye(directions.shape[1]).double() - torch.linalg.pinv(directions) @ directions
+    assert torch.allclose(changed[1].double() @ rest, unit.double() @ rest, atol=1e-5)
 
 
 def test_removing_all_carriers_takes_the_cue_from_the_score(auditor: Auditor) -> None:

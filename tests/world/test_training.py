@@ -19,7 +19,8 @@ from secondlens.world.model import make_tokenizer
 from secondlens.world.render import render
 from secondlens.world.rendered import DENSE, Recipe, Rendered, dense_labels, tokens_of
 from secondlens.world.sampler import scene_at
-from secondlens.world.training import Settings, contrastive_loss, train
+from secondlens.world.settings import Settings
+from secondlens.world.training import contrastive_loss, train
 
 TINY = Settings(scenes=16, easy_scenes=16, steps=4, batch=8, warmup=1, width=32, layers=6, heads=2, embed=16)
 

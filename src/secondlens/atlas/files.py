@@ -23,6 +23,11 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes, atomically."""
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
+
+
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file, atomically."""
     write_whole(path, lambda temporary: save_file(tensors, temporary))

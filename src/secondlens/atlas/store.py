@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +20,9 @@ from secondlens.effects.histogram import share_above
 from secondlens.effects.paths import Path as NeuronPath
 from secondlens.errors import AtlasError, closest
 from secondlens.models.model import LensModel
+
+if TYPE_CHECKING:
+    from secondlens.viewer.card import NeuronView
 
 
 class SkippedImage(NamedTuple):
@@ -84,6 +87,15 @@ class Atlas:
             if card.layer == layer:
                 return AtlasLayer(self, card)
         raise AtlasError(f"layer {layer} is not in this atlas; it has layers {', '.join(map(str, self.layers))}")
+
+    def neuron(self, layer: int, neuron: int, pool: str | None = None) -> "NeuronView":
+        """One neuron as Jupyter shows it, `.data` with all figures and `.figure()` for papers; with its description
+        over a pool, by default the latest. Raises `AtlasError` for what is not in the atlas.
+        """
+        # The viewer knows of atlases, not the other way round; here only the way to it is short.
+        from secondlens.viewer.card import NeuronView
+
+        return NeuronView(self, layer, neuron, pool)
 
     def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:
         """JPEG thumbnails by id, for those that the survey kept."""

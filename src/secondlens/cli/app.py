@@ -15,12 +15,15 @@ from secondlens.cli import (
     describe,
     evaluate,
     explain,
+    export,
     models,
     neurons,
     pool,
     run,
+    segment,
     study,
     survey,
+    view,
     world,
 )
 from secondlens.errors import SecondLensError
@@ -45,6 +48,9 @@ app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
 app.command(name="ablate")(ablate.ablate_command)
 app.command(name="run")(run.run_command)
+app.command(name="segment")(segment.segment_command)
+app.command(name="export")(export.export_command)
+app.command(name="view")(view.view_command)
 app.command(name="concepts")(concepts.concepts_command)
 app.command(name="explain")(explain.explain_command)
 evaluate.app.command(name="concepts")(concepts.evaluate_command)

@@ -210,6 +210,7 @@ def removal(
     predicted: Annotated[str, typer.Option(help="The class they are taken for.")],
     images: Annotated[Path, typer.Option(help="Clean labelled images: a CSV (file; label or name), or sub-folders.")],
     attack: Annotated[Path | None, typer.Option(help="An attack's folder: its successes are measured again.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only the attack's pictures of this method.")] = None,
     cue: Annotated[list[str] | None, typer.Option(help="Cues to remove; default: the audit's first ones.")] = None,
     cues: Annotated[int, typer.Option(help="How many of the audit's cues, where none are given.")] = 3,
     sizes: Annotated[str, typer.Option(help="Numbers of neurons to remove.")] = "0,1,2,5,10,20,50,100,200",
@@ -232,16 +233,18 @@ def removal(
         numbers = _numbers(sizes)
         found = study_removal(
             auditor, auditor.pair(shown, predicted), images, attack, cue, cues=cues, sizes=numbers, cost=cost,
-            limit=limit, progress=advance,
+            limit=limit, methods=method, progress=advance,
         )  # fmt: skip
     if as_json:
         print_json(found)
         return
     print_facts({"cues": ", ".join(found["cues"]), "clean images": found["clean_images"],
                  "adversarial images": found["adversarial_images"]})  # fmt: skip
+    names = ("clean_accuracy", "adversarial_success")
     print_table(
         ["neurons at their mean", "clean accuracy", "adversarial success"],
-        [[row["neurons"], row["clean_accuracy"], row["adversarial_success"]] for row in found["curve"]],
+        [[row["neurons"], row["clean_accuracy"], row["adversarial_success"]] for row in found["curve"]]
+        + [["(the embedding's part in the cues)", *(found["projection"][name] for name in names)]],
         f"removal of what pushes from {found['shown']!r} to {found['predicted']!r}",
     )
 

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from secondlens.cli.evaluate_segmentation import segmentation
 from secondlens.cli.output import JsonOption, print_json, print_table
 from secondlens.cli.pool import SOURCE
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 
 app = typer.Typer(help="Test what is said of neurons on images.", no_args_is_help=True)
+app.command()(segmentation)
 
 
 TITLES = {"baseline": "unchanged", "without_all": "at their mean", "rank_one": "true directions"}

@@ -73,7 +73,8 @@ def train(
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
 ) -> None:
     """Train a small CLIP on scenes; an interrupted run goes on where it was."""
-    from secondlens.world.training import Settings, train
+    from secondlens.world.settings import Settings
+    from secondlens.world.training import train
 
     chosen = Settings() if settings is None else Settings.load(settings)
     with interruptible(), bar() as advance:

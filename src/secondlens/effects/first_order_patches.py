@@ -20,7 +20,7 @@ from torch import Tensor
 from secondlens.errors import SecondLensError
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
-from secondlens.models.tower import VisionTower
+from secondlens.models.tower import AttentionWeights, VisionTower
 
 
 @torch.no_grad()
@@ -51,23 +51,30 @@ def first_order_token_contributions(
     reads = read_directions(tower, directions.to(model.device, wide))
     found: list[Tensor] = []
 
-    def add(index: int, tokens: Tensor, attention: Tensor) -> None:
-        if index not in chosen:
-            return
-        weights = tower.readers[index].weights()
-        # Folded into the values' weight, a direction is read off the tokens without making any value.
-        output = weights.output.to(reads)
-        along = torch.einsum("tw,hwd->htd", reads, output)
-        folded = torch.einsum("htd,hdw->htw", along, weights.value.to(reads))
-        bias = torch.einsum("htd,hd->ht", along, weights.value_bias.to(reads))
-        heads, count, width = folded.shape
-        read = (tokens @ folded.view(-1, width).T).unflatten(-1, (heads, count)) + bias
-        found.append(torch.einsum("bhi,biht->bti", attention, read))
+    def add(index: int, tokens: Tensor, attention: Tensor, residual: Tensor) -> None:
+        if index in chosen:
+            found.append(reader_contributions(tower.readers[index].weights(), reads, tokens, attention))
 
     trace = capture(tower, pixels, [], first_order=True, each_reader=add)
     assert trace.final_sigma is not None
     scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
     return torch.stack(found).sum(dim=0) * scale[:, None, None]
+
+
+def reader_contributions(
+    weights: AttentionWeights,
+    reads: Float[Tensor, "direction width"],
+    tokens: Float[Tensor, "image token width"],
+    attention: Float[Tensor, "image head token"],
+) -> Float[Tensor, "image direction token"]:
+    """One reader's part of `c`, times sigma_post |z|; `reads` as `read_directions` makes them."""
+    # Folded into the values' weight, a direction is read off the tokens without making any value.
+    along = torch.einsum("tw,hwd->htd", reads, weights.output.to(reads))
+    folded = torch.einsum("htd,hdw->htw", along, weights.value.to(reads))
+    bias = torch.einsum("htd,hd->ht", along, weights.value_bias.to(reads))
+    heads, count, width = folded.shape
+    read = (tokens @ folded.reshape(-1, width).T).unflatten(-1, (heads, count)) + bias
+    return torch.einsum("bhi,biht->bti", attention, read)
 
 
 def read_directions(tower: VisionTower, directions: Float[Tensor, "direction embed"]) -> Tensor:

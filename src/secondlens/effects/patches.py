@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.effects.paths import Convention, path_weights, write_maps
+from secondlens.effects.paths import Convention, WriteMaps, path_weights, write_maps
 from secondlens.errors import SecondLensError
 from secondlens.models.capture import Trace, capture
 from secondlens.models.model import LensModel
@@ -46,7 +46,13 @@ def write_projections(
         raise SecondLensError(
             f"expected directions [direction, {tower.embed_dim}] in the joint space, got {list(directions.shape)}"
         )
-    maps = write_maps(tower, layer, convention)
+    return project_writes(write_maps(tower, layer, convention), directions)
+
+
+def project_writes(
+    maps: WriteMaps, directions: Float[Tensor, "direction embed"]
+) -> Float[Tensor, "direction path neuron"]:
+    """The same from write maps that were made before."""
     read = torch.einsum("te,ked->ktd", directions.to(maps.outputs), maps.outputs)
     return torch.bmm(read, maps.values).transpose(0, 1)
 

@@ -3,7 +3,7 @@
 openai:MODEL    any OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY)
 hf:NAME         a model of `transformers` from the Hub or a folder
 scripted:FILE   answers from a JSON file
-world:          the embedded world's grammar, which only writes captions of scenes
+world:[alone]   the embedded world's grammar, which only writes captions of scenes; alone: with one thing each
 """
 
 from secondlens.errors import LanguageError, closest
@@ -22,10 +22,10 @@ def open_language_model(
     Raises `LanguageError` for another reference or a model that cannot be opened, `MissingExtra` for a missing library.
     """
     scheme, colon, rest = reference.partition(":")
-    if scheme == "world" and not rest:
+    if scheme == "world" and rest in ("", "alone"):
         from secondlens.language.grammar import GrammarModel
 
-        return GrammarModel()
+        return GrammarModel(alone=rest == "alone")
     if not colon or not rest:
         raise LanguageError(
             "expected a language model such as 'openai:MODEL', 'hf:NAME-or-FOLDER' or 'scripted:FILE', "

@@ -62,8 +62,10 @@ class Trace:
 
 POOL_MLP = -1
 
-EachReader = Callable[[int, Tensor, Tensor], None]
-"""Called with a reader's index, its layer norm's output [image, token, width] and the pooled attention."""
+EachReader = Callable[[int, Tensor, Tensor, Tensor], None]
+"""Called with a reader's index, its layer norm's output [image, token, width], the pooled attention, and the residual
+stream before the layer norm.
+"""
 
 
 @torch.no_grad()
@@ -193,7 +195,7 @@ def _on_norm(
             seen.stream = wide(inputs[0])
         trace.readers[index] = seen
         if each_reader is not None:
-            each_reader(index, tokens, attention)
+            each_reader(index, tokens, attention, wide(inputs[0]))
 
     return hook
 

@@ -45,8 +45,12 @@ def tower(model: Any) -> VisionTower:
     """References into a `CLIPModel` or `CLIPVisionModelWithProjection` in memory."""
     vision, config = model.vision_model, model.vision_model.config
 
+    size = image_size(config)
+
     def forward(pixels: Tensor) -> Tensor:
-        return model.visual_projection(vision(pixels).pooler_output)
+        return model.visual_projection(
+            vision(pixels, interpolate_pos_encoding=tuple(pixels.shape[-2:]) != size).pooler_output
+        )
 
     def finish(pooled: Tensor) -> Tensor:
         return model.visual_projection(vision.post_layernorm(pooled))
@@ -57,13 +61,14 @@ def tower(model: Any) -> VisionTower:
         module=nn.ModuleDict({"vision": vision, "projection": model.visual_projection}),
         forward=forward,
         readers=tuple(Reader(block.norm, block.weights, layers_before=i) for i, block in enumerate(blocks)),
-        mlps=tuple(MLP(layer.mlp.fc2) for layer in layers),
+        mlps=tuple(MLP(layer.mlp.fc2, norm=layer.layer_norm2, expand=layer.mlp.fc1) for layer in layers),
         blocks=blocks,
         readout=lambda tokens: finish(tokens[:, 0]),
         finish=finish,
         final_norm=vision.post_layernorm,
         projection=lambda: model.visual_projection.weight.detach(),
         activation=activation_name(config),
-        image_size=image_size(config),
+        image_size=size,
         patch=config.patch_size,
+        any_size=size[0] == size[1],
     )

@@ -51,8 +51,10 @@ def tower(model: Any) -> VisionTower:
     def probe() -> Tensor:
         return head.probe.detach()[0, 0]
 
+    size = image_size(config)
+
     def forward(pixels: Tensor) -> Tensor:
-        return vision(pixels).pooler_output
+        return vision(pixels, interpolate_pos_encoding=tuple(pixels.shape[-2:]) != size).pooler_output
 
     def readout(tokens: Tensor) -> Tensor:
         return head(vision.post_layernorm(tokens))
@@ -64,15 +66,16 @@ def tower(model: Any) -> VisionTower:
         module=vision,
         forward=forward,
         readers=(Reader(vision.post_layernorm, weights, layers_before=len(layers), probe=probe),),
-        mlps=tuple(MLP(layer.mlp.fc2) for layer in layers),
+        mlps=tuple(MLP(layer.mlp.fc2, norm=layer.layer_norm2, expand=layer.mlp.fc1) for layer in layers),
         blocks=tuple(encoder_block(layer) for layer in layers),
         readout=readout,
         finish=finish,
         final_norm=None,
         projection=None,
         activation=activation_name(config),
-        image_size=image_size(config),
+        image_size=size,
         patch=config.patch_size,
         prefix_tokens=0,
-        pool_mlp=MLP(head.mlp.fc2),
+        pool_mlp=MLP(head.mlp.fc2, norm=head.layernorm, expand=head.mlp.fc1),
+        any_size=size[0] == size[1],
     )

@@ -96,21 +96,24 @@ def tower(model: Any) -> VisionTower:
 
         return Block(layer, layer, layer.layernorm_before, weights, mlp)
 
+    size = image_size(config)
+
     def forward(pixels: Tensor) -> Tensor:
-        return vit(pixels).last_hidden_state[:, 0]
+        return vit(pixels, interpolate_pos_encoding=tuple(pixels.shape[-2:]) != size).last_hidden_state[:, 0]
 
     blocks = tuple(block(layer) for layer in vit.layers)
     return VisionTower(
         module=nn.ModuleDict({"vit": vit}),
         forward=forward,
         readers=tuple(Reader(block.norm, block.weights, layers_before=i) for i, block in enumerate(blocks)),
-        mlps=tuple(MLP(layer.mlp.fc2) for layer in vit.layers),
+        mlps=tuple(MLP(layer.mlp.fc2, norm=layer.layernorm_after, expand=layer.mlp.fc1) for layer in vit.layers),
         blocks=blocks,
         readout=lambda tokens: vit.layernorm(tokens[:, 0]),
         finish=vit.layernorm,
         final_norm=vit.layernorm,
         projection=None,
         activation=activation_name(config),
-        image_size=image_size(config),
+        image_size=size,
         patch=config.patch_size,
+        any_size=size[0] == size[1],
     )

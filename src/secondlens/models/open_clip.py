@@ -148,7 +148,7 @@ def tower(model: Any, name: str) -> VisionTower:
         module=visual,
         forward=visual,
         readers=tuple(Reader(block.norm, block.weights, layers_before=i) for i, block in enumerate(blocks)),
-        mlps=tuple(MLP(layer.mlp.c_proj, _layer_scale(layer.ls_2)) for layer in layers),
+        mlps=tuple(MLP(layer.mlp.c_proj, _layer_scale(layer.ls_2), layer.ln_2, layer.mlp.c_fc) for layer in layers),
         blocks=blocks,
         readout=lambda tokens: finish(tokens[:, 0]),
         finish=finish,

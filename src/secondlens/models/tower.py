@@ -114,10 +114,15 @@ class Reader:
 
 @dataclass(frozen=True)
 class MLP:
-    """An MLP's output projection; `project` is the hook site, its *input* the post-activation values."""
+    """An MLP's output projection; `project` is the hook site, its *input* the post-activation values.
+
+    norm, expand: the layer norm before the MLP and its first projection, which only gradients and relevances need.
+    """
 
     project: nn.Linear
     gain: Callable[[], Tensor] | None = None
+    norm: nn.LayerNorm | None = None
+    expand: nn.Linear | None = None
 
     def weight(self) -> Float[Tensor, "width neuron"]:
         """What each neuron writes to the residual stream per unit of activation (LayerScale included)."""
@@ -167,6 +172,7 @@ class VisionTower:
     projection: W [embed, width] to the joint space; None for the identity.
     patch: the side of a patch in pixels.
     prefix_tokens: tokens before the first patch (class token, registers).
+    any_size: whether `forward` takes images of other sizes (multiples of the patch), by interpolated positions.
     """
 
     module: nn.Module
@@ -183,6 +189,14 @@ class VisionTower:
     patch: int
     prefix_tokens: int = 1
     pool_mlp: MLP | None = None
+    any_size: bool = False
+
+    @property
+    def attentions(self) -> tuple[Reader, ...]:
+        """The attention of every layer, reader or not; with a class token they are the readers."""
+        if self.pool_mlp is None:
+            return self.readers
+        return tuple(Reader(block.norm, block.weights, layers_before=layer) for layer, block in enumerate(self.blocks))
 
     @property
     def pooling(self) -> str:

@@ -19,71 +19,24 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from secondlens.errors import WorldError, closest
+from secondlens.world.batches import Scenes, draw_batch, generator_of
 from secondlens.world.captions import all_words
-from secondlens.world.model import MEAN, PATCH, SPECIAL, STD, make_model, save
-from secondlens.world.rendered import CAPTIONS, DENSE, Recipe, Rendered
+from secondlens.world.checkpoints import read_checkpoint, write_checkpoint
+from secondlens.world.model import SPECIAL, make_model, save
+from secondlens.world.rendered import DENSE, Recipe, Rendered
+from secondlens.world.settings import Settings
 
 Progress = Callable[[str, int, int], None]
 CHECKPOINT = 500
 """Steps between checkpoints."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train. scenes, easy_scenes: of the two sets. dense: weight of the auxiliary loss. least_easy,
-    least_nouns: shares of easy scenes and of captions of the noun alone that stay after the curriculum. shift: scenes
-    are moved by up to so many pixels. coarse: share of scenes shown without shapes.
-    anew: share of images whose class token starts anew before layer `anew_layer`.
-    """
-
-    scenes: int = 240_000
-    easy_scenes: int = 80_000
-    steps: int = 2_400
-    batch: int = 1024
-    rate: float = 1e-3
-    decay: float = 0.1
-    warmup: int = 200
-    dense: float = 0.5
-    curriculum: float = 0.33
-    least_easy: float = 0.05
-    least_nouns: float = 0.2
-    shift: int = 3
-    coarse: float = 0.3
-    anew: float = 0.5
-    anew_layer: int = 4
-    width: int = 128
-    layers: int = 6
-    heads: int = 4
-    embed: int = 128
-    seed: int = 0
-
-    @classmethod
-    def load(cls, path: Path) -> "Settings":
-        """Of a JSON object; what it does not name keeps its default. Raises `WorldError` for anything else."""
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WorldError(f"cannot read settings from {path}: {error}") from error
-        known = {field.name: type(field.default) for field in fields(cls)}
-        if not isinstance(found, dict):
-            raise WorldError(f"expected a JSON object of settings in {path}, got {found!r}")
-        for name, value in found.items():
-            if name not in known:
-                raise WorldError(f"{path} has an unknown setting {name!r}{closest(name, known)}")
-            if isinstance(value, bool) or not isinstance(value, (int, known[name])):
-                raise WorldError(f"{path}: expected a number ({known[name].__name__}) for {name!r}, got {value!r}")
-        return cls(**found)
 
 
 class DenseHead(nn.Module):
@@ -105,45 +58,6 @@ class DenseHead(nn.Module):
             weight[-1] = 0.2
             losses.append(functional.cross_entropy(part, wanted.flatten(), weight))
         return torch.stack(losses).sum()
-
-
-class Scenes:
-    """Rendered scenes where the training can reach them fast: on the GPU as a whole, or memory-mapped."""
-
-    def __init__(self, rendered: Rendered, device: torch.device) -> None:
-        self.shards = rendered.arrays()
-        self.size = len(self.shards["pixels"][0])
-        self.count = self.size * len(self.shards["pixels"])
-        self.device = device
-        self.whole: dict[str, Tensor] | None = None
-        if device.type == "cuda":
-            self.whole = {
-                name: torch.cat(
-                    [torch.from_numpy(np.asarray(shard).astype(_KEPT[name])).to(device) for shard in shards]
-                )
-                for name, shards in self.shards.items()
-            }
-
-    def draw(self, rows: Tensor, captions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 pixels [image, row, column, 3], tokens [image, CONTEXT], dense labels [image, property, patch]."""
-        if self.whole is not None:
-            rows, captions = rows.to(self.device), captions.to(self.device)
-            return (
-                self.whole["pixels"][rows],
-                self.whole["tokens"][rows, captions].long(),
-                self.whole["patches"][rows].long(),
-            )
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.shards}
-        for row, number in zip(rows.tolist(), captions.tolist(), strict=True):
-            shard, place = divmod(row, self.size)
-            parts["pixels"].append(self.shards["pixels"][shard][place])
-            parts["tokens"].append(self.shards["tokens"][shard][place, number])
-            parts["patches"].append(self.shards["patches"][shard][place])
-        stacked = {name: torch.from_numpy(np.stack(part).astype(_KEPT[name])) for name, part in parts.items()}
-        return stacked["pixels"], stacked["tokens"].long(), stacked["patches"].long()
-
-
-_KEPT = {"pixels": np.uint8, "tokens": np.int32, "patches": np.uint8}
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, tokens: Tensor) -> Tensor:
@@ -194,7 +108,7 @@ def train(
         model.load_state_dict({name: tensor.float() for name, tensor in load_file(start / "model.safetensors").items()})
     head = DenseHead(settings.width).to(chip)
     optimizer = _optimizer([model, head], settings)
-    first = _resume(work, settings, model, head, optimizer)
+    first = read_checkpoint(work, settings, model, head, optimizer)
     sets = (Scenes(easy, chip), Scenes(full, chip))
     log = (work / "log.jsonl").open("a", encoding="utf-8")
     model.train()
@@ -209,7 +123,7 @@ def train(
                 log.flush()
                 tell("training", step, settings.steps)
             if (step + 1) % CHECKPOINT == 0:
-                _checkpoint(work, settings, model, head, optimizer, step + 1)
+                write_checkpoint(work, settings, model, head, optimizer, step + 1)
     tell("training", settings.steps, settings.steps)
     save(model.eval(), words, out)
     return out
@@ -225,8 +139,8 @@ def _step(
     device: torch.device,
 ) -> dict[str, Tensor]:
     """One update; its losses."""
-    pixels, tokens, labels = _batch(sets, settings, step, device)
-    anew = torch.rand(len(pixels), generator=_generator(settings, step, 1)) < settings.anew
+    pixels, tokens, labels = draw_batch(sets, settings, step, device)
+    anew = torch.rand(len(pixels), generator=generator_of(settings, step, 1)) < settings.anew
     with (
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"),
         _watched(model, settings.anew_layer, anew.to(device)) as written,
@@ -275,44 +189,6 @@ def _watched(model: Any, layer: int, anew: Tensor) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _generator(settings: Settings, step: int, use: int) -> torch.Generator:
-    return torch.Generator().manual_seed((settings.seed * 1_000_003 + step) * 2 + use)
-
-
-def _batch(
-    sets: tuple[Scenes, Scenes], settings: Settings, step: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    generator = _generator(settings, step, 0)
-    left = max(0.0, 1 - step / max(1, settings.curriculum * settings.steps))
-    easy = round(settings.batch * max(settings.least_easy, left))
-    parts = []
-    for scenes, count in zip(sets, (easy, settings.batch - easy), strict=True):
-        if count:
-            rows = torch.randint(scenes.count, (count,), generator=generator)
-            alone = torch.rand(count, generator=generator) < max(settings.least_nouns, left)
-            others = torch.randint(1, CAPTIONS, (count,), generator=generator)
-            parts.append(scenes.draw(rows, torch.where(alone, 0, others)))
-    pixels, tokens, labels = (torch.cat(column).to(device) for column in zip(*parts, strict=True))
-    coarse = torch.rand(len(pixels), generator=generator) < settings.coarse
-    return _coarsened(_shifted(pixels, settings.shift, generator), coarse.to(device)), tokens, labels
-
-
-def _shifted(pixels: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Normalised [image, 3, row, column], each image moved by up to `most` pixels, its edge repeated."""
-    count, side = pixels.shape[0], pixels.shape[1]
-    moves = torch.randint(-most, most + 1, (2, count), generator=generator).to(pixels.device)
-    line = torch.arange(side, device=pixels.device)
-    rows, columns = ((line + move[:, None]).clamp(0, side - 1) for move in moves)
-    picked = pixels[torch.arange(count, device=pixels.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return (picked.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
-
-
-def _coarsened(pixels: Tensor, which: Tensor) -> Tensor:
-    """Some images with every patch at its mean colour."""
-    means = functional.interpolate(functional.avg_pool2d(pixels, PATCH), scale_factor=PATCH)
-    return torch.where(which[:, None, None, None], means, pixels)
-
-
 def _optimizer(modules: list[nn.Module], settings: Settings) -> torch.optim.AdamW:
     """AdamW; no decay on biases, norms, embeddings of places and the scale."""
     named = [(name, parameter) for module in modules for name, parameter in module.named_parameters()]
@@ -328,42 +204,3 @@ def _schedule(step: int, settings: Settings) -> float:
         return (step + 1) / settings.warmup
     done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _checkpoint(
-    work: Path, settings: Settings, model: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer, step: int
-) -> None:
-    """Weights and moments as safetensors; the note with the step last, by rename."""
-    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    state |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
-    for number, moments in optimizer.state_dict()["state"].items():
-        state |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-    part = work / "checkpoint.partial"
-    save_file({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, part)
-    part.replace(work / f"checkpoint-{step}.safetensors")
-    note = work / "checkpoint.partial.json"
-    note.write_text(json.dumps({"step": step, "settings": asdict(settings)}), encoding="utf-8")
-    note.replace(work / "checkpoint.json")
-    for old in work.glob("checkpoint-*.safetensors"):
-        if old.name != f"checkpoint-{step}.safetensors":
-            old.unlink()
-
-
-def _resume(work: Path, settings: Settings, model: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """The step to go on from."""
-    note = work / "checkpoint.json"
-    if not note.is_file():
-        return 0
-    found = json.loads(note.read_text(encoding="utf-8"))
-    if found["settings"] != asdict(settings):
-        raise WorldError(f"{work} holds a run of other settings; give them, or another folder")
-    state = load_file(work / f"checkpoint-{found['step']}.safetensors")
-    model.load_state_dict({n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")})
-    head.load_state_dict({n.removeprefix("head."): t for n, t in state.items() if n.startswith("head.")})
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in state.items():
-        if name.startswith("optimizer."):
-            _, number, what = name.split(".")
-            moments.setdefault(int(number), {})[what] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(found["step"])

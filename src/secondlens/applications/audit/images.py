@@ -14,7 +14,8 @@ than the survey's; no description is read.
     p_family(t) = the same with the largest score_b of any phrase
     neuron n    contributes e[n]^2 <v, r[n]> <r[n], t>: its share of S, as far as its effect is x[n] r[n]
 
-Names of classes are no cues here: a companion that is a class of its own is a confusion, not a context.
+Names of classes are no cues here: a companion that is a class of its own is a confusion, not a context. Where a pool
+holds nothing else (the labels of a classifier), they are kept.
 """
 
 from collections.abc import Sequence
@@ -92,6 +93,8 @@ def within_classes(atlas: Atlas, pool: Pool, classes: Sequence[str], head: Head)
     directions = torch.nn.functional.normalize(head.weight.float().cpu() - pool.embeddings.mean(dim=0), dim=1)
     same = (atoms @ directions.T).amax(dim=1) >= FOLD
     named = torch.tensor([any(mentions(text, name) for name in classes) for text in pool.texts]) | same
+    if named.all():
+        named = torch.zeros_like(named)
     return WithinClasses(
         rows - means[groups], groups, atoms, list(pool.texts), list(classes), all_means.double(), named
     )

@@ -3,6 +3,9 @@
     z'(I) = z(I)/|z(I)| - sum_{n in S} (phi[n](I) - mean phi[n]),      mean over the survey (the atlas's coefficients)
 
 The neurons that carry the cues t_1 ... of a pair are those with the largest sum of contributions to their scores.
+Beside it the upper bound of any such removal: the whole embedding's part in the cues' span held at its mean,
+
+    z''(I) = u(I) - Q (u(I) - mean u),     u = z/|z|,  Q the projection on the span of the cues' atoms
 """
 
 from collections.abc import Callable, Sequence
@@ -67,7 +70,7 @@ class Remover:
         if not self._layers:
             found = model.encode_images(pixels).float()
             norms = found.norm(dim=1)
-            return (found / norms[:, None]).expand(len(self.sizes), -1, -1), norms
+            return (found / norms[:, None])[None].expand(len(self.sizes), -1, -1), norms
         trace = capture(model.tower, pixels, [layer for layer, *_ in self._layers])
         norms = trace.embeddings.norm(dim=1)
         unit = trace.embeddings / norms[:, None]
@@ -77,6 +80,26 @@ class Remover:
             effects = torch.einsum("bnk,nke->bne", found - mean, writes)
             removed += torch.einsum("sn,bne->sbe", member.to(effects), effects)
         return unit - removed, norms
+
+
+class Projection(Remover):
+    """Holds the embedding's part in the span of some directions at its mean: one "size", after the untouched one."""
+
+    def __init__(self, model: LensModel, atlas: Atlas, directions: Float[Tensor, "cue embed"]) -> None:
+        super().__init__(model, atlas, [], [0])
+        self.sizes = [0, 1]
+        known = atlas.image_embeddings.float()
+        self._mean = known.sum(dim=0) / atlas.manifest.images.count
+        self._basis = torch.linalg.svd(directions.float(), full_matrices=False).Vh
+
+    @torch.no_grad()
+    def embeddings(
+        self, pixels: Float[Tensor, "image 3 height width"]
+    ) -> tuple[Float[Tensor, "size image embed"], Float[Tensor, " image"]]:
+        """u and z'', and |z|."""
+        found, norms = super().embeddings(pixels)
+        unit, basis = found[0], self._basis.to(found)
+        return torch.stack([unit, unit - (unit - self._mean.to(unit)) @ basis.T @ basis]), norms
 
 
 def predictions(

@@ -19,7 +19,7 @@ from secondlens.applications.audit.folder import (
     presence_by_embedding,
 )
 from secondlens.applications.audit.pool import described_pool
-from secondlens.applications.audit.removal import SIZES, RemovalResult, Remover, carriers, predictions
+from secondlens.applications.audit.removal import SIZES, Projection, RemovalResult, Remover, carriers, predictions
 from secondlens.errors import AuditError, ImageError
 from secondlens.images.decode import decode
 from secondlens.images.loader import batches, processing_order
@@ -99,13 +99,15 @@ def study_removal(
     sizes: Sequence[int] = SIZES,
     cost: float = 0.02,
     limit: int = 2000,
+    methods: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Accuracy on clean images and success of adversarial ones, against the number of neurons held at their mean.
 
-    attack: a folder whose valid pictures of this pair that fooled the two-class verdict are looked at again. cue:
-    default, the audit's first `cues`. As plain data: curve, a row a size, and best, the row with the least adversarial
-    success that costs at most `cost`. Raises `AuditError` for cues that are not in the pool.
+    attack: a folder whose valid pictures of this pair that fooled the two-class verdict are looked at again; methods:
+    only those of these. cue: default, the audit's first `cues`. As plain data: curve, a row a size; best, the row with
+    the least adversarial success that costs at most `cost`; projection, the upper bound of `removal`. Raises
+    `AuditError` for cues that are not in the pool.
     """
     chosen = list(cue) if cue else [each.text for each in auditor.audit(pair, cues=cues, draws=0).cues]
     known = auditor.within.texts if auditor.scoring == "images" else auditor.table.texts
@@ -118,10 +120,15 @@ def study_removal(
     remover = Remover(auditor.model, auditor.atlas, neurons, [size for size in sizes if size <= len(neurons)])
     labelled = open_labelled(images, auditor.model)
     _, head = class_head(auditor.model, labelled.classes, auditor.templates)
-    clean = _clean(remover, auditor, labelled, head, limit, progress)
-    pictures = [] if attack is None else _successes(attack, pair)
-    taken = predictions(remover, auditor.model, pair.head, pictures, "adversarial pictures", progress)
-    found = RemovalResult(remover.sizes, clean, taken == 1)
+    pictures = [] if attack is None else _successes(attack, pair, methods)
+    pool = described_pool(auditor.model, auditor.descriptions)
+    atoms = text_atoms(pool.embeddings, "unit")[[pool.texts.index(text) for text in chosen]]
+    results = []
+    for way in (remover, Projection(auditor.model, auditor.atlas, atoms)):
+        clean = _clean(way, auditor, labelled, head, limit, progress)
+        taken = predictions(way, auditor.model, pair.head, pictures, "adversarial pictures", progress)
+        results.append(RemovalResult(way.sizes, clean, taken == 1))
+    found, projected = results
     return {
         "shown": pair.shown,
         "predicted": pair.predicted,
@@ -131,6 +138,7 @@ def study_removal(
         "adversarial_images": len(pictures),
         "curve": found.facts(),
         "best": found.best(cost),
+        "projection": {name: value for name, value in projected.facts()[1].items() if name != "neurons"},
         "neurons": [list(neuron) for neuron in neurons],
     }
 
@@ -174,18 +182,21 @@ def _clean(
     return torch.cat(right, dim=1)
 
 
-def _successes(attack: Path, pair: ClassPair) -> list[Callable[[], Image.Image]]:
+def _successes(attack: Path, pair: ClassPair, methods: Sequence[str] | None) -> list[Callable[[], Image.Image]]:
     """The pictures of an attack's table that succeeded for a pair."""
     import pyarrow.parquet as pq
 
     table = attack / "report" / "verdicts.parquet"
     if not table.is_file():
         raise AuditError(f"{attack} has no {table.relative_to(attack)}; finish the attack first")
-    rows = pq.read_table(table, columns=["name", "shown", "predicted", "valid", "fooled"]).to_pylist()
+    rows = pq.read_table(table, columns=["name", "method", "shown", "predicted", "valid", "fooled"]).to_pylist()
     names = [
         row["name"]
         for row in rows
-        if (row["shown"], row["predicted"]) == (pair.shown, pair.predicted) and row["valid"] and row["fooled"]
+        if (row["shown"], row["predicted"]) == (pair.shown, pair.predicted)
+        and row["valid"]
+        and row["fooled"]
+        and (methods is None or row["method"] in methods)
     ]
     return [lambda name=name: decode(attack / "images" / f"{name}.png") for name in names]  # type: ignore[misc]
 

@@ -1,0 +1,77 @@
+"""What a heat map costs beside upstream's plain forward pass over the same images, in turn, in one run.
+
+The figure holds everything from pixels to maps on the patch grid: the pass with its hooks, the projection of write
+directions on texts that were not seen before, the maps. What is made once a model (write maps) is told apart.
+
+    python -m benchmarks.heatmaps --model vit-b-32 --texts 1 --batch-size 1
+"""
+
+import argparse
+import statistics
+from typing import Any
+
+import torch
+
+from benchmarks.report import record, timed
+from benchmarks.survey import SIZES, random_model
+from secondlens.applications.heatmaps import Options, SharedPass, make_methods, same_for_all
+
+SIZES.setdefault(
+    "vit-tiny",
+    {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 12, "num_attention_heads": 3,
+     "patch_size": 16, "projection_dim": 192},
+)  # fmt: skip
+METHODS = ("contribution", "traced-contribution", "traced-direct", "text-span", "rollout", "raw-attention")
+
+
+def measure(
+    name: str, methods: list[str], texts: int, batch_size: int, repeats: int, options: Options
+) -> dict[str, Any]:
+    """Median of paired ratios a method, over fresh images and texts."""
+    model = random_model(name, "cpu", "float32")
+    found: dict[str, Any] = {"model": name, "texts": texts, "batch_size": batch_size, "repeats": repeats}
+    found["mixing"] = options.mixing
+    ratios: dict[str, list[float]] = {method: [] for method in methods}
+    once, plain = {}, []
+    made = {}
+    for method in methods:
+        seconds, made[method] = timed(lambda method=method: make_methods(model, [method], options=options)[0])
+        once[method] = round(seconds, 3)
+    generator = torch.Generator().manual_seed(1)
+    for repeat in range(repeats + 2):
+        pixels = torch.randn(batch_size, 3, 224, 224, generator=generator)
+        vectors = torch.nn.functional.normalize(torch.randn(texts, model.embed_dim, generator=generator), dim=-1)
+        for method in methods:
+
+            def maps(method: str = method, pixels: torch.Tensor = pixels, vectors: torch.Tensor = vectors) -> Any:
+                shared = SharedPass.of(model, pixels, [made[method]])
+                return made[method].maps(shared, same_for_all(vectors, batch_size))
+
+            before, _ = timed(lambda pixels=pixels: model.encode_images(pixels))
+            seconds, _ = timed(maps)
+            after, _ = timed(lambda pixels=pixels: model.encode_images(pixels))
+            # The first two rounds warm caches up.
+            if repeat >= 2:
+                ratios[method].append(seconds / ((before + after) / 2))
+                plain += [before, after]
+    found["plain_seconds"] = round(statistics.median(plain), 4)
+    found["ratios"] = {method: round(statistics.median(values), 2) for method, values in ratios.items()}
+    found["seconds_once"] = once
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=SIZES, default="vit-b-32")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--texts", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--mixing", choices=("norms", "attention"), default="norms")
+    given = parser.parse_args()
+    options = Options(mixing=given.mixing)
+    record("heatmaps", measure(given.model, given.methods, given.texts, given.batch_size, given.repeats, options))
+
+
+if __name__ == "__main__":
+    main()

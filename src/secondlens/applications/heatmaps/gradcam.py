@@ -1,0 +1,94 @@
+"""Grad-CAM and LeGrad: what the gradients of attention say."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from secondlens.applications.heatmaps.base import SharedPass
+from secondlens.applications.heatmaps.gradients import AttentionPass
+from secondlens.errors import SecondLensError
+from secondlens.models.capture import wide
+
+
+@dataclass(frozen=True)
+class GradCam:
+    """Grad-CAM (Selvaraju et al. 2017) on the last attention's pooled row, as Chefer et al. (CVPR 2021) compare with.
+
+    alpha[h] = mean_i dS/dA[last,h,pooled,i]          over patches i
+    H[i]     = relu(1/heads sum_h alpha[h] A[last,h,pooled,i])
+    """
+
+    name: str = "grad-cam"
+    layers: tuple[int, ...] = ()
+    whole: bool = False
+
+    def maps(
+        self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
+    ) -> Float[Tensor, "image target row column"]:
+        """One backward pass a target."""
+        shared.check_targets(targets)
+        found = shared.attention
+        rows = shared.to_grid(found.last_row)
+        maps = []
+        for target in range(targets.shape[1]):
+            gradients = shared.to_grid(found.last_row_gradients(targets, target))
+            weights = gradients.mean(dim=(2, 3), keepdim=True)
+            maps.append((weights * rows).mean(dim=1).clamp(min=0))
+        return torch.stack(maps, dim=1)
+
+
+@dataclass(frozen=True)
+class LeGrad:
+    """LeGrad (Bousselham et al. 2024): positive gradients of every layer's own score, over layers, heads and queries.
+
+    s[l] = <normalised Proj layer_norm_post(mean over tokens of Z[l]), t>          Z[l]: the residual stream after l
+    H[i] = sum_l 1/(heads tokens) sum_h sum_q relu(ds[l]/dA[l,h,q,i])
+
+    As in its published code, Z is averaged over all tokens, class token included. used: how many of the last layers;
+    None for all, as the paper does for base-sized models.
+    """
+
+    used: int | None = None
+    name: str = "legrad"
+    layers: tuple[int, ...] = ()
+    whole: bool = False
+
+    def maps(
+        self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
+    ) -> Float[Tensor, "image target row column"]:
+        """One backward pass through one layer, for each layer and target."""
+        shared.check_targets(targets)
+        require_class_token(shared, self.name)
+        found = shared.attention
+        maps = [self._one(found, targets[:, target]) for target in range(targets.shape[1])]
+        return shared.to_grid(torch.stack(maps, dim=1))
+
+    def _one(self, found: AttentionPass, target: Float[Tensor, "image embed"]) -> Float[Tensor, "image token"]:
+        tower = found.model.tower
+        norm = tower.final_norm
+        assert norm is not None
+        total = found.matrices[0].new_zeros(found.layers[0].normed.shape[:2])
+        for layer in range(len(found.layers))[-(self.used or 0) :]:
+            tensors = found.layers[layer]
+            with torch.enable_grad():
+                after = tensors.middle + tower.mlps[layer].write(tensors.activations)
+                pooled = nn.functional.layer_norm(
+                    after.mean(dim=1), norm.normalized_shape, norm.weight, norm.bias, norm.eps
+                )
+                embedding = nn.functional.normalize(wide(tower.project(pooled)), dim=-1)
+                score = (embedding * target.to(embedding)).sum()
+            # Only the way back to m of this layer is walked: one MLP.
+            gradient = wide(torch.autograd.grad(score, tensors.middle, retain_graph=True)[0])
+            total += found.through_attention(layer, gradient).clamp(min=0).mean(dim=(1, 2))
+        return total
+
+
+def require_class_token(shared: SharedPass, name: str) -> None:
+    """Raise where the tower pools by attention: the method's formula starts at a class token."""
+    if shared.model.tower.pool_mlp is not None:
+        raise SecondLensError(
+            f"{name} is defined for towers with a class token; {shared.model.reference} pools by attention. Use "
+            "raw-attention, rollout, grad-cam, text-span or one of the neurons' methods"
+        )

@@ -1,0 +1,58 @@
+"""An evaluation as one JSON object: what the command prints and the report is made of."""
+
+from typing import Any
+
+from secondlens.applications.segmentation.comparison import FIGURES, compare, with_intervals
+from secondlens.applications.segmentation.evaluate import Evaluation
+from secondlens.applications.segmentation.metrics import BINS, class_ious, mean_iou, metrics
+
+CLASSES = 50
+"""Rows of the table by class, at most."""
+
+
+def summary(evaluation: Evaluation, reference: str | None = None) -> dict[str, Any]:
+    """methods: figures with intervals. compared: differences from a reference. by_class, curves. JSON, NaN as None.
+
+    by_class: by the given names where there are some, else by the targets.
+    """
+    scores = evaluation.scores
+    key = "name" if any(image["name"] is not None for image in evaluation.done.images) else "target"
+    classes = {}
+    for name, rows in list(evaluation.rows_of(key).items())[:CLASSES]:
+        figures = {method: metrics(found.take(rows)) for method, found in scores.items()}
+        kept = ("pixel_accuracy", "miou", "map")
+        classes[name] = {"images": len(rows)} | {
+            method: {figure: values[figure] for figure in kept} for method, values in figures.items()
+        }
+    curves = {}
+    for method, found in scores.items():
+        counts = found.curve_counts().sum(axis=0)
+        foreground, background = class_ious(counts).T
+        curves[method] = {
+            "miou": mean_iou(counts).tolist(),
+            "iou_foreground": foreground.tolist(),
+            "iou_background": background.tolist(),
+        }
+    content = {
+        "settings": evaluation.settings,
+        "counted": evaluation.counted,
+        "skipped": evaluation.skipped,
+        "methods": with_intervals(scores),
+        "reference": reference,
+        "compared": [] if reference is None else [vars(row) for row in compare(scores, reference)],
+        "class_key": key,
+        "by_class": classes,
+        "thresholds": [column / BINS for column in range(BINS)],
+        "curves": curves,
+        "figures": {name: figure.title for name, figure in FIGURES.items()},
+    }
+    return _plain(content)
+
+
+def _plain(value: Any) -> Any:
+    """NaN as None, all the way down: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and value != value else value

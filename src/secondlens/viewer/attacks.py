@@ -1,0 +1,75 @@
+"""The gallery of an attack's report: its pictures beside their maps, and the rates of success.
+
+Read from the folder that an attack's report fills: `summary.json` with `judge`, `binary.pairs` and `gallery` (`name`,
+`picture`, `map`), and `verdicts.parquet`, a row a picture, for captions. Pictures are copied as they are.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from secondlens.errors import AtlasError
+
+CAPTION = ("shown", "predicted", "method", "prompt", "cues", "taken_for", "margin")
+
+
+class _Rate(BaseModel):
+    shown: str
+    predicted: str
+    method: str
+    success: float
+    low: float | None
+    high: float | None
+    pictures: int
+
+
+class _Binary(BaseModel):
+    pairs: list[_Rate]
+
+
+class _Exhibit(BaseModel):
+    name: str
+    picture: str
+    map: str
+
+
+class _Summary(BaseModel):
+    judge: str
+    binary: _Binary
+    gallery: list[_Exhibit]
+
+
+def read_attack(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Facts for `site.json`, and the files of the site by name. folder: the attack's, or that of its report.
+
+    Raises `AtlasError` where there is no such report, or where it names a picture outside its folder.
+    """
+    report = folder / "report" if (folder / "report").is_dir() else folder
+    try:
+        found = _Summary.model_validate(json.loads((report / "summary.json").read_text(encoding="utf-8")))
+        rows = {row["name"]: row for row in pq.read_table(report / "verdicts.parquet").to_pylist()}
+    except (OSError, ValueError, ValidationError, KeyError) as error:
+        raise AtlasError(
+            f"cannot read an attack's report from {report}: {' '.join(str(error).split())[:200]}; "
+            "give the folder that the attack wrote, once its report is there"
+        ) from error
+    files: dict[str, Path] = {}
+    gallery = []
+    for number, each in enumerate(found.gallery):
+        names = {"picture": f"data/attack/{number:03d}.png", "map": f"data/attack/{number:03d}-map.png"}
+        files[names["picture"]] = _inside(report, each.picture)
+        files[names["map"]] = _inside(report, each.map)
+        row = rows.get(each.name, {})
+        gallery.append({**names, "name": each.name, **{name: row.get(name) for name in CAPTION}})
+    facts = {"judge": found.judge, "rates": [rate.model_dump() for rate in found.binary.pairs], "gallery": gallery}
+    return facts, files
+
+
+def _inside(report: Path, name: str) -> Path:
+    path = (report / name).resolve()
+    if not path.is_relative_to(report.resolve()) or path.suffix != ".png" or not path.is_file():
+        raise AtlasError(f"{report / 'summary.json'} names {name!r}, which is no PNG file of that folder")
+    return path

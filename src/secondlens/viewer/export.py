@@ -1,0 +1,95 @@
+"""`export`: the site of an atlas as plain files in a folder."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from secondlens.atlas.files import disk_errors
+from secondlens.atlas.store import Atlas
+from secondlens.errors import AtlasError
+from secondlens.images.sources import ImageSource
+from secondlens.models.model import LensModel
+from secondlens.viewer.ablations import read_ablations
+from secondlens.viewer.heat import IMAGES, heat_maps
+from secondlens.viewer.site import Site
+
+Progress = Callable[[str, int, int], None]
+FACTS = "data/site.json"
+
+
+def export(
+    atlas: Atlas,
+    out: str | Path,
+    *,
+    title: str | None = None,
+    model: LensModel | None = None,
+    source: ImageSource | None = None,
+    heat_images: int = IMAGES,
+    beside: Atlas | None = None,
+    ablations: Path | None = None,
+    attack: Path | None = None,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the site of an atlas; any static web server can show it. Returns folder, files and bytes.
+
+    The folder is written beside its place and put there when it is whole; a site that was there is replaced.
+    model, source: the model and the images of the survey, for heat maps on each neuron's first `heat_images` images.
+    beside: a second atlas of the same images, for the page that compares the two. ablations: `ablations.json` of a
+    study, for the chart of accuracies on the overview page. attack: an attack's folder, for its gallery.
+
+    Raises `AtlasError` for a folder that holds something else than a site, an atlas of another model, or a second
+    atlas of other images.
+    """
+    out = Path(out)
+    _require_free(out)
+    tell = progress or (lambda name, done, total: None)
+    # What can be refused comes before what takes long.
+    site = Site(atlas, title=title)
+    sites = {"": site}
+    if ablations is not None:
+        site.extra["ablations"] = read_ablations(ablations)
+    if attack is not None:
+        site.add_attack(attack)
+    if beside is not None:
+        sites["beside/"] = Site(beside)
+        site.add_comparison(sites["beside/"])
+    if model is not None:
+        if source is None:
+            raise AtlasError("heat maps need the images of the survey beside the model")
+        maps = heat_maps(model, atlas, source, atlas.layers, images=heat_images, workers=workers, progress=tell)
+        site.add_heat(model, heat_images, maps)
+    names = [(before, name) for before, site in sites.items() for name in site.names if name != FACTS]
+    partial = out.with_name(f".{out.name}.partial")
+    size = 0
+    with disk_errors(out.parent):
+        shutil.rmtree(partial, ignore_errors=True)
+        # The facts last: a folder that has them is complete.
+        ordered = [*names, *((before, FACTS) for before in sites)]
+        for done, (before, name) in enumerate(ordered, 1):
+            content = sites[before].make(name)
+            path = partial / before / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            size += len(content)
+            tell("files", done, len(ordered))
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+    return {"site": str(out), "files": len(ordered), "bytes": size}
+
+
+def _require_free(out: Path) -> None:
+    """Raise unless nothing of value is there: no folder, an empty one, or a site of ours."""
+    if not out.exists():
+        return
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    try:
+        known = "format" in json.loads((out / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = False
+    if not known:
+        raise AtlasError(f"{out} is there and holds something else than an exported site; choose another folder")

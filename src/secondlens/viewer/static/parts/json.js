@@ -1,0 +1,44 @@
+// Everything about one neuron as JSON, the same as "secondlens neurons show --json" prints.
+
+import { card, columns, pictures, texts } from "../data.js";
+import { wordsOf } from "./words.js";
+
+export async function neuronJson(layer, neuron, row, words, said) {
+  const { values } = await columns(layer, words);
+  const found = await pictures(row.top_positions);
+  const facts = {
+    layer, neuron,
+    explained_variance: values.explained_variance[neuron],
+    participation: values.participation[neuron],
+    threshold: values.threshold[neuron],
+    selectivity: values.selectivity[neuron],
+    top_share: values.top_share[neuron],
+    root_mean_square: values.root_mean_square[neuron],
+    spectrum: Array.from(row.spectrum),
+    paths: card(layer).paths.map(([reader, head], place) => ({ reader, head, share: row.path_shares[place] })),
+    texts: [],
+    top_images: found.map(({ id }, place) => ({ id, norm: row.top_norms[place], projection: row.top_projections[place] })),
+  };
+  return said === null ? facts : { ...facts, ...await described(words, said, values, neuron) };
+}
+
+async function described(words, said, values, neuron) {
+  const list = wordsOf(words, said, await texts(words), words.settings.nonzero);
+  const senses = Array.from({ length: values.senses[neuron] }, (_, sense) => {
+    const mine = list.filter((word) => word.sense === sense);
+    return {
+      texts: mine.map((word) => (word.coefficient < 0 ? "-" : "") + word.text),
+      share: mine.reduce((sum, word) => sum + Math.abs(word.share), 0),
+      images: said.top_senses.reduce((sum, each) => sum + (each === sense ? 1 : 0), 0),
+    };
+  });
+  return {
+    pool: words.name,
+    texts: list.map(({ rank, row, text, coefficient, share, sense }) => ({ rank, row, text, coefficient, share, sense })),
+    senses,
+    polysemy: values.polysemy[neuron],
+    top_senses: Array.from(said.top_senses),
+    quality: words.sizes.map((size, place) => ({ texts: size, cosine: said.cosines[place],
+      p_isotropic: said.p_isotropic[place], p_matched: said.p_matched[place] })),
+  };
+}

@@ -1,0 +1,54 @@
+"""How the world's model is trained, as numbers."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from secondlens.errors import WorldError, closest
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. scenes, easy_scenes: of the two sets. dense: weight of the auxiliary loss. least_easy,
+    least_nouns: shares of easy scenes and of captions of the noun alone that stay after the curriculum. shift: scenes
+    are moved by up to so many pixels. coarse: share of scenes shown without shapes.
+    anew: share of images whose class token starts anew before layer `anew_layer`.
+    """
+
+    scenes: int = 240_000
+    easy_scenes: int = 80_000
+    steps: int = 2_400
+    batch: int = 1024
+    rate: float = 1e-3
+    decay: float = 0.1
+    warmup: int = 200
+    dense: float = 0.5
+    curriculum: float = 0.33
+    least_easy: float = 0.05
+    least_nouns: float = 0.2
+    shift: int = 3
+    coarse: float = 0.3
+    anew: float = 0.5
+    anew_layer: int = 4
+    width: int = 128
+    layers: int = 6
+    heads: int = 4
+    embed: int = 128
+    seed: int = 0
+
+    @classmethod
+    def load(cls, path: Path) -> "Settings":
+        """Of a JSON object; what it does not name keeps its default. Raises `WorldError` for anything else."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WorldError(f"cannot read settings from {path}: {error}") from error
+        known: dict[str, type] = {name: type(value) for name, value in asdict(cls()).items()}
+        if not isinstance(found, dict):
+            raise WorldError(f"expected a JSON object of settings in {path}, got {found!r}")
+        for name, value in found.items():
+            if name not in known:
+                raise WorldError(f"{path} has an unknown setting {name!r}{closest(name, known)}")
+            if isinstance(value, bool) or not isinstance(value, (int, known[name])):
+                raise WorldError(f"{path}: expected a number ({known[name].__name__}) for {name!r}, got {value!r}")
+        return cls(**{name: known[name](value) for name, value in found.items()})

@@ -1,0 +1,130 @@
+"""Every baseline against a slow float64 oracle, the model in float64 too."""
+
+import pytest
+import slow_maps
+import torch
+from slow_maps import SlowPass
+
+from builders import Spec, build, pixels
+from oracle import SlowTower
+from secondlens.applications.heatmaps import METHODS, SharedPass, make_methods, same_for_all
+from secondlens.applications.heatmaps.relevance import split_sum, through_linear, through_product
+from secondlens.errors import SecondLensError
+from secondlens.models import LensModel
+
+# Two float64 passes through a few layers; relevance divides by sums that may cancel. Measured at most 4e-10.
+FLOAT64 = 1e-7
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = FLOAT64) -> None:
+    error = float((ours.double() - theirs.double()).norm() / theirs.double().norm())
+    assert error <= tolerance, f"relative difference {error:.1e}, expected at most {tolerance:.0e}"
+
+
+@pytest.fixture
+def double(model: LensModel) -> LensModel:
+    return model.to(dtype=torch.float64)
+
+
+@pytest.fixture
+def slow(spec: Spec) -> SlowPass:
+    return SlowPass(SlowTower(build(spec), spec.family), pixels(2, spec.size))
+
+
+def targets_of(model: LensModel) -> torch.Tensor:
+    """[image, target, embed]: a random direction an image, and its opposite, so that no map is cut to zero in both."""
+    generator = torch.Generator().manual_seed(1)
+    found = torch.randn(2, 1, model.embed_dim, generator=generator, dtype=torch.float64)
+    return torch.nn.functional.normalize(torch.cat([found, -found], dim=1), dim=-1)
+
+
+def maps(model: LensModel, spec: Spec, name: str, targets: torch.Tensor) -> torch.Tensor:
+    """[image, target, patch]."""
+    method = make_methods(model, [name])[0]
+    shared = SharedPass(model, pixels(2, spec.size).double(), method.layers)
+    return method.maps(shared, targets).flatten(2)
+
+
+def test_raw_attention(double: LensModel, spec: Spec, slow: SlowPass) -> None:
+    close(maps(double, spec, "raw-attention", targets_of(double))[:, 1], slow.last_row().mean(dim=1))
+
+
+def test_rollout(double: LensModel, spec: Spec, slow: SlowPass) -> None:
+    close(maps(double, spec, "rollout", targets_of(double))[:, 1], slow_maps.rollout(slow))
+
+
+def test_grad_cam(double: LensModel, spec: Spec, slow: SlowPass) -> None:
+    targets = targets_of(double)
+    found = maps(double, spec, "grad-cam", targets)
+    expected = torch.stack([slow_maps.grad_cam(slow, targets[:, row]) for row in range(2)], dim=1)
+    assert expected.abs().max() > 0
+    close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["legrad", "chefer", "chefer-generic", "lrp", "partial-lrp"])
+def test_methods_of_class_tokens(double: LensModel, spec: Spec, slow: SlowPass, name: str) -> None:
+    targets = targets_of(double)
+    if spec.family == "siglip":
+        with pytest.raises(SecondLensError, match="class token"):
+            maps(double, spec, name, targets)
+        return
+    found = maps(double, spec, name, targets)
+    expected = []
+    for row in range(2):
+        target = targets[:, row]
+        each = [slow_maps.relevance(slow, target, image) for image in range(2)] if name not in ("legrad",) else []
+        matrices = [torch.stack(layer) for layer in zip(*(one[1] for one in each), strict=True)]
+        expected.append(
+            {
+                "legrad": lambda target=target: slow_maps.legrad(slow, target),
+                "chefer": lambda target=target, found=matrices: slow_maps.attribution(slow, target, found),
+                "chefer-generic": lambda target=target: slow_maps.attribution(slow, target, None),
+                "lrp": lambda each=each: torch.stack([one[0][1:] for one in each]),
+                "partial-lrp": lambda found=matrices: found[-1][:, :, 0, 1:].clamp(min=0).mean(dim=1),
+            }[name]()
+        )
+    close(found, torch.stack(expected, dim=1))
+
+
+def test_shares_of_tokens(double: LensModel, spec: Spec, slow: SlowPass) -> None:
+    shared = SharedPass(double, pixels(2, spec.size).double())
+    for layer, found in enumerate(shared.shares):
+        close(found, slow_maps.shares(slow, layer))
+    before = shared.shares
+    again = SharedPass(double, pixels(2, spec.size).double())
+    # From the pass with gradients, the same.
+    _ = again.attention
+    for found, expected in zip(again.shares, before, strict=True):
+        close(found, expected)
+
+
+def test_rules_keep_the_sum() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, relevance = (
+        torch.randn(*shape, generator=generator).double() for shape in ((2, 3, 5), (4, 5), (2, 3, 4))
+    )
+    # A sum over positive parts is never zero here, so nothing is lost; 1e-6 is what TINY takes.
+    assert abs(float(through_linear(weight, x, relevance).sum() / relevance.sum()) - 1) < 1e-6
+    left, right = x, torch.randn(2, 5, 4, generator=generator).double()
+    parts = through_product(left, right, relevance)
+    assert abs(float((parts[0].sum() + parts[1].sum()) / relevance.sum()) - 1) < 1e-6
+    a, b = split_sum(x, x.flip(1), torch.randn(2, 3, 5, generator=generator).double())
+    assert a.shape == b.shape == x.shape
+
+
+@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if not entry.atlas])
+def test_images_do_not_see_each_other(spec: Spec, model: LensModel, name: str) -> None:
+    if spec.family == "siglip" and name in ("legrad", "chefer", "chefer-generic", "lrp", "partial-lrp"):
+        pytest.skip("needs a class token")
+    # Relevance divides by sums that nearly cancel: only float64 shows equality.
+    model.to(dtype=torch.float64)
+    method = make_methods(model, [name])[0]
+    images, targets = pixels(2, spec.size).double(), targets_of(model)
+    both = method.maps(SharedPass(model, images, method.layers), targets)
+    single = method.maps(SharedPass(model, images[1:], method.layers), targets[1:])
+    close(both[1:], single)
+    same = same_for_all(targets[0], 2)
+    close(
+        method.maps(SharedPass(model, images, method.layers), same),
+        method.maps(SharedPass(model, images, method.layers), same.clone()),
+    )
