@@ -52,6 +52,10 @@ class WorldError(SecondLensError):
     """A scene, a table of biases or a text of the embedded world that cannot be used."""
 
 
+class ReproductionError(SecondLensError):
+    """A preset that does not fit, data that it needs and that is not there, or results of other settings."""
+
+
 class MissingExtra(SecondLensError):
     """An optional library is needed; the message names the extra that installs it."""
 

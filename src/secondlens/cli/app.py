@@ -19,6 +19,7 @@ from secondlens.cli import (
     models,
     neurons,
     pool,
+    reproduce,
     run,
     segment,
     study,
@@ -51,6 +52,7 @@ app.command(name="run")(run.run_command)
 app.command(name="segment")(segment.segment_command)
 app.command(name="export")(export.export_command)
 app.command(name="view")(view.view_command)
+app.command(name="reproduce")(reproduce.reproduce_command)
 app.command(name="concepts")(concepts.concepts_command)
 app.command(name="explain")(explain.explain_command)
 evaluate.app.command(name="concepts")(concepts.evaluate_command)

@@ -32,7 +32,7 @@ from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.pools.pool import Pool
 from secondlens.studies.agreement import auc, overlap, rank_correlation
-from secondlens.studies.classifier import make_head
+from secondlens.studies.classifier import TEMPLATES, make_head
 from secondlens.studies.labelled import LabelledImages
 from secondlens.studies.projections import Projector
 from secondlens.text.dictionary import text_atoms
@@ -71,6 +71,7 @@ def study_descriptions(
     images: LabelledImages,
     described: Sequence[tuple[Descriptions, Pool]],
     *,
+    templates: Sequence[str] = TEMPLATES,
     limit: int = 5000,
     batch_size: int = 32,
     workers: int = 0,
@@ -79,14 +80,15 @@ def study_descriptions(
 ) -> list[LayerStudy]:
     """Study the descriptions of an atlas, over one or several pools, on labelled images that it was not made of.
 
-    limit: images at most, drawn at random; their projections and activations are held, 8 bytes an image and neuron.
+    templates: of a zero-shot classifier. limit: images at most, drawn at random; their projections and activations
+    are held, 8 bytes an image and neuron.
 
     Raises `AtlasError` for an atlas of another model.
     """
     atlas.require_model(model)
     tell = progress or (lambda title, done, total: None)
     order = processing_order(len(images.source.ids))[:limit]
-    head = make_head(model, images.classes)
+    head = make_head(model, images.classes, templates)
     truth = images.labels.to(model.device)
     projectors = {index: Projector(model, atlas.layer(index)) for index in atlas.layers}
     rebuilt = {index: reconstructions(atlas, index, described) for index in atlas.layers}

@@ -12,7 +12,7 @@ Beside them, how much a contribution varies at all: `spread` = sqrt(mean |x - me
 MLPs and every single neuron's direct effect.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,7 @@ from secondlens.images.sources import ImageSource
 from secondlens.models.capture import POOL_MLP, Trace, capture
 from secondlens.models.model import LensModel
 from secondlens.models.tower import VisionTower
-from secondlens.studies.classifier import Head, make_head
+from secondlens.studies.classifier import TEMPLATES, Head, make_head
 from secondlens.studies.labelled import LabelledImages
 
 Progress = Callable[[str, int, int], None]
@@ -89,6 +89,7 @@ def study_first_order(
     images: LabelledImages,
     reference: ImageSource | None = None,
     *,
+    templates: Sequence[str] = TEMPLATES,
     limit: int = 5000,
     batch_size: int = 32,
     workers: int = 0,
@@ -96,7 +97,9 @@ def study_first_order(
 ) -> FirstOrderStudy:
     """Replace direct contributions by their means over `reference` (default: the labelled images themselves).
 
-    limit: images of either at most, drawn at random. Raises `ImageError` where none can be read.
+    templates: of a zero-shot classifier. limit: images of either at most, drawn at random.
+
+    Raises `ImageError` where none can be read.
     """
     tower = model.tower
     tell = progress or (lambda title, done, total: None)
@@ -120,7 +123,7 @@ def study_first_order(
         neurons.update(trace)
     if not moments.count:
         raise ImageError("expected at least one readable image to take means over, got none")
-    head = make_head(model, images.classes)
+    head = make_head(model, images.classes, templates)
     right: list[Tensor] = []
     curves: dict[str, list[Tensor]] = {name: [] for name in CURVES}
     alone: list[Tensor] = []

@@ -24,7 +24,7 @@ from secondlens.images.loader import Batch, batches, processing_order
 from secondlens.images.sources import ImageSource
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
-from secondlens.studies.classifier import make_head
+from secondlens.studies.classifier import TEMPLATES, make_head
 from secondlens.studies.labelled import LabelledImages
 from secondlens.studies.projections import Projector
 
@@ -65,6 +65,7 @@ def study_table1(
     layer: int,
     *,
     neurons: int | Sequence[int] = 200,
+    templates: Sequence[str] = TEMPLATES,
     limit: int = 5000,
     batch_size: int = 32,
     rows: int = ROWS,
@@ -75,7 +76,8 @@ def study_table1(
     """Both rows of the paper's table 1.
 
     reference: images for means and principal components, as a rule those of the atlas. neurons: how many to draw at
-    random, or which. limit: reference and labelled images at most, drawn at random.
+    random, or which. templates: of a zero-shot classifier. limit: reference and labelled images at most, drawn at
+    random.
 
     Raises `AtlasError` for an atlas of another model or without that layer, `SecondLensError` for neurons that are not
     there.
@@ -111,7 +113,7 @@ def study_table1(
     for batch in read("indirect effects", reference):
         clean = Clean.of(capture(model.tower, batch.pixels, [layer], residuals=[layer]), layer)
         indirect.update(effects_of(model.tower, layer, clean, means, chosen.tolist(), rows=rows), batch.positions)
-    head = make_head(model, images.classes)
+    head = make_head(model, images.classes, templates)
     projector = Projector(model, opened)
     right: dict[str, list[Tensor]] = {name: [] for name in ("baseline", *EFFECTS)}
     for batch in read("accuracy", images.source):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from secondlens.errors import ImageError
 from secondlens.images.decode import EXTENSIONS
@@ -76,6 +76,56 @@ class TarSource:
         return
 
 
+@dataclass(frozen=True)
+class NestedTarSource:
+    """The pictures of the tars in one tar, as ImageNet's training images are published: one inner tar a class.
+
+    Nothing is unpacked. The ids are `inner-name/member`, sorted, so that they are those of the unpacked folder tree.
+    Raises `ImageError` where a tar is missing, compressed, truncated or no tar, or where there is no picture.
+    """
+
+    archive: Path
+    ids: tuple[str, ...] = field(init=False, repr=False)
+    _places: tuple[tuple[int, int], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        inner = [member for member in _members(self.archive) if member.name.endswith(".tar")]
+        found: list[tuple[str, int, int]] = []
+        with self.archive.open("rb") as stream:
+            for outer in inner:
+                stream.seek(outer.offset)
+                for member in _members_from(stream, f"{outer.name} in {self.archive}"):
+                    if member.offset + member.size > outer.offset + outer.size:
+                        raise ImageError(
+                            f"expected a whole tar, {outer.name} in {self.archive} is truncated; download it again"
+                        )
+                    if has_picture_extension(member.name):
+                        name = f"{PurePosixPath(outer.name).stem}/{PurePosixPath(member.name).name}"
+                        found.append((text_id(name), member.offset, member.size))
+        if not found:
+            raise ImageError(f"expected tars of pictures inside {self.archive}, found none; is it another archive?")
+        found.sort()
+        check_ids([name for name, _, _ in found], f"the archive {self.archive}")
+        object.__setattr__(self, "ids", tuple(name for name, _, _ in found))
+        object.__setattr__(self, "_places", tuple((offset, size) for _, offset, size in found))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """`kind` "nested tar"; `location`, the absolute path of the outer one."""
+        return {"kind": "nested tar", "location": str(self.archive.resolve())}
+
+    def read(self, index: int) -> bytes:
+        """The bytes of the picture at `index`."""
+        offset, size = self._places[index]
+        with self.archive.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(size)
+
+    def path(self, index: int) -> None:
+        """None: no picture of an archive is a file of its own."""
+        return
+
+
 def _expand(pattern: str) -> list[Path]:
     # A file that really is named like a pattern is meant literally.
     if Path(pattern).exists():
@@ -118,23 +168,28 @@ def _members(shard: Path) -> Iterator[_Member]:
                         "pictures cannot be read in any order; decompress it"
                     )
             stream.seek(0)
-            with tarfile.open(fileobj=stream, mode="r:") as archive:
-                for info in archive:
-                    if info.isreg() and not info.issparse():
-                        yield _Member(info.name, info.offset_data, info.size)
-                # tarfile takes any header it cannot read for the end; the true end is a block of zeros.
-                stream.seek(archive.offset)
-            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise ImageError(
-                    f"expected a whole tar, {shard} is truncated or damaged at byte {archive.offset}; "
-                    "copy or write it again"
-                )
-    except tarfile.TarError as error:
-        raise ImageError(
-            f"expected a whole tar, {shard} is truncated, damaged or no tar ({error}); copy or write it again"
-        ) from error
+            yield from _members_from(stream, str(shard))
     except OSError as error:
         raise ImageError(f"expected a tar shard, cannot read {shard}: {error.strerror}") from error
+
+
+def _members_from(stream: BinaryIO, name: str) -> Iterator[_Member]:
+    """The regular files of the tar that starts where the stream stands; offsets count from the stream's start."""
+    try:
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            for info in archive:
+                if info.isreg() and not info.issparse():
+                    yield _Member(info.name, info.offset_data, info.size)
+            # tarfile takes any header it cannot read for the end; the true end is a block of zeros.
+            stream.seek(archive.offset)
+        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise ImageError(
+                f"expected a whole tar, {name} is truncated or damaged at byte {archive.offset}; copy or write it again"
+            )
+    except tarfile.TarError as error:
+        raise ImageError(
+            f"expected a whole tar, {name} is truncated, damaged or no tar ({error}); copy or write it again"
+        ) from error
 
 
 def _one_picture_a_sample(members: Iterator[_Member]) -> list[_Member]:
