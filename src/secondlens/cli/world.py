@@ -28,6 +28,7 @@ def render(
         list[str] | None, typer.Option(help="A further table of labels, e.g. colour,noun; may be repeated.")
     ] = None,
     masks: Annotated[bool, typer.Option(help="Write exact masks and the table of them.")] = True,
+    size: Annotated[int, typer.Option(help="Side of the pictures, in pixels.")] = 64,
     biases: BiasesOption = None,
     workers: Annotated[int, typer.Option(help="Processes that draw.")] = 1,
     as_json: JsonOption = False,
@@ -48,6 +49,7 @@ def render(
             write_dataset(
                 out,
                 scenes,
+                size=size,
                 masks=masks,
                 labels=[tuple(part.strip() for part in names.split(",")) for names in labels or ()],
                 workers=workers,

@@ -1,7 +1,7 @@
 """The steps of the demo, in order. A step whose commands are not there is left out."""
 
 from secondlens.demo.step import Step
-from secondlens.demo.story.applications import CONCEPTS, EXPLANATION, SEGMENTATION
+from secondlens.demo.story.applications import CONCEPTS, EXPLANATION, MEASURED, SEGMENTATION
 from secondlens.demo.story.audit import ATTACK, AUDIT
 from secondlens.demo.story.beginning import MODEL, SCENES
 from secondlens.demo.story.end import ATLAS, LABORATORY
@@ -16,6 +16,7 @@ STORY: tuple[Step, ...] = (
     NEURONS,
     ABLATION,
     SEGMENTATION,
+    MEASURED,
     CONCEPTS,
     EXPLANATION,
     AUDIT,

@@ -7,6 +7,9 @@ from secondlens.demo.settings import DemoSettings
 from secondlens.demo.step import Facts, Stage, Step, Table, Told
 from secondlens.world.dataset import read_scenes
 
+METHODS = ("activation", "contribution", "traced-contribution", "raw-attention", "grad-cam", "legrad", "text-span")
+"""The paper's heat maps, ours, and others."""
+SCORES = {"pixel_accuracy": "pixel accuracy, %", "miou": "mIoU, %", "map": "mAP, %"}
 EXAMPLE = 3
 """Which of the examples is looked at."""
 
@@ -44,6 +47,25 @@ def _segmentation(stage: Stage) -> Told:
 def _mask(settings: DemoSettings, number: int) -> np.ndarray:
     """The exact mask of one thing in the example; one that is hidden has no file."""
     return np.asarray(Image.open(settings.examples / "masks" / f"{EXAMPLE:06}-{number}.png"))
+
+
+def _measured(stage: Stage) -> Told:
+    settings = stage.settings
+    out = settings.out / "segmentation"
+    facts = stage.call(
+        "evaluate", "segmentation", settings.model, settings.atlas, "--pairs", settings.examples / "pairs.csv",
+        "--methods", ",".join(METHODS), "--out", out,
+    )  # fmt: skip
+    rows = [[name, *(100 * facts["methods"][name][key] for key in SCORES)] for name in METHODS]
+    return Told(
+        says=[
+            f"The same on {facts['counted']['images']} things of which the exact mask is known, beside methods that "
+            "look at attention or gradients.",
+        ],
+        look="the first three rows, heat maps of neurons, against the others.",
+        tables=[Table("heat maps against exact masks", ["method", *SCORES.values()], rows)],
+        pictures=[(path, "some of them") for path in sorted(out.glob("*.png"))[:1]],
+    )
 
 
 def _concepts(stage: Stage) -> Told:
@@ -108,6 +130,7 @@ def _explanation(stage: Stage) -> Told:
     )
 
 
+MEASURED = Step("How well it is found", _measured, ("evaluate segmentation",))
 SEGMENTATION = Step("Where in the picture", _segmentation, ("segment",))
 CONCEPTS = Step("What is in the picture", _concepts, ("concepts",))
 EXPLANATION = Step("What made a score", _explanation, ("explain",))

@@ -48,7 +48,7 @@ def _attack(stage: Stage) -> Told:
         [row["method"], 100 * row["success"], 100 * other["success"], row["valid"]]
         for row, other in zip(facts["binary"]["pairs"], facts["among_all"]["pairs"], strict=True)
     ]
-    pictures = sorted((folder / "report").glob("*.png"))[:4]
+    maps = sorted((folder / "report" / "gallery").glob("*-map.png"))[:3]
     return Told(
         says=[
             "The grammar writes captions with the cues, the renderer draws them, and the renderer's own knowledge "
@@ -63,7 +63,7 @@ def _attack(stage: Stage) -> Told:
                 rows,
             )
         ],
-        pictures=[(path, path.stem) for path in pictures],
+        pictures=[(path, f"what made it a {settings.predicted}: {path.stem.removesuffix('-map')}") for path in maps],
     )
 
 
