@@ -48,7 +48,7 @@ def _scenes(stage: Stage) -> Told:
     labelled = ("--kind", "unbiased", "--objects", 1, "--seed", EVALUATION_SEED, "--labels", "colour,texture,noun")
     stage.call("world", "render", settings.evaluation, "--count", settings.evaluated, *labelled)
     examples = ("--kind", "unbiased", "--objects", 2, "--seed", PICTURE_SEED, "--size", 256)
-    stage.call("world", "render", settings.examples, "--count", 8 if settings.quick else 50, *examples)
+    stage.call("world", "render", settings.examples, "--count", 8, *examples)
     picture = settings.pictures / "scenes.png"
     sheet(read_scenes(settings.survey)[:15], columns=5).save(picture)
     return Told(
