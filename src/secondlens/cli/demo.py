@@ -23,8 +23,14 @@ def demo_command(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything in the embedded world: survey, words, studies, applications, and a report with pictures."""
+    import torch
+
     from secondlens.cli.app import app
     from secondlens.demo import DemoSettings, run_demo
+
+    # The model is too small to gain from threads, and where others use the machine threads wait for each other: on two
+    # busy cores the demo took 370 s with two and 85 s with one.
+    torch.set_num_threads(1)
 
     settings = DemoSettings(model, out, min(scenes, 200) if quick else scenes, quick)
     with interruptible():
