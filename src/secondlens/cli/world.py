@@ -37,21 +37,25 @@ def render(
     from secondlens.errors import WorldError
     from secondlens.world import scene_at, write_dataset
     from secondlens.world.biases import Biases
-    from secondlens.world.dataset import SCENES, read_scenes
+    from secondlens.world.dataset import SCENES, read_scenes, write_labels
 
     if count < 1:
         raise WorldError(f"expected at least one scene, got --count {count}")
     table = Biases.load(biases)
     scenes = [scene_at(seed, index, table, objects=objects, kind=kind) for index in range(count)]
+    tables = [tuple(part.strip() for part in names.split(",")) for names in labels or ()]
     kept = (out / SCENES).is_file() and read_scenes(out) == scenes
-    if not kept:
+    if kept:
+        for names in tables:
+            write_labels(out, scenes, names)
+    else:
         with interruptible(), bar() as advance:
             write_dataset(
                 out,
                 scenes,
                 size=size,
                 masks=masks,
-                labels=[tuple(part.strip() for part in names.split(",")) for names in labels or ()],
+                labels=tables,
                 workers=workers,
                 progress=lambda done: advance("drawing", done, count),
             )

@@ -61,7 +61,7 @@ def write_dataset(
         if count == 0:
             raise WorldError("expected at least one scene, got none")
         for table in labels:
-            _write_labels(partial, read_scenes(partial), table)
+            write_labels(partial, read_scenes(partial), table)
         if target.exists():
             target.rmdir()
         partial.replace(target)
@@ -82,7 +82,11 @@ def read_scenes(folder: str | Path) -> list[Scene]:
     return [Scene.from_json(line) for line in lines]
 
 
-def _write_labels(folder: Path, scenes: Sequence[Scene], names: Sequence[str]) -> None:
+def write_labels(folder: Path, scenes: Sequence[Scene], names: Sequence[str]) -> None:
+    """Write a table of labels by some properties of the subject, and the list of classes, beside a folder's scenes."""
+    for name in names:
+        if name not in PROPERTIES:
+            raise WorldError(f"unknown property {name!r} for labels{closest(name, PROPERTIES)}")
     classes = [" ".join(values) for values in product(*(PROPERTIES[name] for name in names))]
     number = {name: index for index, name in enumerate(classes)}
     with (folder / f"labels-{'-'.join(names)}.csv").open("w", newline="", encoding="utf-8") as file:
