@@ -2,8 +2,13 @@
 PYTHON ?= python3
 VENV   := .venv
 OPENCLIP_VENV := .venv-openclip
+DEMO_VENV := .venv-demo
+DEMO   ?= secondlens-demo
+# A plain torch brings gigabytes of CUDA libraries; the demo needs none. Where this index cannot be reached, the usual
+# one is taken.
+CPU_TORCH := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup lint test test-openclip bench clean
+.PHONY: help setup demo lint test test-openclip bench clean
 
 help:            ## what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
@@ -14,6 +19,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 setup: $(VENV)/.ready ## the development environment, in .venv
+
+$(DEMO_VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/pip install --quiet --retries 0 --timeout 10 --index-url $(CPU_TORCH) --constraint constraints.txt \
+		torch 2>/dev/null || echo "no CPU build of torch at $(CPU_TORCH); taking the usual one"
+	$(DEMO_VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[plots]"
+	@touch $@
+
+demo: $(DEMO_VENV)/.ready ## the whole story in the embedded world, in an environment of its own
+	$(DEMO_VENV)/bin/secondlens demo --out $(DEMO)
 
 lint: setup      ## style and types
 	$(VENV)/bin/ruff check .
@@ -36,4 +51,4 @@ bench: setup     ## every benchmark, then benchmarks/README.md
 	$(VENV)/bin/python -m benchmarks
 
 clean:           ## remove the environments and caches
-	rm -rf $(VENV) $(OPENCLIP_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OPENCLIP_VENV) $(DEMO_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,12 +7,12 @@ import pytest
 import secondlens as sl
 from builders import save_worded
 from secondlens.applications.audit import Auditor
-from secondlens.applications.audit.classes import WORLD_TEMPLATES
 from secondlens.applications.audit.similarity import NameSimilarity
 from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions, describe
 from secondlens.models import LensModel, load_model
 from secondlens.pools import open_pool
+from secondlens.studies.classifier import WORLD_TEMPLATES
 from secondlens.world import NOUNS, all_words, scene_at, write_dataset
 from secondlens.world.vocabulary import MEANINGS
 

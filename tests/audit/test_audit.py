@@ -10,7 +10,6 @@ import torch
 from scipy.sparse import csr_matrix
 
 from secondlens.applications.audit import Auditor, NeuronTable, class_head, class_pair, table_of_directions
-from secondlens.applications.audit.classes import WORLD_TEMPLATES, default_templates
 from secondlens.applications.audit.images import image_scores, image_significance
 from secondlens.applications.audit.matrix import audit_matrix, image_matrix, write_matrix
 from secondlens.applications.audit.pool import described_pool
@@ -24,6 +23,7 @@ from secondlens.applications.audit.scores import (
 from secondlens.applications.audit.similarity import NameSimilarity, mentions, open_similarity
 from secondlens.errors import AuditError
 from secondlens.models import LensModel, load_model
+from secondlens.studies.classifier import WORLD_TEMPLATES, default_templates
 from secondlens.text.dictionary import text_atoms
 from secondlens.world import NOUNS
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from secondlens.atlas.files import disk_errors
 from secondlens.atlas.store import Atlas
@@ -59,7 +59,7 @@ def contact_sheet(atlas: Atlas, images: Sequence[dict[str, Any]], path: Path) ->
     pen = ImageDraw.Draw(sheet)
     for place, image in enumerate(images):
         left, upper = GAP + place % COLUMNS * across, GAP + place // COLUMNS * down
-        picture = Image.open(io.BytesIO(thumbnails[image["id"]]))
+        picture = ImageOps.contain(Image.open(io.BytesIO(thumbnails[image["id"]])), (CELL, CELL))
         sheet.paste(picture, (left + (CELL - picture.width) // 2, upper + (CELL - picture.height) // 2))
         pen.text((left, upper + CELL), f"{image['norm']:.4f}", fill="black")
     with disk_errors(path.parent):

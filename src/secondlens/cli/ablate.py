@@ -64,13 +64,13 @@ def ablate_command(
     from secondlens.pools.texts import read_texts
     from secondlens.studies.ablation import ablate
     from secondlens.studies.ablation_report import summary, write_study
-    from secondlens.studies.classifier import TEMPLATES, read_templates
+    from secondlens.studies.classifier import read_templates
     from secondlens.studies.labelled import classes_without_images, open_labelled
     from secondlens.surveys import parse_memory
 
     chosen = parse_layers(layers)
     room = None if memory is None else parse_memory(memory)
-    filled = TEMPLATES if templates is None else read_templates(templates)
+    filled = None if templates is None else read_templates(templates)
     opened = Atlas.open(atlas)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         loaded = load_model(model, device=device, dtype=dtype)

@@ -11,6 +11,7 @@ from secondlens.cli import (
     attack,
     audit,
     concepts,
+    demo,
     describe,
     evaluate,
     explain,
@@ -43,6 +44,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(attack.app, name="attack")
 app.add_typer(study.app, name="study")
 app.add_typer(world.app, name="world")
+app.command(name="demo")(demo.demo_command)
 app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
 app.command(name="ablate")(ablate.ablate_command)

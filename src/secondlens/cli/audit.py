@@ -305,8 +305,8 @@ def open_described(model: str, atlas: Path, pool: str | None, device: str) -> "t
 
 def templates_of(template: "Sequence[str] | None", model: "LensModel") -> tuple[str, ...]:
     """The templates that were asked for, or those that fit the model."""
-    from secondlens.applications.audit.classes import default_templates
     from secondlens.errors import AuditError
+    from secondlens.studies.classifier import default_templates
 
     wrong = [text for text in template or () if text.count("{}") != 1]
     if wrong:
@@ -316,8 +316,8 @@ def templates_of(template: "Sequence[str] | None", model: "LensModel") -> tuple[
 
 def classes_of(file: Path | None, model: "LensModel") -> list[str] | None:
     """The classes of a file, a classifier's own, the embedded world's things; None where nothing is known."""
-    from secondlens.applications.audit.classes import WORLD_TEMPLATES, default_templates
     from secondlens.pools.texts import read_texts
+    from secondlens.studies.classifier import WORLD_TEMPLATES, default_templates
     from secondlens.world import NOUNS
 
     if file is not None:

@@ -11,8 +11,8 @@ from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 app = typer.Typer(help="Make and look at pools of texts.", no_args_is_help=True)
 
 SOURCE = (
-    "words-10k, words-30k, wordnet-nouns, imagenet-classes, labels (a classifier's own), or a file: one text a line, "
-    "or a CSV with a column 'text'."
+    "words-10k, words-30k, wordnet-nouns, imagenet-classes, world and world-single (the embedded world's), labels (a "
+    "classifier's own), or a file: one text a line, or a CSV with a column 'text'."
 )
 
 

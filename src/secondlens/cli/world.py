@@ -7,10 +7,63 @@ import typer
 
 from secondlens.cli.output import JsonOption, print_facts, print_json
 from secondlens.cli.progress import bar, interruptible
+from secondlens.cli.world_lab import lab_command
+from secondlens.cli.world_seeds import seeds_command
 
 app = typer.Typer(help="The embedded world: scenes, and the CLIP that was trained on them.", no_args_is_help=True)
+app.command(name="lab")(lab_command)
+app.command(name="seeds")(seeds_command)
 
 BiasesOption = Annotated[str | None, typer.Option(help="A table of co-occurrence biases; default: the published one.")]
+
+
+@app.command()
+def render(
+    out: Annotated[Path, typer.Argument(help="The folder to write; whole or absent.")],
+    count: Annotated[int, typer.Option(help="Scenes.")] = 1000,
+    kind: Annotated[str, typer.Option(help="biased, unbiased, counter or swapped.")] = "biased",
+    objects: Annotated[int | None, typer.Option(help="Things a scene, 1 to 3; default: it varies.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the series of scenes.")] = 0,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="A further table of labels, e.g. colour,noun; may be repeated.")
+    ] = None,
+    masks: Annotated[bool, typer.Option(help="Write exact masks and the table of them.")] = True,
+    size: Annotated[int, typer.Option(help="Side of the pictures, in pixels.")] = 64,
+    biases: BiasesOption = None,
+    workers: Annotated[int, typer.Option(help="Processes that draw.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw scenes into a folder: pictures, labels, captions, masks. One that holds these scenes already is kept."""
+    from secondlens.errors import WorldError
+    from secondlens.world import scene_at, write_dataset
+    from secondlens.world.biases import Biases
+    from secondlens.world.dataset import SCENES, read_scenes, write_labels
+
+    if count < 1:
+        raise WorldError(f"expected at least one scene, got --count {count}")
+    table = Biases.load(biases)
+    scenes = [scene_at(seed, index, table, objects=objects, kind=kind) for index in range(count)]
+    tables = [tuple(part.strip() for part in names.split(",")) for names in labels or ()]
+    kept = (out / SCENES).is_file() and read_scenes(out) == scenes
+    if kept:
+        for names in tables:
+            write_labels(out, scenes, names)
+    else:
+        with interruptible(), bar() as advance:
+            write_dataset(
+                out,
+                scenes,
+                size=size,
+                masks=masks,
+                labels=tables,
+                workers=workers,
+                progress=lambda done: advance("drawing", done, count),
+            )
+    facts = {"folder": str(out), "scenes": count, "kind": kind, "seed": seed, "kept": kept}
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts(facts)
 
 
 @app.command()

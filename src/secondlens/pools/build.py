@@ -59,8 +59,9 @@ def open_pool(
 ) -> Pool:
     """A pool of a model, from the cache where it is there, else encoded now and kept.
 
-    reference: a built-in list (`words-10k`, `words-30k`, `wordnet-nouns`, `imagenet-classes`, `labels`), a text file
-    with one text a line, a CSV with a column `text`, a pool's folder, the name of a pool created before, or texts.
+    reference: a built-in list (`words-10k`, `words-30k`, `wordnet-nouns`, `imagenet-classes`, `labels`, `world`,
+    `world-single`), a text file with one text a line, a CSV with a column `text`, a pool's folder, the name of a pool
+    created before, or texts.
     name: what to call it. templates: with `{}` where the text goes (default: the list's own). rules: what to keep.
     truncate: cut texts that are longer than the model's context; they are left out and counted otherwise.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from secondlens.errors import MissingExtra, TextError
 from secondlens.models.model import LensModel
+from secondlens.world.phrases import phrases, single_phrases
 
 ASIS = ("{}",)
 """The templates of a list whose texts are encoded as they are."""
@@ -73,5 +74,7 @@ BUILTIN: dict[str, Callable[[LensModel], TextList]] = {
     "wordnet-nouns": lambda model: TextList("wordnet-nouns", wordnet_nouns()),
     "imagenet-classes": lambda model: imagenet_classes(),
     "labels": labels,
+    "world": lambda model: TextList("world", phrases()),
+    "world-single": lambda model: TextList("world-single", single_phrases()),
 }
 """Name of a built-in list to what makes it."""

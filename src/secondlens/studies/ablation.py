@@ -27,7 +27,7 @@ from secondlens.models.model import LensModel
 from secondlens.pools.pool import Pool
 from secondlens.studies.ablation_progress import AblationCheckpoints, Collected
 from secondlens.studies.ablator import LayerAblator, ablator_bytes, group_layers
-from secondlens.studies.classifier import TEMPLATES, Head, make_head
+from secondlens.studies.classifier import Head, default_templates, make_head
 from secondlens.studies.descriptions import reconstructions
 from secondlens.studies.labelled import LabelledImages
 from secondlens.surveys.plan import available_memory
@@ -76,7 +76,7 @@ def ablate(
     layers: Sequence[int] | None = None,
     described: Sequence[tuple[Descriptions, Pool]] = (),
     sizes: Sequence[int] | None = None,
-    templates: Sequence[str] = TEMPLATES,
+    templates: Sequence[str] | None = None,
     limit: int | None = None,
     batch_size: int = 32,
     workers: int = 0,
@@ -87,10 +87,11 @@ def ablate(
     """Classify labelled images with the effects of each layer replaced in every way of `ablator`.
 
     layers: of the atlas, all by default. described: descriptions to reconstruct directions from, each with its pool, by
-    the first m texts for m in `sizes` (default: the description's own). templates: of a zero-shot classifier.
-    limit: images at most, drawn at random but always the same. memory: limit in bytes of what the layers of one pass
-    take; by default three quarters of what is free. out: the folder that `write_study` will be given; a study that was
-    interrupted goes on from its checkpoint there. progress: called with a title and how many images are done.
+    the first m texts for m in `sizes` (default: the description's own). templates: of a zero-shot classifier; default:
+    those that fit the model. limit: images at most, drawn at random but always the same. memory: limit in bytes of
+    what the layers of one pass take; by default three quarters of what is free. out: the folder that `write_study` will
+    be given; a study that was interrupted goes on from its checkpoint there. progress: called with a title and how many
+    images are done.
 
     Raises `AtlasError` for an atlas of another model or a layer that it lacks, `ImageError` where no image can be read,
     `SurveyError` where `out` holds an unfinished study of other settings.
@@ -100,6 +101,7 @@ def ablate(
         raise ImageError(f"expected to evaluate at least one image, got --limit {limit}")
     chosen = [atlas.layer(index).index for index in (atlas.layers if layers is None else sorted(set(layers)))]
     order = processing_order(len(images.source.ids))[:limit]
+    templates = default_templates(model) if templates is None else templates
     head = make_head(model, images.classes, templates)
     settings = {
         "atlas": [atlas.manifest.model.weights_sha256, atlas.manifest.created],

@@ -15,6 +15,8 @@ from secondlens.pools.texts import read_texts
 
 TEMPLATES = ("a photo of a {}.",)
 """What a class name is put into where nothing else is asked for."""
+WORLD_TEMPLATES = ("a {}", "there is a {}", "a picture of a {}")
+"""For models that know only the words of the embedded world's grammar."""
 OPENAI = "openai-imagenet"
 """Name of OpenAI's 80 templates for ImageNet."""
 
@@ -41,6 +43,17 @@ def read_templates(reference: str) -> tuple[str, ...]:
     return templates
 
 
+def default_templates(model: LensModel) -> tuple[str, ...]:
+    """`TEMPLATES`, but `WORLD_TEMPLATES` for a model whose tokenizer does not know the words of the former."""
+    return WORLD_TEMPLATES if unknown_words(model, TEMPLATES[0].replace("{}.", "")) else TEMPLATES
+
+
+def unknown_words(model: LensModel, text: str) -> list[str]:
+    """Words of a text that a model's tokenizer does not know: one that only knows whole words; else none."""
+    words = getattr(model.text_encoder, "unknown_words", None)
+    return words(text) if words is not None else []
+
+
 @dataclass(frozen=True)
 class Head:
     """logits = scale * embedding @ weight.T + bias, for unit-norm embeddings; scale is |z| where the head is the
@@ -59,10 +72,12 @@ class Head:
         return (scaled @ self.weight.T + self.bias).argmax(dim=1)
 
 
-def make_head(model: LensModel, classes: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Head:
-    """The model's own head where it has one, else the mean over templates of the class names' embeddings."""
+def make_head(model: LensModel, classes: Sequence[str], templates: Sequence[str] | None = None) -> Head:
+    """The model's own head where it has one, else the mean over templates (default: those that fit the model) of the
+    class names' embeddings.
+    """
     if model.classifier is not None:
         weight, bias = model.classifier.weight(), model.classifier.bias()
         return Head(weight.float(), bias.float(), own=True)
-    weight = encode(model, list(classes), templates).to(model.device)
+    weight = encode(model, list(classes), default_templates(model) if templates is None else templates).to(model.device)
     return Head(weight, torch.zeros(len(classes), device=model.device), own=False)

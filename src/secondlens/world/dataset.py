@@ -3,6 +3,8 @@
 images/000000.png   the picture
 masks/000000-0.png  the visible pixels of its first object, white
 labels.csv          file,label,name      the subject (first object); label: its number in NOUNS
+labels-K-L.csv      file,label,name      asked for: properties K and L of the subject ("red boat"), its number in ...
+classes-K-L.txt     ... all their combinations, one a line
 captions.csv        file,caption
 pairs.csv           image,mask,name      a row an object of which anything is seen
 scenes.jsonl        the scenes, one a line, in the order of the pictures
@@ -10,18 +12,20 @@ scenes.jsonl        the scenes, one a line, in the order of the pictures
 
 import csv
 import shutil
-from collections.abc import Callable, Iterable
-from itertools import tee
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product, tee
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from secondlens.errors import WorldError
+from secondlens.errors import WorldError, closest
 from secondlens.world.captions import caption
 from secondlens.world.render import render_many
-from secondlens.world.scene import Scene
-from secondlens.world.vocabulary import NOUNS
+from secondlens.world.scene import Scene, property_of
+from secondlens.world.vocabulary import NOUNS, PROPERTIES
+
+SCENES = "scenes.jsonl"
 
 
 def write_dataset(
@@ -31,15 +35,20 @@ def write_dataset(
     size: int = 64,
     detail: str = "full",
     masks: bool = True,
+    labels: Sequence[Sequence[str]] = (),
     workers: int = 1,
     progress: Callable[[int], object] | None = None,
 ) -> Path:
     """Draw scenes into a new folder, which is whole or absent.
 
-    detail: of the captions. progress: called with the number of pictures finished. Raises WorldError where the folder
+    detail: of the captions. labels: further tables of labels, each by some properties of the subject, such as
+    ("colour", "noun"). progress: called with the number of pictures finished. Raises WorldError where the folder
     exists with something in it, cannot be written, or there are no scenes.
     """
     target = Path(folder)
+    for name in (name for table in labels for name in table):
+        if name not in PROPERTIES:
+            raise WorldError(f"unknown property {name!r} for labels{closest(name, PROPERTIES)}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise WorldError(f"{target} exists and is not empty; choose another folder or remove it")
     partial = target.with_name(f".{target.name}.partial")
@@ -51,6 +60,8 @@ def write_dataset(
         count = _write(partial, scenes, size, detail, masks, workers, progress)
         if count == 0:
             raise WorldError("expected at least one scene, got none")
+        for table in labels:
+            write_labels(partial, read_scenes(partial), table)
         if target.exists():
             target.rmdir()
         partial.replace(target)
@@ -59,6 +70,32 @@ def write_dataset(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def read_scenes(folder: str | Path) -> list[Scene]:
+    """The scenes of a folder, in the order of its pictures; raises WorldError where there are none."""
+    path = Path(folder) / SCENES
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise WorldError(f"{folder} holds no scenes: cannot read {SCENES} ({error.strerror})") from error
+    return [Scene.from_json(line) for line in lines]
+
+
+def write_labels(folder: Path, scenes: Sequence[Scene], names: Sequence[str]) -> None:
+    """Write a table of labels by some properties of the subject, and the list of classes, beside a folder's scenes."""
+    for name in names:
+        if name not in PROPERTIES:
+            raise WorldError(f"unknown property {name!r} for labels{closest(name, PROPERTIES)}")
+    classes = [" ".join(values) for values in product(*(PROPERTIES[name] for name in names))]
+    number = {name: index for index, name in enumerate(classes)}
+    with (folder / f"labels-{'-'.join(names)}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file", "label", "name"))
+        for index, scene in enumerate(scenes):
+            label = " ".join(property_of(scene, name) for name in names)
+            writer.writerow((f"images/{index:06}.png", number[label], label))
+    (folder / f"classes-{'-'.join(names)}.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
 
 
 def _write(
@@ -92,5 +129,5 @@ def _write(
     for table, rows in tables.items():
         with (folder / table).open("w", newline="", encoding="utf-8") as file_:
             csv.writer(file_).writerows(rows)
-    (folder / "scenes.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / SCENES).write_text("".join(lines), encoding="utf-8")
     return len(lines)

@@ -17,7 +17,7 @@ from secondlens.world.biases import Biases
 from secondlens.world.captions import caption, class_prompts
 from secondlens.world.render import render
 from secondlens.world.sampler import KINDS, scene_at
-from secondlens.world.scene import Scene
+from secondlens.world.scene import Scene, property_of
 from secondlens.world.vocabulary import PROPERTIES
 
 UNSEEN = 90_001
@@ -58,11 +58,6 @@ def measure(
     figures["retrieval"] = _retrieval(model, groups, biases, seed + 1)
     tell("measuring", len(KINDS) + 1, len(KINDS) + 1)
     return figures
-
-
-def property_of(scene: Scene, name: str) -> str:
-    """The background of a scene, or a property of its first object."""
-    return scene.background if name == "background" else str(getattr(scene.objects[0], name))
 
 
 def class_texts(model: LensModel, name: str) -> Tensor:

@@ -83,6 +83,11 @@ class Scene:
         return _build(cls, {**entry, "objects": things})
 
 
+def property_of(scene: Scene, name: str) -> str:
+    """The background of a scene, or a property of its first object."""
+    return scene.background if name == "background" else str(getattr(scene.objects[0], name))
+
+
 def _build(kind: type[Built], entry: Any) -> Built:
     if not isinstance(entry, Mapping):
         raise WorldError(f"a {kind.__name__} must be a JSON object; got {entry!r}")

@@ -11,15 +11,7 @@ from secondlens.errors import AuditError, closest
 from secondlens.models.hf_vit import LabelTexts
 from secondlens.models.model import LensModel
 from secondlens.pools.texts import normalised
-from secondlens.studies.classifier import TEMPLATES, Head, make_head
-
-WORLD_TEMPLATES = ("a {}", "there is a {}", "a picture of a {}")
-"""For models that know only the words of the embedded world's grammar."""
-
-
-def default_templates(model: LensModel) -> tuple[str, ...]:
-    """What class names are put into: "a photo of a {}.", but for a model whose tokenizer does not know these words."""
-    return WORLD_TEMPLATES if _unknown_words(model, TEMPLATES[0].replace("{}.", "")) else TEMPLATES
+from secondlens.studies.classifier import TEMPLATES, Head, make_head, unknown_words
 
 
 @dataclass(frozen=True)
@@ -55,7 +47,7 @@ def class_head(model: LensModel, names: Sequence[str], templates: Sequence[str] 
     if model.classifier is None:
         _require_different(trimmed, keys)
         for name in trimmed:
-            words = _unknown_words(model, name)
+            words = unknown_words(model, name)
             if words:
                 raise AuditError(
                     f"{model.reference} knows no word {words[0]!r} (of the class {name!r}): its tokenizer only knows "
@@ -83,11 +75,6 @@ def class_pair(model: LensModel, shown: str, predicted: str, templates: Sequence
     """The pair of two names; raises as `class_head` does."""
     names, head = class_head(model, [shown, predicted], templates)
     return ClassPair(names[0], names[1], head)
-
-
-def _unknown_words(model: LensModel, text: str) -> list[str]:
-    words = getattr(model.text_encoder, "unknown_words", None)
-    return words(text) if words is not None else []
 
 
 def _require_different(names: Sequence[str], keys: Sequence[str]) -> None:

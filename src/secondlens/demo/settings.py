@@ -1,0 +1,57 @@
+"""How large a demo is, where its files are, and from which seeds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SURVEY_SEED, EVALUATION_SEED, PICTURE_SEED = 70_001, 70_002, 70_003
+"""Of scenes that neither the training nor the model card's figures use."""
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """model: a reference. out: the folder. scenes: surveyed. quick: a small demo, to see that everything runs.
+
+    shown, predicted: the pair of classes that is audited.
+    """
+
+    model: str
+    out: Path
+    scenes: int = 2000
+    quick: bool = False
+    shown: str = "boat"
+    predicted: str = "cactus"
+
+    @property
+    def evaluated(self) -> int:
+        """Labelled scenes that ablations are measured on."""
+        return 100 if self.quick else 1000
+
+    @property
+    def top(self) -> int:
+        """Images kept a neuron: the paper's 2 %, but no fewer than 10."""
+        return max(10, self.scenes // 50)
+
+    @property
+    def survey(self) -> Path:
+        """Folder of the scenes that neurons are surveyed over."""
+        return self.out / "scenes"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of labelled scenes that the survey does not see."""
+        return self.out / "labelled"
+
+    @property
+    def examples(self) -> Path:
+        """Folder of a few scenes of two objects, to look at."""
+        return self.out / "examples"
+
+    @property
+    def atlas(self) -> Path:
+        """The atlas's folder."""
+        return self.out / "atlas"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of the report's pictures."""
+        return self.out / "pictures"
