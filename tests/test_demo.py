@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 from applications.commands import secondlens
-from secondlens.errors import ModelError
-from secondlens.models.embedded import embedded_folder
 from tiny_world import world_cache, world_folder
 
 __all__ = ["world_cache", "world_folder"]
@@ -49,10 +47,6 @@ def test_demo_tells_every_step_and_goes_on_where_it_was(
 def test_demo_of_the_embedded_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        embedded_folder()
-    except ModelError:
-        pytest.skip("the embedded model's weights are not in this checkout yet")
     monkeypatch.setenv("SECONDLENS_CACHE", str(tmp_path / "cache"))
     code, printed, _ = run(monkeypatch, capsys, "world:", tmp_path / "demo", "--json")
     assert code == 0
