@@ -18,8 +18,8 @@ class DemoSettings:
     out: Path
     scenes: int = 2000
     quick: bool = False
-    shown: str = "boat"
-    predicted: str = "cactus"
+    shown: str = "bird"
+    predicted: str = "fish"
 
     @property
     def evaluated(self) -> int:
@@ -28,8 +28,11 @@ class DemoSettings:
 
     @property
     def top(self) -> int:
-        """Images kept a neuron: the paper's 2 %, but no fewer than 10."""
-        return max(10, self.scenes // 50)
+        """Images kept a neuron: 5 %, about as many as show one of the 32 things, but no fewer than 10.
+
+        The paper keeps 2 % of photographs, which show far more kinds of things.
+        """
+        return max(10, self.scenes // 20)
 
     @property
     def survey(self) -> Path:

@@ -32,7 +32,7 @@ from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.pools.pool import Pool
 from secondlens.studies.agreement import auc, overlap, rank_correlation
-from secondlens.studies.classifier import TEMPLATES, make_head
+from secondlens.studies.classifier import make_head
 from secondlens.studies.labelled import LabelledImages
 from secondlens.studies.projections import Projector
 from secondlens.text.dictionary import text_atoms
@@ -71,7 +71,7 @@ def study_descriptions(
     images: LabelledImages,
     described: Sequence[tuple[Descriptions, Pool]],
     *,
-    templates: Sequence[str] = TEMPLATES,
+    templates: Sequence[str] | None = None,
     limit: int = 5000,
     batch_size: int = 32,
     workers: int = 0,
@@ -80,7 +80,8 @@ def study_descriptions(
 ) -> list[LayerStudy]:
     """Study the descriptions of an atlas, over one or several pools, on labelled images that it was not made of.
 
-    templates: of a zero-shot classifier. limit: images at most, drawn at random; their projections and activations
+    templates: of a zero-shot classifier; default: those that fit the model.
+    limit: images at most, drawn at random; their projections and activations
     are held, 8 bytes an image and neuron.
 
     Raises `AtlasError` for an atlas of another model.

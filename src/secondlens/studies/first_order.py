@@ -26,7 +26,7 @@ from secondlens.images.sources import ImageSource
 from secondlens.models.capture import POOL_MLP, Trace, capture
 from secondlens.models.model import LensModel
 from secondlens.models.tower import VisionTower
-from secondlens.studies.classifier import TEMPLATES, Head, make_head
+from secondlens.studies.classifier import Head, make_head
 from secondlens.studies.labelled import LabelledImages
 
 Progress = Callable[[str, int, int], None]
@@ -89,7 +89,7 @@ def study_first_order(
     images: LabelledImages,
     reference: ImageSource | None = None,
     *,
-    templates: Sequence[str] = TEMPLATES,
+    templates: Sequence[str] | None = None,
     limit: int = 5000,
     batch_size: int = 32,
     workers: int = 0,
@@ -97,7 +97,8 @@ def study_first_order(
 ) -> FirstOrderStudy:
     """Replace direct contributions by their means over `reference` (default: the labelled images themselves).
 
-    templates: of a zero-shot classifier. limit: images of either at most, drawn at random.
+    templates: of a zero-shot classifier; default: those that fit the model. limit: images of either at most, drawn at
+    random.
 
     Raises `ImageError` where none can be read.
     """

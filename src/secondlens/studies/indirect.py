@@ -24,7 +24,7 @@ from secondlens.images.loader import Batch, batches, processing_order
 from secondlens.images.sources import ImageSource
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
-from secondlens.studies.classifier import TEMPLATES, make_head
+from secondlens.studies.classifier import make_head
 from secondlens.studies.labelled import LabelledImages
 from secondlens.studies.projections import Projector
 
@@ -65,7 +65,7 @@ def study_table1(
     layer: int,
     *,
     neurons: int | Sequence[int] = 200,
-    templates: Sequence[str] = TEMPLATES,
+    templates: Sequence[str] | None = None,
     limit: int = 5000,
     batch_size: int = 32,
     rows: int = ROWS,
@@ -76,8 +76,8 @@ def study_table1(
     """Both rows of the paper's table 1.
 
     reference: images for means and principal components, as a rule those of the atlas. neurons: how many to draw at
-    random, or which. templates: of a zero-shot classifier. limit: reference and labelled images at most, drawn at
-    random.
+    random, or which. templates: of a zero-shot classifier; default: those that fit the model.
+    limit: reference and labelled images at most, drawn at random.
 
     Raises `AtlasError` for an atlas of another model or without that layer, `SecondLensError` for neurons that are not
     there.

@@ -13,7 +13,7 @@ from secondlens.errors import ImageError, ModelError, closest
 from secondlens.models.model import LensModel
 from secondlens.pools import Pool
 from secondlens.pools.build import encode
-from secondlens.studies.classifier import TEMPLATES, Head, make_head
+from secondlens.studies.classifier import Head, default_templates, make_head
 
 Target = Literal["predicted", "name"]
 
@@ -45,13 +45,13 @@ def make_targets(
     images: MaskedImages,
     kind: str | None = None,
     classes: Pool | None = None,
-    templates: Sequence[str] = TEMPLATES,
+    templates: Sequence[str] | None = None,
 ) -> Targets:
     """Targets for a set of images.
 
     kind: by default "name" where the model encodes any text and every image has a name, else "predicted".
     classes: what may be predicted; by default a classifier's own labels, else the names that occur.
-    templates: what a name is put into for a model with a text tower.
+    templates: what a name is put into for a model with a text tower; default: those that fit the model.
 
     Raises `ImageError` where there is nothing to predict or no name is known, `ModelError` without a text tower.
     """
@@ -61,7 +61,7 @@ def make_targets(
     if kind not in ("predicted", "name"):
         raise ImageError(f"unknown target {kind!r}{closest(kind, ('predicted', 'name'))}")
     if kind == "name":
-        return _by_name(model, names, templates)
+        return _by_name(model, names, default_templates(model) if templates is None else templates)
     if model.classifier is not None and classes is not None:
         raise ImageError(f"{model.reference} predicts its own labels; leave the classes out")
     if classes is not None:

@@ -55,7 +55,8 @@ def _attack(stage: Stage) -> Told:
             f"decides: every picture counted shows a {settings.shown} and no {settings.predicted}.",
             f"The full report is {folder / 'report' / 'report.html'}.",
         ],
-        look="how much more often cues of neurons fool the model than random ones, or none.",
+        look="whether cues of neurons fool the model more often than random ones, or none. A single clear thing is "
+        "hard to mistake for this model: expect a few per cent at the most.",
         tables=[
             Table(
                 f"pictures of a {settings.shown} taken for a {settings.predicted}",

@@ -22,7 +22,7 @@ def _survey(stage: Stage) -> Told:
             f"{layers[0]} to {layers[-1]}, its second-order effect: what it writes to the joint space of texts and "
             "images through the attention of all later layers.",
             f"Kept of each: its mean, its main direction, and the {settings.top} scenes where it acts most "
-            f"({100 * settings.top / facts['images']:.0f} %, as in the paper).",
+            f"({100 * settings.top / facts['images']:.0f} %, about as many as show one of the 32 things).",
         ]
     )
 

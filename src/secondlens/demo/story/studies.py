@@ -16,8 +16,7 @@ def _ablation(stage: Stage) -> Told:
     out = settings.out / "ablations"
     facts = stage.call(
         "ablate", settings.model, settings.atlas,
-        "--images", settings.evaluation / "labels-colour-texture-noun.csv",
-        "--classes", settings.evaluation / "classes-colour-texture-noun.txt",
+        "--images", settings.evaluation / "labels.csv",
         "--out", out, "--batch-size", 64,
     )  # fmt: skip
     worst = min(facts["layers"], key=lambda layer: layer["without_all"])
@@ -26,8 +25,8 @@ def _ablation(stage: Stage) -> Told:
     stage.facts["ablation"] = facts
     return Told(
         says=[
-            f'The model tells {facts["classes"]} classes such as "red striped boat" apart, on {facts["images"]} '
-            f"scenes: {100 * worst['baseline']:.1f} % right.",
+            f"The model tells {facts['classes']} things apart, on {facts['images']} scenes: "
+            f"{100 * worst['baseline']:.1f} % right.",
             f"With all effects of layer {worst['layer']} held at their mean it loses {100 * lost:.1f} points: that "
             "layer matters most.",
             f"Keeping only the effects above each neuron's threshold keeps {100 * kept:.0f} % of that; replacing every "
