@@ -133,4 +133,4 @@ def test_settings_that_are_none(tmp_path: Path, content: str, message: str) -> N
 
 def test_settings_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text('{"steps": 7, "rate": 1}')
-    assert Settings.load(tmp_path / "settings.json") == replace(Settings(), steps=7, rate=1)
+    assert Settings.load(tmp_path / "settings.json") == replace(Settings(), steps=7, rate=1.0)
