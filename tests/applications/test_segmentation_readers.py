@@ -91,6 +91,15 @@ def test_pairs(pairs: Path) -> None:
             found.read(index)
 
 
+def test_an_image_may_come_with_several_masks(pairs: Path) -> None:
+    (pairs.parent / "two.csv").write_text(
+        "image,mask,name\nbits-image.png,bits.png,a\nbits-image.png,ones.png,b\ngrey-image.png,grey.png,c\n"
+    )
+    found = read_pairs(pairs.parent / "two.csv")
+    assert found.ids == ("bits-image.png bits.png", "bits-image.png ones.png", "grey-image.png")
+    assert found.names == ("a", "b", "c")
+
+
 def test_pairs_with_a_soft_mask(pairs: Path) -> None:
     (pairs.parent / "soft.csv").write_text("image,mask\nsub/a.png,soft.jpg\nsub/none.png,soft.jpg\n")
     found = read_pairs(pairs.parent / "soft.csv")
@@ -107,7 +116,7 @@ def test_pairs_with_a_soft_mask(pairs: Path) -> None:
         ("file,label\na.png,1\n", "columns image, mask and perhaps name; .* has file, label"),
         ("image,mask\na.png,\n", "line 2"),
         ("image,mask\n", "at least one image"),
-        ("image,mask\na.png,b.png\na.png,c.png\n", "every image once"),
+        ("image,mask\na.png,b.png\na.png,b.png\n", "every image once"),
     ],
 )
 def test_tables_that_are_refused(tmp_path: Path, content: str, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from pathlib import Path
 
 from secondlens.applications.segmentation.readers.base import (
@@ -17,6 +18,8 @@ from secondlens.errors import ImageError
 
 def read_pairs(path: str | Path, void: int | None = None) -> MaskedImages:
     """Images and masks of a table. void: a value of the masks that counts nowhere.
+
+    An image may come several times, with the mask of another thing each: what is asked for then is one of them.
 
     Raises `ImageError` for a file that is no such table, and a row without an image or a mask.
     """
@@ -36,6 +39,7 @@ def read_pairs(path: str | Path, void: int | None = None) -> MaskedImages:
         if not row["image"] or not row["mask"]:
             raise ImageError(f"expected an image and a mask in every row; line {number} of {path} lacks one")
     base = path.resolve().parent
+    times = Counter(row["image"] for row in rows)
 
     def read(index: int) -> Masked:
         row = rows[index]
@@ -43,7 +47,7 @@ def read_pairs(path: str | Path, void: int | None = None) -> MaskedImages:
         return masked(image, *binary(read_labels(base / row["mask"]), void))
 
     return MaskedImages(
-        ids=tuple(row["image"] for row in rows),
+        ids=tuple(row["image"] if times[row["image"]] == 1 else f"{row['image']} {row['mask']}" for row in rows),
         names=tuple((row.get("name") or "").strip() or None for row in rows),
         read=read,
         description={"kind": "pairs", "location": str(path.resolve()), "void": void},
