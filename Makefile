@@ -4,9 +4,9 @@ VENV   := .venv
 OPENCLIP_VENV := .venv-openclip
 DEMO_VENV := .venv-demo
 DEMO   ?= secondlens-demo
-# A plain torch brings gigabytes of CUDA libraries; the demo needs none. Where this index cannot be reached, the usual
-# one is taken.
-CPU_TORCH := https://download.pytorch.org/whl/cpu
+# A plain torch brings gigabytes of CUDA libraries, which the demo does not need: on a machine without a GPU give the
+# address of PyTorch's CPU builds (its installation page has it) as TORCH_INDEX.
+TORCH_INDEX ?=
 
 .PHONY: help setup demo lint test test-openclip bench clean
 
@@ -22,8 +22,7 @@ setup: $(VENV)/.ready ## the development environment, in .venv
 
 $(DEMO_VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEMO_VENV)
-	$(DEMO_VENV)/bin/pip install --quiet --retries 0 --timeout 10 --index-url $(CPU_TORCH) --constraint constraints.txt \
-		torch 2>/dev/null || echo "no CPU build of torch at $(CPU_TORCH); taking the usual one"
+	$(if $(TORCH_INDEX),$(DEMO_VENV)/bin/pip install --quiet --index-url $(TORCH_INDEX) --constraint constraints.txt torch)
 	$(DEMO_VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[plots]"
 	@touch $@
 
