@@ -16,6 +16,8 @@ COMMANDS = (
     "survey --model vit-l-14 --layers 20-22 --images 112 --batch-size 16",
     "oracle --model vit-b-32 --layer 9",
     "oracle --model vit-b-32 --layer 9 --dtype float32",
+    "ablation --model vit-b-32 --layers 0-10 --images 1000",
+    "rendering --scenes 4000 --workers 2",
     "indirect --model vit-b-32 --layer 9 --neurons 512 --rounds 3",
     "indirect --model vit-b-32 --layer 10 --neurons 3072 --rows 256 --rounds 3",
     "indirect --model vit-l-14 --layer 21 --images 4 --neurons 128 --rounds 2",

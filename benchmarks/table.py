@@ -29,6 +29,20 @@ float32, in batches of 32. Seconds an image, forward pass included.
 
 """
 
+ABLATION_HEAD = """
+## Ablations beside the plain forward pass
+
+All variants of all layers (unchanged, at the mean, large and small effects at the mean, one, two and four components, a
+set of texts) in one pass, beside upstream's forward pass over the same images, in turn. *In all* adds write directions
+and Gram factors, made once.
+
+"""
+
+RENDERING_HEAD = """
+## Drawing scenes of the embedded world
+
+"""
+
 SPARSE_HEAD = """
 ## Sparse coding of directions over texts
 
@@ -89,6 +103,19 @@ def write_table() -> None:
             for f in decodings
         ],
     )  # fmt: skip
+    ablations = [entry for entry in entries if entry["benchmark"] == "ablation"]
+    text += ABLATION_HEAD + _table(
+        ["machine", "model", "layers", "variants", "images", "plain images/s", "a batch", "in all", "peak memory"],
+        [
+            [_chip(entry), f["model"], f["layers"], f["variants"], f["images"], f["plain_images_per_second"],
+             f"{f['ratio_per_batch']:.2f} x", f"{f['ratio_in_all']:.2f} x", f"{f['peak_gib']} GiB"]
+            for entry in ablations
+            for f in [entry["figures"]]
+        ],
+    )  # fmt: skip
+    drawn = [entry["figures"] for entry in entries if entry["benchmark"] == "rendering"]
+    if drawn:
+        text += RENDERING_HEAD + _table(list(drawn[0]), [list(figures.values()) for figures in drawn])
     indirect = [entry["figures"] for entry in entries if entry["benchmark"] == "indirect"]
     text += INDIRECT_HEAD + _table(
         ["model", "device", "layer", "images", "re-run s/neuron", "ours s/neuron", "ratio", "counted", "difference"],
