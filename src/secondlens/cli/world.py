@@ -7,11 +7,13 @@ import typer
 
 from secondlens.cli.output import JsonOption, print_facts, print_json
 from secondlens.cli.progress import bar, interruptible
+from secondlens.cli.world_concepts import concepts_command
 from secondlens.cli.world_lab import lab_command
 from secondlens.cli.world_seeds import seeds_command
 
 app = typer.Typer(help="The embedded world: scenes, and the CLIP that was trained on them.", no_args_is_help=True)
 app.command(name="lab")(lab_command)
+app.command(name="concepts")(concepts_command)
 app.command(name="seeds")(seeds_command)
 
 BiasesOption = Annotated[str | None, typer.Option(help="A table of co-occurrence biases; default: the published one.")]

@@ -27,7 +27,7 @@ from secondlens.applications.concepts.words import AlignedWords, DescribedWords,
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import TextError
 from secondlens.images.loader import batches, processing_order
-from secondlens.models.capture import capture
+from secondlens.models.capture import Trace, capture
 from secondlens.pools.pool import Pool
 from secondlens.pools.texts import read_utf8
 from secondlens.studies.intervals import bootstrap_interval
@@ -57,6 +57,39 @@ class ConceptRecall:
         return (ranks >= 0) & (ranks < size)
 
 
+class TextLists:
+    """The first texts of images by every method: concepts through neurons by each rule, and the baselines.
+
+    finder: of any rule. pool: that of the descriptions. first: texts a list, at most the pool's.
+    """
+
+    def __init__(self, finder: ConceptFinder, descriptions: Descriptions, pool: Pool, first: int) -> None:
+        described = DescribedWords(finder.atlas, descriptions)
+        self.words: dict[Rule, Words] = {
+            "alignment": AlignedWords(finder.atlas, pool),
+            "signed": described,
+            "paper": described,
+        }
+        self.finder = finder
+        self.pool = pool
+        self.first = min(first, len(pool.texts))
+        self.texts = pool.embeddings.double()
+        self.atoms = text_atoms(pool.embeddings, "unit")
+        self.mean = finder.atlas.image_embeddings.double().sum(dim=0) / finder.atlas.manifest.images.count
+
+    def of(self, trace: Trace) -> dict[str, Int[Tensor, "image rank"]]:
+        """Rows of the pool, best first, -1 where a list ends."""
+        activity = self.finder.activity(trace)
+        unit = torch.nn.functional.normalize(trace.embeddings.double().cpu(), dim=1)
+        codes = sparse_decompose(unit - self.mean, self.pool.embeddings, self.first, nonnegative=True)
+        weights = {rule: sparse({index: seen.weights(rule) for index, seen in activity.items()}) for rule in RULES}
+        return {f"neurons {rule}": self.words[rule].first(weights[rule], self.first) for rule in RULES} | {
+            "sparse coding": by_coefficient(codes.indices, codes.coefficients),
+            "nearest texts": (unit @ self.texts.T).topk(self.first, dim=1).indices,
+            "nearest centred": ((unit - self.mean) @ self.atoms.T).topk(self.first, dim=1).indices,
+        }
+
+
 @torch.no_grad()
 def concept_recall(
     finder: ConceptFinder,
@@ -77,12 +110,6 @@ def concept_recall(
 
     Raises `TextError` where no label is in the pool.
     """
-    described = DescribedWords(finder.atlas, descriptions)
-    words: dict[Rule, Words] = {
-        "alignment": AlignedWords(finder.atlas, pool),
-        "signed": described,
-        "paper": described,
-    }
     right = right_rows(images.classes, pool.texts, synonyms or {})
     order = [row for row in processing_order(len(images.source.ids))[:limit] if right[int(images.labels[row])]]
     uncovered = min(limit, len(images.source.ids)) - len(order)
@@ -90,11 +117,7 @@ def concept_recall(
         raise TextError(
             f"none of the labels is in the pool {pool.name!r}; describe over a pool that has them, or give synonyms"
         )
-    texts = pool.embeddings.double()
-    atoms = text_atoms(pool.embeddings, "unit")
-    survey = finder.atlas.image_embeddings.double()
-    mean = survey.sum(dim=0) / finder.atlas.manifest.images.count
-    first = min(first, len(pool.texts))
+    lists = TextLists(finder, descriptions, pool, first)
     ranks: dict[str, list[int]] = {}
     done = 0
     for batch in batches(
@@ -103,22 +126,10 @@ def concept_recall(
         done += len(batch.positions) + len(batch.skipped)
         if len(batch.positions):
             trace = capture(finder.model.tower, batch.pixels, finder.atlas.layers)
-            activity = finder.activity(trace)
-            unit = torch.nn.functional.normalize(trace.embeddings.double().cpu(), dim=1)
-            codes = sparse_decompose(unit - mean, pool.embeddings, first, nonnegative=True)
-            lists = {
-                f"neurons {rule}": words[rule].first(
-                    sparse({index: seen.weights(rule) for index, seen in activity.items()}), first
-                )
-                for rule in RULES
-            } | {
-                "sparse coding": by_coefficient(codes.indices, codes.coefficients),
-                "nearest texts": (unit @ texts.T).topk(first, dim=1).indices,
-                "nearest centred": ((unit - mean) @ atoms.T).topk(first, dim=1).indices,
-            }
+            of_images = lists.of(trace)
             for row, position in enumerate(batch.positions.tolist()):
                 wanted = right[int(images.labels[position])]
-                for name, found in lists.items():
+                for name, found in of_images.items():
                     places = [place for place, text in enumerate(found[row].tolist()) if text in wanted]
                     ranks.setdefault(name, []).append(places[0] if places else -1)
         if progress is not None:
