@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from applications.commands import secondlens
 from tiny_world import world_cache, world_folder
@@ -21,8 +22,10 @@ def test_demo_tells_every_step_and_goes_on_where_it_was(
     world_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, out = f"hf:{world_cache / 'model'}", tmp_path / "demo"
+    threads = torch.get_num_threads()
     code, printed, _ = run(monkeypatch, capsys, model, out)
     assert code == 0
+    assert torch.get_num_threads() == threads
     report = (out / "report.md").read_text()
     page = (out / "report.html").read_text()
     for title in ("The model", "A survey of all neurons", "What the effects do for accuracy", "Spurious cues"):

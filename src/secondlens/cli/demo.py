@@ -30,11 +30,14 @@ def demo_command(
 
     # The model is too small to gain from threads, and where others use the machine threads wait for each other: on two
     # busy cores the demo took 370 s with two and 85 s with one.
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-
     settings = DemoSettings(model, out, min(scenes, 200) if quick else scenes, quick)
-    with interruptible():
-        found = run_demo(app, settings, None if as_json else _before, None if as_json else _after)
+    try:
+        with interruptible():
+            found = run_demo(app, settings, None if as_json else _before, None if as_json else _after)
+    finally:
+        torch.set_num_threads(threads)
     if as_json:
         print_json(_facts(found, out))
         return
