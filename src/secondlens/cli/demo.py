@@ -23,21 +23,15 @@ def demo_command(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything in the embedded world: survey, words, studies, applications, and a report with pictures."""
-    import torch
-
     from secondlens.cli.app import app
     from secondlens.demo import DemoSettings, run_demo
+    from secondlens.images.loader import one_thread
 
+    settings = DemoSettings(model, out, min(scenes, 200) if quick else scenes, quick)
     # The model is too small to gain from threads, and where others use the machine threads wait for each other: on two
     # busy cores the demo took 370 s with two and 85 s with one.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    settings = DemoSettings(model, out, min(scenes, 200) if quick else scenes, quick)
-    try:
-        with interruptible():
-            found = run_demo(app, settings, None if as_json else _before, None if as_json else _after)
-    finally:
-        torch.set_num_threads(threads)
+    with interruptible(), one_thread():
+        found = run_demo(app, settings, None if as_json else _before, None if as_json else _after)
     if as_json:
         print_json(_facts(found, out))
         return

@@ -110,7 +110,7 @@ class _Reader(Dataset):
         # As a value: an exception raised in a worker reaches the consumer as another one, with its traceback
         # as the message.
         try:
-            with _one_thread():
+            with one_thread():
                 return self._batch(part)
         except ImageError as error:
             return error
@@ -195,7 +195,7 @@ def _unchanged(item: Any) -> Any:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Torch on one thread: workers are parallel already, and the tensors of a picture are small.
 
     Threads that wait for each other at so small a task cost more than they give, up to a factor of ten where

@@ -45,7 +45,7 @@ def _scenes(stage: Stage) -> Told:
     settings = stage.settings
     surveyed = ("--kind", "biased", "--seed", SURVEY_SEED, "--no-masks")
     stage.call("world", "render", settings.survey, "--count", settings.scenes, *surveyed)
-    labelled = ("--kind", "unbiased", "--objects", 1, "--seed", EVALUATION_SEED, "--labels", "colour,texture,noun")
+    labelled = ("--kind", "unbiased", "--objects", 1, "--seed", EVALUATION_SEED)
     stage.call("world", "render", settings.evaluation, "--count", settings.evaluated, *labelled)
     examples = ("--kind", "unbiased", "--objects", 2, "--seed", PICTURE_SEED, "--size", 256)
     stage.call("world", "render", settings.examples, "--count", 8, *examples)
