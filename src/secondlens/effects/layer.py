@@ -123,6 +123,10 @@ class LayerStatistics:
         for mine, theirs in zip(self.blocks, other.blocks, strict=True):
             mine.merge(theirs)
 
+    def restart(self, candidates: int) -> None:
+        """Forget all images; from here on keep `candidates` of them a neuron."""
+        self.blocks = [EffectStatistics(block.root, candidates, block.complete) for block in self.blocks]
+
     @property
     def filling(self) -> bool:
         """Still keeping every image, with no reference yet."""

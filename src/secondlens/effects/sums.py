@@ -1,7 +1,7 @@
 """Sums of float64 tensors that do not depend on how the addends were grouped.
 
-A float64 sum rounds at every step, so that (a + b) + c and a + (b + c) differ in the last bit, and with them a survey in
-one piece and the same survey in shards. Here what a step rounds away is kept in a second float64 (Knuth's two-sum):
+A float64 sum rounds at every step, so that (a + b) + c and a + (b + c) differ in the last bit, and with them a survey
+in one piece and the same survey in shards. Here what a step rounds away is kept in a second float64 (Knuth's two-sum):
 
     s = h + a,   b = s - h,   e = (h - (s - b)) + (a - b):      h + a = s + e exactly
     l + e = l',  h' = s + l', l'' = l' - (h' - s):              h' + l'' = s + l' exactly, h' the nearest float64
@@ -20,8 +20,8 @@ class WideSum:
     """A running sum: high, the sum rounded to float64; low, the rest."""
 
     def __init__(self, *shape: int, device: torch.device | None = None) -> None:
-        self.high: Float[Tensor, "..."] = torch.zeros(shape, dtype=torch.float64, device=device)
-        self.low: Float[Tensor, "..."] = torch.zeros_like(self.high)
+        self.high = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.low = torch.zeros_like(self.high)
 
     @classmethod
     def of(cls, high: Float[Tensor, "..."], low: Float[Tensor, "..."] | None = None) -> "WideSum":
