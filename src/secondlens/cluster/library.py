@@ -19,6 +19,8 @@ def ray_library() -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Without it every process would print that a future default for GPUs is coming.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Idle processes started in advance would only take the cores from the actors that start then.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     try:
         import ray
     except ImportError as error:

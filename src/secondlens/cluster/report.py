@@ -13,6 +13,7 @@ from importlib.metadata import version
 import torch
 
 import secondlens
+from secondlens.effects.paths import coefficients, path_weights
 from secondlens.errors import ClusterError
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
@@ -59,18 +60,21 @@ def report(node: str, model: LensModel, batch_size: int) -> Report:
 
 
 def rounding(model: LensModel, batch_size: int) -> str:
-    """SHA-256 over embeddings and activations of one batch of random pixels.
+    """SHA-256 over embeddings and coefficients of a batch of random pixels, and of half of one.
 
-    Kernels differ between kinds of CPU and GPU, and with them the last bits. Where this hash is the same, so are they.
+    Kernels differ between kinds of CPU and GPU and between numbers of threads, and with them the last bits. Where this
+    hash is the same, so most likely are they.
     """
     height, width = model.tower.image_size
     pixels = torch.randn(batch_size, 3, height, width, generator=torch.Generator().manual_seed(0))
-    layer = model.tower.lens_layers[-1]
-    with torch.no_grad():
-        trace = capture(model.tower, pixels.to(model.device), [layer])
+    layer = model.tower.lens_layers[0]
     digest = hashlib.sha256()
-    for tensor in (trace.embeddings, trace.activations[layer]):
-        digest.update(tensor.float().cpu().contiguous().numpy().data)
+    for some in (pixels, pixels[: (batch_size + 1) // 2]):
+        with torch.no_grad():
+            trace = capture(model.tower, some.to(model.device), [layer])
+            found = coefficients(path_weights(trace, model.tower, layer), trace.activations[layer])
+        for tensor in (trace.embeddings, found):
+            digest.update(tensor.float().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 
@@ -108,7 +112,7 @@ def check_reports(reports: Sequence[Report], weights: str, needed: int) -> None:
     if others:
         warnings.warn(
             f"nodes round differently, as other kinds of CPU or GPU do (unlike most: {', '.join(others)}): the atlas "
-            "will be right to that rounding, but not the same bit by bit as one machine's",
+            "will be right to that rounding, but not the same bit by bit in every run",
             stacklevel=2,
         )
 

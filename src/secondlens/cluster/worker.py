@@ -89,7 +89,7 @@ class SurveyWorker(Worker):
 
     def __init__(self, tally: Any, setup: Setup) -> None:
         super().__init__(tally, setup)
-        self._source: ImageSource | None = None
+        self._source: tuple[Any, ImageSource] | None = None
         self._key: Any = None
         self._statistics: list[LayerStatistics] = []
 
@@ -103,14 +103,14 @@ class SurveyWorker(Worker):
 
     def _survey(self, number: int, shard: Shard, states: Arrays, reference: Any) -> Piece:
         started, done = time.monotonic(), 0
-        if self._source is None:
-            self._source = ray_library().get(reference)
+        if self._source is None or self._source[0] != reference:
+            self._source = reference, ray_library().get(reference)
         statistics = self._fresh(shard)
         load_states(statistics, to_tensors(states))
         found: list[Batch] = []
         embeddings: list[Tensor] = []
         for batch in batches(
-            self._source,
+            self._source[1],
             self.model.preprocessing.transform,
             order=shard.positions,
             batch_size=self.setup.batch_size,

@@ -116,7 +116,8 @@ class LayerStatistics:
         activations = trace.activations[self.layer]
         positions = positions.to(activations.device)
         for columns, block in zip(self._columns, self.blocks, strict=True):
-            block.update(coefficients(weights, activations[:, :, columns]).transpose(0, 1), positions)
+            # Of a model in float64 rounded here: statistics hold images in float32.
+            block.update(coefficients(weights, activations[:, :, columns]).float().transpose(0, 1), positions)
 
     def merge(self, other: "LayerStatistics") -> None:
         """Add what another pass over other images found."""
