@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from cluster_runs import SETTINGS
 
 import secondlens as sl
 from builders import save_worded
-from cluster_runs import SETTINGS
 from secondlens.cluster.crew import Crew, Share
 from secondlens.cluster.library import connected
 from secondlens.cluster.worker import Setup, SurveyWorker

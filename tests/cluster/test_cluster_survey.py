@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from cluster_runs import SETTINGS, pictures_of, same, survey
 
 import secondlens as sl
-from cluster_runs import SETTINGS, pictures_of, same, survey
 from secondlens.atlas.manifest import MANIFEST
 from secondlens.cli import app
 from secondlens.cluster import cluster_survey

@@ -1,6 +1,7 @@
 """Sums that do not depend on grouping, and statistics in shards that give the bits of one pass."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import torch
 from hypothesis import given, settings
@@ -110,4 +111,4 @@ def test_shards_give_the_bits_of_one_pass(
 def spans(first: int, stop: int, cuts: list[int]) -> list[range]:
     """Ranges from first to stop - 1, cut at some places."""
     places = sorted({first, stop, *(cut for cut in cuts if first < cut < stop)})
-    return [range(a, b) for a, b in zip(places, places[1:], strict=False)]
+    return [range(a, b) for a, b in pairwise(places)]
