@@ -81,8 +81,8 @@ def share_out(ray: Any, workers: int | None, threads: int | None, decoders: int 
 class Crew:
     """Workers of one class, from the beginning to the end of a `with` block.
 
-    made: the class; its first argument is the tally's handle, and it has a method `start()` and those given to `map`,
-    which return a `Piece` or a `Failure`.
+    made: the class, with a method `start()`, one `node()`, and those given to `map`, which return a `Piece` or a
+    `Failure`. arguments: its constructor's; small, so that Ray keeps them for a restart.
     """
 
     def __init__(self, ray: Any, made: type, arguments: Sequence[Any], share: Share) -> None:
@@ -100,7 +100,7 @@ class Crew:
             max_task_retries=RETRIES,
         )(self._made)
         self._tally = ray.remote(num_cpus=0)(Tally).remote()
-        self._actors = [remote.remote(self._tally, *self._arguments) for _ in range(self.share.workers)]
+        self._actors = [remote.remote(*self._arguments) for _ in range(self.share.workers)]
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -117,8 +117,8 @@ class Crew:
         return found
 
     def map(self, method: str, tasks: Sequence[Any], shared: Any) -> Iterator[Piece | None]:
-        """`method(number, task, shared)` of every task by whichever worker is free: pieces as they are finished, and
-        None a few times a second in between.
+        """`method(number, task, shared, tally)` of every task by whichever worker is free: pieces as they are finished,
+        and None a few times a second in between. tally: a handle to tell how many items of a task are done.
 
         Raises `ClusterError` for what a worker reports, and for a piece that lost its worker again and again.
         """
@@ -128,7 +128,7 @@ class Crew:
         pool, common = ActorPool(self._actors), self.ray.put(shared)
 
         def call(actor: Any, numbered: tuple[int, Any]) -> Any:
-            return getattr(actor, method).remote(*numbered, common)
+            return getattr(actor, method).remote(*numbered, common, self._tally)
 
         for numbered in enumerate(tasks):
             pool.submit(call, numbered)

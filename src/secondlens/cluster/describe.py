@@ -90,11 +90,13 @@ def cluster_describe(
 class DescribeWorker(Worker):
     """An actor that encodes texts and decomposes directions."""
 
-    def encode(self, number: int, texts: list[str], how: tuple[tuple[str, ...], bool]) -> Piece | Failure:
+    def encode(self, number: int, texts: list[str], how: tuple[tuple[str, ...], bool], tally: Any) -> Piece | Failure:
         """The embeddings of one part of a pool. how: templates, and whether to truncate."""
         return self._timed(number, len(texts), lambda: {"embeddings": encode_part(self.model, texts, how[0], how[1])})
 
-    def decompose(self, number: int, part: Part, shared: tuple[Arrays, DescriptionSettings]) -> Piece | Failure:
+    def decompose(
+        self, number: int, part: Part, shared: tuple[Arrays, DescriptionSettings], tally: Any
+    ) -> Piece | Failure:
         """What `decompose_part` makes of a part. shared: directions by layer and the texts' embeddings; settings."""
         arrays, settings = shared
 

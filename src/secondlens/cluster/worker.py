@@ -61,8 +61,8 @@ class Shard:
 class Worker:
     """An actor with a model."""
 
-    def __init__(self, tally: Any, setup: Setup) -> None:
-        self.tally, self.setup = tally, setup
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
         if Path(setup.folder).is_dir():
             os.chdir(setup.folder)
         torch.set_num_threads(setup.threads)
@@ -87,21 +87,21 @@ class Worker:
 class SurveyWorker(Worker):
     """An actor that surveys shards."""
 
-    def __init__(self, tally: Any, setup: Setup) -> None:
-        super().__init__(tally, setup)
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
         self._source: tuple[Any, ImageSource] | None = None
         self._key: Any = None
         self._statistics: list[LayerStatistics] = []
 
     @torch.no_grad()
-    def survey(self, number: int, shard: Shard, shared: tuple[Arrays, Any]) -> Piece | Failure:
+    def survey(self, number: int, shard: Shard, shared: tuple[Arrays, Any], tally: Any) -> Piece | Failure:
         """The statistics of a shard, and what is kept of its images; see `pack`.
 
         shared: the state they begin with, and Ray's reference to the source of the images.
         """
-        return guarded(self.name, lambda: self._survey(number, shard, *shared))
+        return guarded(self.name, lambda: self._survey(number, shard, *shared, tally))
 
-    def _survey(self, number: int, shard: Shard, states: Arrays, reference: Any) -> Piece:
+    def _survey(self, number: int, shard: Shard, states: Arrays, reference: Any, tally: Any) -> Piece:
         started, done = time.monotonic(), 0
         if self._source is None or self._source[0] != reference:
             self._source = reference, ray_library().get(reference)
@@ -124,7 +124,7 @@ class SurveyWorker(Worker):
             # All but the pixels.
             found.append(Batch(batch.number, batch.positions, torch.zeros(0, 3, 0, 0), batch.skipped, batch.thumbnails))
             done += len(batch.positions) + len(batch.skipped)
-            self.tally.put.remote(number, self.name, done)
+            tally.put.remote(number, self.name, done)
         state = named_states({each.layer: each.state_dict() for each in statistics})
         return Piece(number, self.name, done, time.monotonic() - started, pack(state, found, embeddings))
 
