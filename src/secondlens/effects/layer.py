@@ -7,17 +7,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from secondlens.effects.factored import gram_root
-from secondlens.effects.parallel import map_blocks
+from secondlens.effects.parallel import block_size, map_blocks, setup_block_size
 from secondlens.effects.paths import Convention, WriteMaps, coefficients, path_weights, paths_of, write_maps
 from secondlens.effects.rank_one import rank_one
 from secondlens.effects.statistics import EffectStatistics, TopEffects
+from secondlens.errors import SurveyError
 from secondlens.models.capture import Trace
 from secondlens.models.tower import VisionTower
-
-# Neurons worked on at a time: few enough that a block's products stay in the cache, enough to keep calls few.
-BLOCK = 256
-# The same for what is made once in float64, [neuron, path, embed].
-SETUP_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -74,10 +70,12 @@ class LayerResult:
 def gram_roots(maps: WriteMaps, groups: list[Tensor]) -> list[Float[Tensor, "neuron path path"]]:
     """R of groups of neurons, float32: |phi| = |s R|."""
 
-    def root(group: Tensor) -> Tensor:
-        return torch.cat([gram_root(maps.directions(part)).float() for part in group.split(SETUP_BLOCK)])
+    device = maps.values.device
 
-    return map_blocks(root, groups, maps.values.device)
+    def root(group: Tensor) -> Tensor:
+        return torch.cat([gram_root(maps.directions(part)).float() for part in group.split(setup_block_size(device))])
+
+    return map_blocks(root, groups, device)
 
 
 class LayerStatistics:
@@ -97,7 +95,7 @@ class LayerStatistics:
         chosen = torch.ones(tower.neurons, dtype=torch.bool)
         if rows is not None:
             chosen = chosen.logical_not().index_fill(0, rows.cpu(), True)
-        blocks = torch.arange(tower.neurons).split(BLOCK)
+        blocks = torch.arange(tower.neurons).split(block_size(self.maps.values.device))
         groups = [block[chosen[block]] for block in blocks]
         self.rows = [group.to(self.maps.values.device) for group in groups if len(group)]
         roots = gram_roots(self.maps, self.rows)
@@ -180,6 +178,12 @@ def _named(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def _by_block(state: dict[str, Tensor], blocks: int) -> list[dict[str, Tensor]]:
     """The opposite."""
+    found = 1 + max(int(name.partition(".")[0]) for name in state)
+    if found != blocks:
+        raise SurveyError(
+            f"expected statistics in {blocks} blocks of neurons, got {found}: a survey that was begun on a CPU goes on "
+            "on a CPU, one of a GPU on a GPU; continue there, or start afresh in another folder"
+        )
     parts: list[dict[str, Tensor]] = [{} for _ in range(blocks)]
     for name, tensor in state.items():
         block, _, rest = name.partition(".")
@@ -192,7 +196,10 @@ def statistics_bytes(tower: VisionTower, layer: int, candidates: int) -> int:
     paths = len(paths_of(tower, layer))
     dims = sum(tower.readers[index].weights().value.shape[1] * tower.heads for index in tower.readers_of(layer))
     maps = 4 * dims * (tower.neurons + tower.embed_dim)
-    return maps + tower.neurons * (4 * paths * (paths + candidates) + 8 * paths + 24 * candidates + 400)
+    device = tower.mlps[layer].project.weight.device
+    # On an accelerator as many images again wait for their selection.
+    places = candidates if device.type == "cpu" else 2 * candidates
+    return maps + tower.neurons * (4 * paths * (paths + places) + 8 * paths + 24 * candidates + 400)
 
 
 def _block_result(top: TopEffects, block: EffectStatistics, writes: Float[Tensor, "neuron path embed"]) -> LayerResult:

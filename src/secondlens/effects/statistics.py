@@ -91,6 +91,10 @@ class EffectStatistics:
         self.runner_positions = torch.full_like(self.positions, -1)
         self.released = torch.zeros(neurons, device=device)
         self._pending: list[tuple[Tensor, Tensor]] = []
+        # Images that wait for their selection. On an accelerator sorting a few times is cheaper than sorting often; on
+        # a CPU waiting would only cost memory.
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._patience = 0 if device.type == "cpu" else candidates
 
     @property
     def filling(self) -> bool:
@@ -255,7 +259,7 @@ class EffectStatistics:
             parts = (state[f"{name}.{part}"].to(device, copy=True) for part in ("high", "low"))
             setattr(self, name, WideSum.of(*parts))
         self.released = state["released"].to(device, copy=True)
-        self._pending = []
+        self._pending, self._waiting = [], []
         self.count = int(state["count"])
         self.histogram.counts = state["histogram"].to(device, copy=True)
         reference = state.get("reference")
@@ -283,7 +287,17 @@ class EffectStatistics:
         self._count_norms(norms)
         self.total.add(coefficients.sum(dim=1))
         self.count += positions.shape[1]
-        self._keep_largest(coefficients, norms, positions)
+        self._waiting.append((coefficients, norms, positions))
+        if sum(some.shape[1] for _, some, _ in self._waiting) >= self._patience:
+            self._select()
+
+    def _select(self) -> None:
+        """Give the images that wait their places."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            first, *more = waiting
+            parts = (torch.cat(column, dim=1) for column in zip(*waiting, strict=True)) if more else first
+            self._keep_largest(*parts)
 
     def _count_norms(self, norms: Tensor) -> None:
         self.histogram.update(norms)
@@ -331,6 +345,7 @@ class EffectStatistics:
             self._sort_runners()
 
     def _sort_runners(self) -> None:
+        self._select()
         if not self._pending:
             return
         both = torch.cat([self.runner_norms, *(norms for norms, _ in self._pending)], dim=1)
