@@ -35,14 +35,19 @@ class ImagePage {
     try {
       const found = await post("api/image", file);
       const picture = await this.picture(file);
-      const neurons = await neuronTable(found.neurons.map((each) => numberOf(each.layer, each.neuron)),
-        found.neurons.map((each) => each.projection), { title: "Effect", write: sign }, description(null));
+      const of = (name) => found.neurons.map((each) => each[name]);
+      const neurons = await neuronTable(found.neurons.map((each) => numberOf(each.layer, each.neuron)), [
+        { title: "Norm", values: of("norm"), write: number, about: "Norm of its effect around the survey’s mean" },
+        { title: "Threshold", values: of("threshold"), write: number, about: "The norm’s 98th percentile over the survey" },
+        { title: "Along", values: of("projection"), write: sign, about: "Its effect along its direction" },
+      ], description(null));
       this.results.replaceChildren(
         h("div", { class: "columns" }, h("div", {}, picture, this.heatForm()), predictions(found)),
         site.served.concepts ? this.concepts() : "",
         site.served.waterfall ? this.waterfall() : "",
-        section("Active neurons", h("p", { class: "quiet" }, `${count(found.active)} neurons have an effect along their `
-          + `direction of at least their threshold in the survey; the ${count(found.neurons.length)} largest:`),
+        section("Active neurons", h("p", { class: "quiet" }, `${count(found.active)} neurons have an effect whose norm is `
+          + "above their threshold, the 98th percentile of the survey"
+          + (found.active > found.neurons.length ? `; the ${count(found.neurons.length)} furthest above it:` : ".")),
         found.neurons.length > 0 ? neurons : empty("None.")));
     } catch (error) {
       this.results.replaceChildren(failed(error));

@@ -5,7 +5,8 @@ import { heatRow, pictures, site, sprite } from "../data.js";
 import { empty, h, section, text } from "../dom.js";
 import { count, number } from "../format.js";
 
-const FIRST = 20;
+/** Pictures shown at first. */
+export const FIRST = 20;
 
 /** One picture as an element; null-safe where the atlas kept no thumbnails. */
 export function picture({ position, id, size }) {
@@ -21,10 +22,11 @@ const share = (start, cell, across) => (across === 1 ? 0 : (100 * start) / (cell
 
 /** The section of top images. row: the neuron's slice; said: its description's row or null. */
 export async function imagesSection(layer, neuron, row, said) {
-  const [found, heat] = await Promise.all([pictures(row.top_positions), heatRow(layer, neuron).catch(() => null)]);
+  const found = await pictures(row.top_positions);
   const list = h("ol", { class: "pictures" });
   const senses = said === null ? 0 : new Set(said.top_senses).size;
-  let kind = "none";
+  const state = h("p", { class: "quiet", role: "status" });
+  let [kind, heat] = ["none", null];
   const figures = found.map((each, place) => figure(each, place));
   function figure(each, place) {
     const canvas = h("canvas", { class: "heat", "aria-hidden": "true", hidden: true });
@@ -34,6 +36,20 @@ export async function imagesSection(layer, neuron, row, said) {
     return { canvas, place, size: each.size, element: h("li", {}, h("figure", {}, held,
       h("figcaption", {}, note, senses > 1 && said.top_senses[place] >= 0 &&
         h("span", { class: "badge", title: `Sense ${said.top_senses[place] + 1}` }, `${said.top_senses[place] + 1}`)))) };
+  }
+  // Maps are read, or made by the server's model, when somebody wants to see them.
+  async function choose(chosen) {
+    kind = chosen;
+    try {
+      if (kind !== "none" && heat === null) {
+        state.textContent = "Making heat maps…";
+        heat = await heatRow(layer, neuron);
+      }
+      state.replaceChildren();
+      heated();
+    } catch (error) {
+      state.replaceChildren("No heat maps: ", text(error.message));
+    }
   }
   function heated() {
     for (const each of figures) {
@@ -47,11 +63,10 @@ export async function imagesSection(layer, neuron, row, said) {
     list.append(...figures.slice(FIRST).map((each) => each.element));
     more.remove();
   } }, `Show all ${count(figures.length)}`);
-  const choice = heat && choices((chosen) => { kind = chosen; heated(); });
-  return section("Images with the largest effect", choice,
+  return section("Images with the largest effect", site.heat && choices(choose), state,
     figures.length === 0 ? empty("No images were kept.") : list, more,
     h("p", { class: "quiet" }, "With the norm of the effect. ",
-      heat && `Heat maps of the first ${count(site.heat.images)}: violet where the neuron is active or writes along its `
+      site.heat && `Heat maps of the first ${count(site.heat.images)}: violet where the neuron is active or writes along its `
         + "direction, orange where it is negative; an image’s strongest patch has full colour."));
 }
 
