@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, encoded, go
+from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, encoded, go, new_picture
 
+from secondlens.applications.concepts import ConceptFinder
 from secondlens.descriptions import Descriptions
 from secondlens.viewer.card import full_card
 
@@ -188,6 +189,7 @@ def test_heat_maps_are_drawn(page: Any, address: str) -> None:
     go(page, f"{address}#/neuron/0/20", "Layer 0, neuron 20")
     page.get_by_role("radio", name="Effect").check()
     canvases = page.locator("canvas.heat:visible")
+    canvases.first.wait_for()
     assert canvases.count() == 6
     pixels = canvases.first.evaluate("c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
     assert len(pixels) == 2 * 2 * 4
@@ -207,7 +209,8 @@ def test_the_json_is_the_command_lines(page: Any, address: str, world: World) ->
         for sense in card["senses"]:
             # A sum of float32 numbers, in one order or another.
             sense["share"] = pytest.approx(sense["share"], rel=1e-6)
-    assert expected.pop("held_out") is None
+    assert expected["held_out"]["second_opinion"] == HOSTILE_TEXTS[0]
+    assert number(page.locator("[data-held-out=auc]").inner_text()) == pytest.approx(expected["held_out"]["auc"])
     # The atlas's own is float64, the site's float32.
     expected["selectivity"] = pytest.approx(expected["selectivity"], rel=1e-6)
     assert expected == found
@@ -267,10 +270,18 @@ def test_comparisons(page: Any, exported: str, world: World) -> None:
 
 def test_a_picture_of_ones_own(page: Any, served: str, world: World, tmp_path: Path) -> None:
     go(page, f"{served}#/image", "Image")
-    page.set_input_files("#file", world.pictures / HOSTILE_NAMES[0])
+    mine = tmp_path / HOSTILE_NAMES[0]
+    mine.write_bytes(encoded(new_picture()))
+    page.set_input_files("#file", mine)
     page.get_by_role("heading", name="Active neurons").wait_for()
     assert HOSTILE_NAMES[0] in page.locator("main").inner_text()
     assert page.locator("main table").first.locator("tr").count() == 5
+    finder = ConceptFinder(world.model, world.atlas, Descriptions.open(world.atlas))
+    active = finder.find(world.model.preprocess([new_picture()])).neurons
+    row = page.locator(".neurons tbody tr").first.locator("th, td").all_inner_texts()
+    assert row[0] == f"{active[0].layer}/{active[0].neuron}"
+    shown = [number(cell) for cell in row[1:4]]
+    assert shown == pytest.approx([active[0].norm, active[0].threshold, active[0].projection], rel=5e-3)
     page.get_by_label("Where is").fill(HOSTILE_TEXTS[0])
     page.get_by_role("button", name="Show").click()
     page.get_by_text("comes through the neurons of layer 1").wait_for()

@@ -196,7 +196,7 @@ def _with_positions(pair: _Pair, positions: dict[str, int]) -> dict[str, Any]:
 
 
 def _matrix(audit: _Matrix) -> dict[str, Any]:
-    """of: all classes; classes: those of the strongest pairs; values: a row a shown class; strongest: pairs with cues."""
+    """of: all classes; classes: of the strongest pairs; values: a row a shown class; strongest: pairs with cues."""
     chosen: list[str] = []
     for pair in sorted(audit.pairs, key=lambda pair: -pair.exploitability):
         chosen += [name for name in (pair.shown, pair.predicted) if name not in chosen and len(chosen) < CLASSES]

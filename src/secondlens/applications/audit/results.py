@@ -1,4 +1,4 @@
-"""Results of audits as JSON files, which the viewer shows: a command's facts, their kind, and of which atlas they are."""
+"""Results of audits as JSON files, which the viewer shows: a command's facts, their kind, and of which atlas."""
 
 import json
 from pathlib import Path
