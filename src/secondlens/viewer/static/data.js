@@ -138,6 +138,12 @@ export function sprite(position) {
   };
 }
 
+/** Ask for the sprites of some images before anything shows them. */
+export function askForSprites(positions) {
+  if (site.images.sprite === null) return;
+  for (const address of new Set(Array.from(positions, (position) => sprite(position).url))) new Image().src = address;
+}
+
 /** The best matches of a neuron in the second atlas. */
 export async function matches(layer, neuron) {
   const most = site.beside.matches;

@@ -1,11 +1,11 @@
 // One neuron: words, images, figures, paths and neighbours. The address is its permalink.
 
 import { histogram } from "../charts.js";
-import { columns, DataError, description, heldOut, layers, neuronCount, neuronRow, site, wordsRow } from "../data.js";
+import { askForSprites, columns, DataError, description, heldOut, layers, neuronCount, neuronRow, site, wordsRow } from "../data.js";
 import { empty, facts, h, section, text } from "../dom.js";
 import { COLUMNS, count, number, percent, sign } from "../format.js";
 import { download } from "../parts/download.js";
-import { imagesSection } from "../parts/images.js";
+import { FIRST, imagesSection } from "../parts/images.js";
 import { neuronJson } from "../parts/json.js";
 import { neuronTable } from "../parts/list.js";
 import { pathsSection } from "../parts/paths.js";
@@ -19,7 +19,10 @@ export async function render(parts, query) {
   check(parts, layer, neuron);
   const chosen = description(query.get("pool"));
   const words = chosen?.layers.includes(layer) ? chosen : null;
-  const [row, { values }, said, held] = await Promise.all([neuronRow(layer, neuron), columns(layer, words),
+  const own = neuronRow(layer, neuron);
+  // The pictures come from many files: they are asked for as soon as it is known which.
+  own.then((row) => askForSprites(row.top_positions.subarray(0, FIRST)), () => {});
+  const [row, { values }, said, held] = await Promise.all([own, columns(layer, words),
     words && wordsRow(words, layer, neuron), words && heldOut(words, layer, neuron)]);
   const length = words && lengthOf(words, query.get("m"));
   const remember = (size) => history.replaceState(null, "", `#/neuron/${layer}/${neuron}?${address(query, "m", size)}`);

@@ -1,6 +1,6 @@
 // What the next click will need, fetched while the pointer or the focus rests on a link to a neuron.
 
-import { description, neuronRow, pictures, sprite, site, texts, wordsRow } from "../data.js";
+import { askForSprites, description, neuronRow, pictures, texts, wordsRow } from "../data.js";
 import { FIRST } from "./images.js";
 
 const REST = 40;
@@ -30,9 +30,8 @@ export function lookAhead() {
 async function prepare(layer, neuron, words) {
   const [row] = await Promise.all([neuronRow(layer, neuron),
     words?.layers.includes(layer) && wordsRow(words, layer, neuron)]);
-  const found = await pictures(row.top_positions);
-  if (site.images.sprite === null) return;
-  for (const address of new Set(found.slice(0, FIRST).map(({ position }) => sprite(position).url))) new Image().src = address;
+  askForSprites(row.top_positions.subarray(0, FIRST));
+  await pictures(row.top_positions);
 }
 
 // What cannot be read is said by the page that needs it.

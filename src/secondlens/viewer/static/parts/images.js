@@ -27,7 +27,8 @@ export async function imagesSection(layer, neuron, row, said) {
   const senses = said === null ? 0 : new Set(said.top_senses).size;
   const state = h("p", { class: "quiet", role: "status" });
   let [kind, heat] = ["none", null];
-  const figures = found.map((each, place) => figure(each, place));
+  // Those that are not shown yet are not made yet: a hundred figures are most of the page.
+  const figures = found.slice(0, FIRST).map(figure);
   function figure(each, place) {
     const canvas = h("canvas", { class: "heat", "aria-hidden": "true", hidden: true });
     const held = picture(each);
@@ -53,16 +54,18 @@ export async function imagesSection(layer, neuron, row, said) {
   }
   function heated() {
     for (const each of figures) {
-      each.canvas.hidden = kind === "none" || each.place >= site.heat.images;
+      each.canvas.hidden = kind === "none" || heat === null || each.place >= site.heat.images;
       each.canvas.parentElement.classList.toggle("heated", !each.canvas.hidden);
     }
-    if (kind !== "none") figures.slice(0, site.heat.images).forEach((each) => paint(each, heat, kind));
+    if (kind !== "none" && heat !== null) figures.slice(0, site.heat.images).forEach((each) => paint(each, heat, kind));
   }
-  list.append(...figures.slice(0, FIRST).map((each) => each.element));
-  const more = figures.length > FIRST && h("button", { type: "button", class: "more", onclick: () => {
+  list.append(...figures.map((each) => each.element));
+  const more = found.length > FIRST && h("button", { type: "button", class: "more", onclick: () => {
+    figures.push(...found.slice(FIRST).map((each, place) => figure(each, FIRST + place)));
     list.append(...figures.slice(FIRST).map((each) => each.element));
+    heated();
     more.remove();
-  } }, `Show all ${count(figures.length)}`);
+  } }, `Show all ${count(found.length)}`);
   return section("Images with the largest effect", site.heat && choices(choose), state,
     figures.length === 0 ? empty("No images were kept.") : list, more,
     h("p", { class: "quiet" }, "With the norm of the effect. ",
