@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,18 @@ def test_the_slider_is_in_the_address(page: Any, address: str) -> None:
     assert page.locator(".wordtable tbody tr").count() == 4
 
 
+def test_a_neuron_is_fetched_while_the_pointer_rests_on_its_link(page: Any, exported: str) -> None:
+    go(page, f"{exported}#/layer/1?sort=neuron", "Layer 1")
+    with page.expect_request("**/layers/01/neurons-0000.bin"), page.expect_request("**/images/sprite-*.jpg"):
+        page.locator("[data-place='3']").hover()
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.locator("[data-place='3']").click()
+    page.get_by_role("heading", name="Layer 1, neuron 3", exact=True).wait_for()
+    assert [url for url in asked if "/data/layers/" in url] == []
+
+
 def test_heat_maps_are_drawn(page: Any, address: str) -> None:
     go(page, f"{address}#/neuron/0/20", "Layer 0, neuron 20")
     page.get_by_role("radio", name="Effect").check()
@@ -286,6 +299,19 @@ def test_a_picture_of_ones_own(page: Any, served: str, world: World, tmp_path: P
     page.get_by_role("button", name="Show").click()
     page.get_by_text("comes through the neurons of layer 1").wait_for()
     assert page.locator("canvas.heat:visible").count() == 1
+    page.get_by_label("Why").fill(HOSTILE_TEXTS[0])
+    page.get_by_label("rather than").fill("den")
+    page.get_by_role("button", name="Explain").click()
+    steps = page.locator(".waterfall tbody tr")
+    steps.first.wait_for()
+    parts = [number(row.split("\t")[-1]) for row in steps.all_inner_texts()]
+    # The last row is the score; each part is rounded to three digits.
+    assert sum(parts[:-1]) == pytest.approx(parts[-1], abs=5e-3 * max(map(abs, parts)) * len(parts))
+    boxes = "all => all.map(one => [parseFloat(one.style.left), parseFloat(one.style.width)])"
+    bars = page.locator(".waterfall .fall > :not(.zero)").evaluate_all(boxes)
+    # A bar begins or ends where the one before it ended.
+    for (left, width), (next_left, next_width) in pairwise(bars[:-1]):
+        assert min(abs(a - b) for a in (left, left + width) for b in (next_left, next_left + next_width)) < 0.01
     other = tmp_path / "not-a-picture.txt"
     other.write_text("text")
     page.set_input_files("#file", other)
