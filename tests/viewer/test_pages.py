@@ -195,7 +195,7 @@ def test_a_neuron_is_fetched_while_the_pointer_rests_on_its_link(page: Any, expo
     page.on("request", lambda request: asked.append(request.url))
     page.locator("[data-place='3']").click()
     page.get_by_role("heading", name="Layer 1, neuron 3", exact=True).wait_for()
-    assert [url for url in asked if "/data/layers/" in url] == []
+    assert [url for url in asked if "/neurons-" in url] == []
 
 
 def test_heat_maps_are_drawn(page: Any, address: str) -> None:

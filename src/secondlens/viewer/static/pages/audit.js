@@ -10,7 +10,7 @@ import { allVerdicts } from "../parts/verdicts.js";
 export async function render(parts, query) {
   if (!site.audit) throw new DataError("This site was made without an audit: secondlens export ATLAS SITE --audit FILE.");
   const index = await audits();
-  if (parts.length === 0) return { content: overview(index) };
+  if (!parts[0]) return { content: overview(index) };
   const place = Number(parts[0]);
   if (!(place in index.pairs)) throw new DataError("There is no such pair among the audits.");
   const pair = await auditedPair(place);
