@@ -1,6 +1,6 @@
 """Run every benchmark, each in a process of its own, and write the table in README.md.
 
-python -m benchmarks            all of them (about 15 minutes on two cores)
+python -m benchmarks            all of them (about 20 minutes on two cores); those of the viewer need chromium
 python -m benchmarks.decoding   needs photographs of yours, and so is not among them
 python -m benchmarks --table    only the table, from the results that are there
 """
@@ -21,6 +21,10 @@ COMMANDS = (
     "indirect --model vit-b-32 --layer 9 --neurons 512 --rounds 3",
     "indirect --model vit-b-32 --layer 10 --neurons 3072 --rows 256 --rounds 3",
     "indirect --model vit-l-14 --layer 21 --images 4 --neurons 128 --rounds 2",
+    "viewer export",
+    "viewer filter",
+    "viewer upload",
+    "viewer load",
 )
 
 
