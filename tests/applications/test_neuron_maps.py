@@ -8,7 +8,7 @@ from builders import Spec, build, pixels
 from oracle import SlowTower, second_order
 from secondlens.applications.heatmaps import METHODS, Options, SharedPass, make_methods, same_for_all
 from secondlens.applications.heatmaps.activation import Activation
-from secondlens.applications.heatmaps.attention import back_to_input
+from secondlens.applications.heatmaps.mixing import back_to_input
 from secondlens.applications.heatmaps.choice import NeuronChoice, carrying
 from secondlens.applications.heatmaps.contribution import Contribution
 from secondlens.applications.heatmaps.writes import Writes
@@ -86,7 +86,7 @@ def test_traced_contributions_keep_the_sum(model: LensModel, spec: Spec) -> None
     layers, targets, images = tuple(model.tower.lens_layers), targets_of(model), pixels(2, spec.size)
     writes, shared = Writes(model, layers), SharedPass(model, images, layers)
     found = writes.tokens(shared, targets)
-    back = back_to_input({layer + 1: part for layer, part in found.items()}, shared.shares)
+    back = back_to_input({layer + 1: part for layer, part in found.items()}, shared.mixing("norms"))
     close(back.sum(dim=-1), torch.stack(list(found.values())).sum(dim=(0, -1)))
     # And what the method gives is the explicit product of matrices.
     run = SlowPass(SlowTower(build(spec), spec.family), images)

@@ -36,7 +36,8 @@ class Oracle:
 
     name = "oracle"
     layers = ()
-    whole = False
+    direct = False
+    depths: ClassVar[dict[str, int]] = {}
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]

@@ -1,0 +1,83 @@
+"""How much of each token after an attention came from each token before it: what traced maps are followed back by.
+
+Two kinds. With A the attention of a head, v its values, x the residual stream, rows summing to one in both:
+
+    "attention"    B = (I + 1/heads sum_h A[h]) / 2            as in rollout
+    "norms"        B[q,i] = w[q,i] / sum_i w[q,i],   w[q,i] = |sum_h A[h,q,i] W_O[h] v[h,i] + [q = i] x[q]|
+                   (Kobayashi et al. 2021, without their layer norm after)
+
+What it costs, in multiplications a layer of T tokens, width W, H heads, beside the layer's own 12 T W^2 + 2 T^2 W:
+
+    A from queries and keys       T^2 W             they are upstream's own, seen by hooks
+    W_O[h] v[h,i]                 T W^2             the floor of "norms": each head's part alone, so its sum is no help
+    Gram matrices of these        T H^2 W           instead of T^2 H W for the vectors moved themselves
+    the norms                     T^2 H^2
+
+For ViT-B-32 that is 0.5 % of a layer for "attention" and 10.5 % for "norms". Values are followed back as rows [target,
+token] from the last layer down, T^2 a target and layer; no product of two B is made.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondlens.models.heads import HeadInputs
+from secondlens.models.tower import AttentionWeights
+
+Mixing = Literal["norms", "attention"]
+"""How tokens are followed back through an attention: by the norms of what it moves, or as rollout does (cheaper)."""
+
+
+def mix(kind: Mixing, weights: AttentionWeights, inputs: HeadInputs) -> Float[Tensor, "image token token"]:
+    """B of one attention."""
+    matrix = inputs.matrix(weights.scale)
+    return halves(matrix) if kind == "attention" else shares(weights, inputs, matrix)
+
+
+def halves(matrix: Float[Tensor, "image head token token"]) -> Float[Tensor, "image token token"]:
+    """(I + mean over heads A) / 2."""
+    mean = matrix.mean(dim=1) / 2
+    mean.diagonal(dim1=1, dim2=2).add_(0.5)
+    return mean
+
+
+def shares(
+    weights: AttentionWeights, inputs: HeadInputs, matrix: Float[Tensor, "image head token token"]
+) -> Float[Tensor, "image token token"]:
+    """By norms, through the Gram matrix of each token's vectors f[h] = W_O[h] v[h,i]: no [token, token, width]."""
+    images, heads, tokens, dim = inputs.value.shape
+    # One product a head, its rows the tokens of all images.
+    rows = inputs.value.transpose(0, 1).reshape(heads, images * tokens, dim)
+    written = torch.bmm(rows, weights.output.to(rows).mT).transpose(0, 1)
+    gram = torch.bmm(written, written.mT)
+    by_source = matrix.permute(0, 3, 2, 1).flatten(0, 1)
+    squares = (torch.bmm(by_source, gram) * by_source).sum(dim=-1).view(images, tokens, tokens).mT
+    # The token itself comes along on the residual stream.
+    residual = inputs.residual.flatten(0, 1)
+    along = torch.bmm(written, residual[:, :, None]).view(images, tokens, heads)
+    own = matrix.diagonal(dim1=2, dim2=3).mT
+    squares.diagonal(dim1=1, dim2=2).add_(
+        2 * (own * along).sum(dim=-1) + residual.square().sum(dim=-1).view(images, -1)
+    )
+    norms = squares.clamp_(min=0).sqrt_()
+    return norms / norms.sum(dim=-1, keepdim=True)
+
+
+def back_to_input(
+    found: Mapping[int, Float[Tensor, "image target token"]], mixing: list[Float[Tensor, "image token token"]]
+) -> Float[Tensor, "image target token"]:
+    """Values of tokens at some depths to the tokens of the input: sum_d found[d] B[d-1] ... B[0].
+
+    found: by depth, i.e. how many attentions came before. mixing: B of each layer; where its rows sum to one, sums over
+    tokens are kept.
+    """
+    deepest = max(found)
+    total = found[deepest]
+    for depth in range(deepest - 1, -1, -1):
+        total = total @ mixing[depth]
+        if depth in found:
+            total = total + found[depth]
+    return total
