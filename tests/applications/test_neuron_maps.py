@@ -8,9 +8,9 @@ from builders import Spec, build, pixels
 from oracle import SlowTower, second_order
 from secondlens.applications.heatmaps import METHODS, Options, SharedPass, make_methods, same_for_all
 from secondlens.applications.heatmaps.activation import Activation
-from secondlens.applications.heatmaps.mixing import back_to_input
 from secondlens.applications.heatmaps.choice import NeuronChoice, carrying
 from secondlens.applications.heatmaps.contribution import Contribution
+from secondlens.applications.heatmaps.mixing import back_to_input
 from secondlens.applications.heatmaps.writes import Writes
 from secondlens.effects.paths import paths_of
 from secondlens.errors import SecondLensError

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ class Oracle:
     name = "oracle"
     layers = ()
     direct = False
-    depths: ClassVar[dict[str, int]] = {}
+    depths = MappingProxyType({})
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]

@@ -47,22 +47,24 @@ def halves(matrix: Float[Tensor, "image head token token"]) -> Float[Tensor, "im
 def shares(
     weights: AttentionWeights, inputs: HeadInputs, matrix: Float[Tensor, "image head token token"]
 ) -> Float[Tensor, "image token token"]:
-    """By norms, through the Gram matrix of each token's vectors f[h] = W_O[h] v[h,i]: no [token, token, width]."""
+    """By norms, through Gram matrices: nothing of [token, token, width] is made.
+
+    With f[h] = W_O[h] v[h,i] and f[H] = x[i] the vectors that token i gives, and A[H,q,i] = [q = i], for the residual
+    stream takes the token along:  w[q,i]^2 = sum_{h,h'} A[h,q,i] A[h',q,i] <f[h], f[h']>.
+    """
     images, heads, tokens, dim = inputs.value.shape
+    given = inputs.residual.new_empty(heads + 1, images * tokens, inputs.residual.shape[2])
     # One product a head, its rows the tokens of all images.
-    rows = inputs.value.transpose(0, 1).reshape(heads, images * tokens, dim)
-    written = torch.bmm(rows, weights.output.to(rows).mT).transpose(0, 1)
-    gram = torch.bmm(written, written.mT)
-    by_source = matrix.permute(0, 3, 2, 1).flatten(0, 1)
-    squares = (torch.bmm(by_source, gram) * by_source).sum(dim=-1).view(images, tokens, tokens).mT
-    # The token itself comes along on the residual stream.
-    residual = inputs.residual.flatten(0, 1)
-    along = torch.bmm(written, residual[:, :, None]).view(images, tokens, heads)
-    own = matrix.diagonal(dim1=2, dim2=3).mT
-    squares.diagonal(dim1=1, dim2=2).add_(
-        2 * (own * along).sum(dim=-1) + residual.square().sum(dim=-1).view(images, -1)
-    )
-    norms = squares.clamp_(min=0).sqrt_()
+    values = inputs.value.transpose(0, 1).reshape(heads, images * tokens, dim)
+    torch.bmm(values, weights.output.to(values).mT, out=given[:heads])
+    given[heads] = inputs.residual.flatten(0, 1)
+    gram = torch.bmm(given.transpose(0, 1), given.permute(1, 2, 0))
+    taken = matrix.new_zeros(images, tokens, heads + 1, tokens)
+    taken[:, :, :heads] = matrix.permute(0, 3, 1, 2)
+    taken[:, :, heads].diagonal(dim1=1, dim2=2).fill_(1)
+    taken = taken.flatten(0, 1)
+    squares = (torch.bmm(gram, taken) * taken).sum(dim=1).view(images, tokens, tokens).mT
+    norms = squares.clamp(min=0).sqrt_()
     return norms / norms.sum(dim=-1, keepdim=True)
 
 
