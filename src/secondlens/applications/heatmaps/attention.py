@@ -38,23 +38,24 @@ class Rollout(PlainMethod):
     H    = the pooled query's row of B[last] ... B[1] B[0]
 
     With an attention-pooling head the row is that head's attention (mean over heads) times the product.
-    attentions: how many the tower has.
+    attentions: how many the tower has. mixing: another B than the paper's.
     """
 
     attentions: int
+    mixing: Mixing = "attention"
     name: str = "rollout"
 
     @property
     def depths(self) -> Mapping[Mixing, int]:
         """All attentions."""
-        return {"attention": self.attentions}
+        return {self.mixing: self.attentions}
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
     ) -> Float[Tensor, "image target row column"]:
         """One map an image, repeated for every target."""
         shared.check_targets(targets)
-        mixing = shared.mixing("attention", self.attentions)
+        mixing = shared.mixing(self.mixing, self.attentions)
         if shared.model.tower.pool_mlp is None:
             row = torch.zeros_like(mixing[0][:, 0])
             row[:, 0] = 1

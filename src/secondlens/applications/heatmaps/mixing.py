@@ -1,10 +1,12 @@
 """How much of each token after an attention came from each token before it: what traced maps are followed back by.
 
-Two kinds. With A the attention of a head, v its values, x the residual stream, rows summing to one in both:
+Three kinds. With A the attention of a head, v its values, x the residual stream, rows summing to one in all:
 
-    "attention"    B = (I + 1/heads sum_h A[h]) / 2            as in rollout
     "norms"        B[q,i] = w[q,i] / sum_i w[q,i],   w[q,i] = |sum_h A[h,q,i] W_O[h] v[h,i] + [q = i] x[q]|
                    (Kobayashi et al. 2021, without their layer norm after)
+    "attention"    B = (I + 1/heads sum_h A[h]) / 2            rollout's: what was there, and the attention
+    "block"        B = (2 I + 1/heads sum_h A[h]) / 3          ours: a layer gives a token three things, what was there,
+                   the attention and the MLP; two of them are the token's own
 
 What it costs, in multiplications a layer of T tokens, width W, H heads, beside the layer's own 12 T W^2 + 2 T^2 W:
 
@@ -13,7 +15,7 @@ What it costs, in multiplications a layer of T tokens, width W, H heads, beside 
     Gram matrices of these        T H^2 W           instead of T^2 H W for the vectors moved themselves
     the norms                     T^2 H^2
 
-For ViT-B-32 that is 0.5 % of a layer for "attention" and 10.5 % for "norms". Values are followed back as rows [target,
+For ViT-B-32 that is 10.5 % of a layer for "norms" and 0.5 % for the others. Values are followed back as rows [target,
 token] from the last layer down, T^2 a target and layer; no product of two B is made.
 """
 
@@ -27,20 +29,18 @@ from torch import Tensor
 from secondlens.models.heads import HeadInputs
 from secondlens.models.tower import AttentionWeights
 
-Mixing = Literal["norms", "attention"]
-"""How tokens are followed back through an attention: by the norms of what it moves, or as rollout does (cheaper)."""
+Mixing = Literal["norms", "attention", "block"]
+"""How tokens are followed back through a layer: by the norms of what its attention moves, or by shares of attention."""
 
 
 def mix(kind: Mixing, weights: AttentionWeights, inputs: HeadInputs) -> Float[Tensor, "image token token"]:
     """B of one attention."""
     matrix = inputs.matrix(weights.scale)
-    return halves(matrix) if kind == "attention" else shares(weights, inputs, matrix)
-
-
-def halves(matrix: Float[Tensor, "image head token token"]) -> Float[Tensor, "image token token"]:
-    """(I + mean over heads A) / 2."""
-    mean = matrix.mean(dim=1) / 2
-    mean.diagonal(dim1=1, dim2=2).add_(0.5)
+    if kind == "norms":
+        return shares(weights, inputs, matrix)
+    own = {"attention": 1 / 2, "block": 2 / 3}[kind]
+    mean = matrix.mean(dim=1) * (1 - own)
+    mean.diagonal(dim1=1, dim2=2).add_(own)
     return mean
 
 

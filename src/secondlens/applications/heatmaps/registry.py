@@ -37,7 +37,7 @@ class Options:
     `share` of the positive contributions to this image's score ("share"), or all ("all", contributions only).
     None: each method's own: "paper" for activations, "all" for contributions, for traced ones "paper" with an atlas.
     neurons: how many, for the rules "paper" and "signed".
-    mixing: how traced methods follow tokens back: by the norms of what attention moves, or by attention (cheaper).
+    mixing: how traced methods follow tokens back (`mixing`): "norms", "attention" or "block".
     paths: contributions only through these (reader, head) pairs; None: all.
     """
 
