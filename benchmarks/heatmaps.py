@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--mixing", choices=("norms", "attention"), default="norms")
+    parser.add_argument("--mixing", choices=("norms", "attention", "block"), default="norms")
     given = parser.parse_args()
     options = Options(mixing=given.mixing)
     record("heatmaps", measure(given.model, given.methods, given.texts, given.batch_size, given.repeats, options))

@@ -68,6 +68,14 @@ clean pass spread over the neurons. *Counted* is the same ratio in multiplicatio
 
 """
 
+HEATMAPS_HEAD = """
+## Heat maps beside the plain forward pass
+
+From pixels to maps on the patch grid, with texts that were not seen before, beside upstream's forward pass over the
+same images, in turn; medians (quartiles). The neurons' methods read the last three layers that have a later attention.
+
+"""
+
 
 def write_table() -> None:
     """Write README.md."""
@@ -124,6 +132,17 @@ def write_table() -> None:
              f["ours_seconds_per_neuron"], f"{f['ratio']} x", f"{f['ratio_of_multiplications']} x",
              f"{f['largest_difference']:.0e}"]
             for f in indirect
+        ],
+    )  # fmt: skip
+    maps = [entry for entry in entries if entry["benchmark"] == "heatmaps"]
+    text += HEATMAPS_HEAD + _table(
+        ["machine", "model", "images", "texts", "method", "ratio"],
+        [
+            [_chip(entry), f["model"], f["batch_size"], f["texts"], method,
+             f"{ratio} x ({f['quartiles'][method][0]} to {f['quartiles'][method][1]})"]
+            for entry in maps
+            for f in [entry["figures"]]
+            for method, ratio in f["ratios"].items()
         ],
     )  # fmt: skip
     text += "\n## Commands\n\n"
