@@ -103,30 +103,30 @@ class Writes:
     def _maps(self) -> dict[int, WriteMaps]:
         return {layer: write_maps(self.model.tower, layer, self.convention) for layer in self.layers}
 
-    def reads(self, targets: Float[Tensor, "target embed"]) -> dict[int, Float[Tensor, "target head width"]]:
-        """r of each reader's heads."""
-        if self._targets is None or not torch.equal(self._targets, targets):
-            self._targets, self._reads, self._along = targets.clone(), {}, {}
+    def reads(self, sets: Float[Tensor, "set target embed"]) -> dict[int, Float[Tensor, "all head width"]]:
+        """r of each reader's heads, all sets one after another."""
+        if self._targets is None or not torch.equal(self._targets, sets):
+            self._targets, self._reads, self._along = sets.clone(), {}, {}
         if not self._reads:
             for reader, outputs in self._outputs.items():
                 upstream = self.model.tower.readers[reader]
-                asked = torch.matmul(targets.to(outputs), outputs)
+                asked = torch.matmul(sets.flatten(0, 1).to(outputs), outputs)
                 read = torch.bmm(asked, upstream.weights().value.to(outputs)).transpose(0, 1)
                 read = read * upstream.norm.weight.detach().to(read)
                 self._reads[reader] = read - read.mean(dim=-1, keepdim=True) if self.centred else read
         return self._reads
 
-    def _reads_of(self, layer: int, targets: Float[Tensor, "target embed"]) -> Float[Tensor, "target path width"]:
-        reads = self.reads(targets)
+    def _reads_of(self, layer: int, sets: Float[Tensor, "set target embed"]) -> Float[Tensor, "set target path width"]:
+        reads = self.reads(sets)
         together = torch.cat([reads[reader] for reader in self.model.tower.readers_of(layer)], dim=1)
-        return together[:, self._places[layer]]
+        return together[:, self._places[layer]].unflatten(0, sets.shape[:2])
 
-    def along(self, targets: Float[Tensor, "target embed"]) -> dict[int, Float[Tensor, "target path neuron"]]:
+    def along(self, sets: Float[Tensor, "set target embed"]) -> dict[int, Float[Tensor, "all path neuron"]]:
         """<u[n,k], t> of all neurons of each layer: many numbers, which only `neurons` asks for."""
-        self.reads(targets)
+        self.reads(sets)
         if not self._along:
             for layer, maps in self._maps.items():
-                self._along[layer] = project_writes(maps, targets)[:, self._places[layer]]
+                self._along[layer] = project_writes(maps, sets.flatten(0, 1))[:, self._places[layer]]
         return self._along
 
     def path_weights(self, shared: SharedPass, layer: int) -> Float[Tensor, "image path token"]:
@@ -139,30 +139,14 @@ class Writes:
         sets: Float[Tensor, "set target embed"],
         masks: Mapping[int, Bool[Tensor, "any target neuron"]] | None = None,
     ) -> dict[int, Float[Tensor, "image target token"]]:
-        """c of each layer, over its neurons, or over those that `masks` choose for each target."""
-        masks = masks or {}
-        if len(sets) == 1 and all(len(mask) == 1 for mask in masks.values()):
-            return self._tokens(shared, sets[0], slice(None), {layer: mask[0] for layer, mask in masks.items()})
-        parts = []
-        for image in range(shared.images):
-            own = {layer: mask[min(image, len(mask) - 1)] for layer, mask in masks.items()}
-            parts.append(self._tokens(shared, sets[min(image, len(sets) - 1)], slice(image, image + 1), own))
-        return {layer: torch.cat([part[layer] for part in parts]) for layer in self.layers}
-
-    def _tokens(
-        self,
-        shared: SharedPass,
-        targets: Float[Tensor, "target embed"],
-        images: slice,
-        masks: Mapping[int, Bool[Tensor, "target neuron"]],
-    ) -> dict[int, Float[Tensor, "image target token"]]:
+        """c of each layer, over its neurons, or over those that `masks` choose; one set for all images, or one each."""
         if masks:
-            return {layer: self._of_chosen(shared, layer, targets, images, mask) for layer, mask in masks.items()}
-        if self._late(len(targets), shared.trace.written[self.layers[0]][images].shape[:2]):
-            return self._of_all_late(shared, targets, images)
-        return {layer: self._of_all(shared, layer, targets, images) for layer in self.layers}
+            return {layer: self._of_chosen(shared, layer, sets, mask) for layer, mask in masks.items()}
+        if self._late(sets.shape[0] * sets.shape[1], shared.trace.written[self.layers[0]].shape[:2], len(sets)):
+            return self._of_all_late(shared, sets)
+        return {layer: self._of_all(shared, layer, sets) for layer in self.layers}
 
-    def _late(self, targets: int, rows: Sequence[int]) -> bool:
+    def _late(self, targets: int, rows: Sequence[int], sets: int = 1) -> bool:
         """Whether readers go first, texts last, by the multiplications that each order takes."""
         tower = self.model.tower
         if not self.centred or any(isinstance(places, Tensor) for places in self._places.values()):
@@ -172,84 +156,93 @@ class Writes:
         images, tokens = rows
         pairs = sum(len(tower.readers_of(layer)) for layer in self.layers)
         once = len(self.readers) * heads * dim * (tower.embed_dim + width)
-        early = targets * (once + images * pairs * heads * tokens * width)
-        late = images * tokens * width * (2 * pairs * heads * dim + targets * len(self.layers))
+        looks = targets * images // sets
+        early = targets * once + looks * pairs * heads * tokens * width
+        late = tokens * width * (images * 2 * pairs * heads * dim + looks * len(self.layers))
         return late < early
 
     def _of_all(
-        self, shared: SharedPass, layer: int, targets: Float[Tensor, "target embed"], images: slice
+        self, shared: SharedPass, layer: int, sets: Float[Tensor, "set target embed"]
     ) -> Float[Tensor, "image target token"]:
-        written, weights = shared.trace.written[layer][images], self.path_weights(shared, layer)[images]
-        reads = self._reads_of(layer, targets)
+        written, weights = shared.trace.written[layer], self.path_weights(shared, layer)
+        reads = self._reads_of(layer, sets)
         rows = []
-        for some in reads.split(max(1, BLOCK // weights.numel())):
-            read = (written @ some.flatten(0, 1).T).unflatten(2, some.shape[:2])
+        for some in reads.split(max(1, BLOCK // weights.numel()), dim=1):
+            flat = some.flatten(1, 2).mT
+            read = (written @ (flat[0] if len(flat) == 1 else flat)).unflatten(2, some.shape[1:3])
             rows.append(torch.einsum("bitk,bki->bti", read, weights))
         return torch.cat(rows, dim=1)
 
     def _of_all_late(
-        self, shared: SharedPass, targets: Float[Tensor, "target embed"], images: slice
+        self, shared: SharedPass, sets: Float[Tensor, "set target embed"]
     ) -> dict[int, Float[Tensor, "image target token"]]:
         tower, trace = self.model.tower, shared.trace
-        written = torch.stack([trace.written[layer][images] for layer in self.layers])
+        written = torch.stack([trace.written[layer] for layer in self.layers])
         written = written - written.mean(dim=-1, keepdim=True)
         moved = torch.zeros_like(written)
         for index in self.readers:
-            reader = tower.readers[index]
+            reader, seen = tower.readers[index], trace.readers[index]
             weights = reader.weights()
-            heads = len(weights.value)
             rows = [row for row, layer in enumerate(self.layers) if index in tower.readers_of(layer)]
-            seen = written[rows] * reader.norm.weight.detach().to(written)
-            values = seen @ weights.value.flatten(0, 1).to(seen).T
+            tokens = written[rows] * reader.norm.weight.detach().to(written)
+            values = tokens @ weights.value.flatten(0, 1).to(tokens).T
             # b of this reader is the same for all layers.
-            of_reader = trace.readers[index].attention[images] / trace.readers[index].sigma[images, None]
-            weighed = values.unflatten(-1, (heads, -1)) * of_reader.mT[..., None]
-            moved[rows] += weighed.flatten(-2) @ weights.output.to(seen).transpose(0, 1).flatten(1).T
-        reads = read_directions(tower, targets.to(moved))
-        scale = shared.scale[images, None, None]
-        return {layer: (part @ reads.T).mT * scale for layer, part in zip(self.layers, moved, strict=True)}
+            weighed = values.unflatten(-1, (tower.heads, -1)) * (seen.attention / seen.sigma[:, None]).mT[..., None]
+            moved[rows] += weighed.flatten(-2) @ weights.output.to(tokens).transpose(0, 1).flatten(1).T
+        reads = read_directions(tower, sets.to(moved).flatten(0, 1)).view(*sets.shape[:2], -1)
+        scale = shared.scale[:, None, None]
+        return {layer: (part @ reads.mT).mT * scale for layer, part in zip(self.layers, moved, strict=True)}
 
     def _of_chosen(
         self,
         shared: SharedPass,
         layer: int,
-        targets: Float[Tensor, "target embed"],
-        images: slice,
-        mask: Bool[Tensor, "target neuron"],
+        sets: Float[Tensor, "set target embed"],
+        mask: Bool[Tensor, "any target neuron"],
     ) -> Float[Tensor, "image target token"]:
-        activations, weights = shared.trace.activations[layer][images], self.path_weights(shared, layer)[images]
-        reads, (count, tokens) = self._reads_of(layer, targets), activations.shape[:2]
-        most = int(mask.sum(dim=1).max()) if len(mask) else 0
+        activations, weights = shared.trace.activations[layer], self.path_weights(shared, layer)
+        reads = self._reads_of(layer, sets)
         # As many places for every target; those that a target does not fill count nothing.
-        used, chosen = mask.to(weights.dtype).topk(most, dim=1)
-        rows = []
-        block = max(1, BLOCK // max(1, most * reads.shape[2]))
-        for start in range(0, len(targets), block):
-            some, read = chosen[start : start + block], reads[start : start + block]
+        used, chosen = mask.to(weights.dtype).topk(int(mask.sum(dim=-1).max()), dim=-1)
+        alike = len(sets) == len(mask) == 1
+        # Where every image has its own neurons or texts, images are the rows that go together, else texts are.
+        count = reads.shape[1] if alike else shared.images
+        block = max(1, BLOCK // max(1, chosen.shape[-1] * reads.shape[3] * (1 if alike else reads.shape[1])))
+        parts = []
+        for start in range(0, count, block):
+            some = slice(start, start + block)
+            texts, images = (some, slice(None)) if alike else (slice(None), some)
+            pick, on, read = (_rows(whole, images)[:, texts] for whole in (chosen, used, reads))
             if self._along:
-                kept = self._along[layer][start : start + block]
-                along = kept.gather(2, some[:, None].expand(-1, kept.shape[1], -1)).mT
+                along = _rows(self._along[layer].view(len(sets), -1, *self._along[layer].shape[1:]), images)[:, texts]
+                pick = pick.expand(max(len(pick), len(along)), -1, -1)
+                along = along.expand(len(pick), -1, -1, -1)
+                along = along.gather(3, pick[:, :, None].expand(-1, -1, along.shape[2], -1)).mT
             else:
-                along = torch.bmm(self._columns[layer][some], read.mT)
-            along = along * used[start : start + block, :, None]
-            active = activations[:, :, some.flatten()].view(count * tokens, *some.shape).transpose(0, 1)
-            moved = torch.bmm(active, along).view(len(some), count, tokens, -1)
-            rows.append(torch.einsum("tbik,bki->bti", moved, weights))
-        return torch.cat(rows, dim=1)
+                along = self._columns[layer][pick] @ read.mT
+            along = along * on[..., None]
+            seen = activations[images]
+            flat = pick.flatten(1)[:, None].expand(len(seen), seen.shape[1], -1)
+            active = seen.gather(2, flat).unflatten(2, pick.shape[1:]).transpose(1, 2)
+            parts.append(torch.einsum("btik,bki->bti", active @ along, weights[images]))
+        return torch.cat(parts, dim=1 if alike else 0)
 
     def neurons(
         self, shared: SharedPass, sets: Float[Tensor, "set target embed"]
     ) -> dict[int, Float[Tensor, "image target neuron"]]:
         """<phi[n], t> a layer: each neuron's contribution to <z/|z|, t>."""
-        found: dict[int, list[Tensor]] = {layer: [] for layer in self.layers}
-        for row, targets in enumerate(sets):
-            images = slice(None) if len(sets) == 1 else slice(row, row + 1)
-            for layer, along in self.along(targets).items():
-                seen = self.path_weights(shared, layer)[images]
-                of_neurons = coefficients(seen, shared.trace.activations[layer][images])
-                if len(of_neurons) == 1:
-                    # One image: a pass over `along` as it lies in memory; the product below would copy it.
-                    found[layer].append((along * of_neurons[0].T).sum(dim=1)[None])
-                else:
-                    found[layer].append(torch.einsum("bnk,tkn->btn", of_neurons, along))
-        return {layer: torch.cat(parts) for layer, parts in found.items()}
+        found = {}
+        for layer, along in self.along(sets).items():
+            each = along.view(*sets.shape[:2], *along.shape[1:])
+            of_neurons = coefficients(self.path_weights(shared, layer), shared.trace.activations[layer])
+            if len(of_neurons) == 1:
+                # One image: a pass over `along` as it lies in memory; the product below would copy it.
+                found[layer] = (each[0] * of_neurons[0].T).sum(dim=1)[None]
+            else:
+                found[layer] = torch.einsum("bnk,btkn->btn", of_neurons, each.expand(len(of_neurons), -1, -1, -1))
+        return found
+
+
+def _rows(whole: Tensor, images: slice) -> Tensor:
+    """Of those images, or the only row that all share."""
+    return whole if len(whole) == 1 else whole[images]
