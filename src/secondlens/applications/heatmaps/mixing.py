@@ -15,7 +15,7 @@ What it costs, in multiplications a layer of T tokens, width W, H heads, beside 
     Gram matrices of these        T H^2 W           instead of T^2 H W for the vectors moved themselves
     the norms                     T^2 H^2
 
-For ViT-B-32 that is 10.5 % of a layer for "norms" and 0.5 % for the others. Values are followed back as rows [target,
+For ViT-B-32 that is 10.4 % of a layer for "norms" and 0.5 % for the others. Values are followed back as rows [target,
 token] from the last layer down, T^2 a target and layer; no product of two B is made.
 """
 
