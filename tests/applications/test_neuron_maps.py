@@ -1,5 +1,7 @@
 """Heat maps of neurons against the float64 oracle, and the laws of every map."""
 
+from typing import Any
+
 import pytest
 import torch
 from slow_maps import SlowPass, shares
@@ -13,7 +15,7 @@ from secondlens.applications.heatmaps.choice import NeuronChoice, carrying
 from secondlens.applications.heatmaps.contribution import Contribution
 from secondlens.applications.heatmaps.mixing import back_to_input
 from secondlens.applications.heatmaps.writes import Writes
-from secondlens.effects.patches import patch_contributions
+from secondlens.effects.patches import patch_contributions, token_contributions, write_projections
 from secondlens.effects.paths import paths_of
 from secondlens.errors import SecondLensError
 from secondlens.models import LensModel
@@ -128,6 +130,33 @@ def test_the_order_of_the_sums_does_not_matter(
     for row, layer in enumerate(layers):
         close(found[layer].sum(dim=-1), torch.einsum("bne,te->bt", expected[row], texts.double()))
         close(found[layer], patch_contributions(model, images, layer, texts))
+
+
+@pytest.mark.parametrize("rule", ["paper", "share"])
+def test_chosen_neurons_in_blocks_of_one(
+    model: LensModel, spec: Spec, rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers, images = tuple(model.tower.lens_layers)[-2:], pixels(2, spec.size)
+    texts = targets_of(model, 1)
+    writes, shared = Writes(model, layers), SharedPass(model, images, layers)
+    choice = NeuronChoice({layer: directions_of(model)[layer] for layer in layers}, rule, count=9, writes=writes)
+    masks = choice.masks(shared, texts)
+    assert {len(mask) for mask in masks.values()} == ({1} if rule == "paper" else {2})
+    together = writes.tokens(shared, texts, masks)
+    monkeypatch.setattr(secondlens.applications.heatmaps.writes, "BLOCK", 1)
+    each = writes.tokens(shared, texts, masks)
+    # The same texts given for every image, and without what `neurons` left behind.
+    apart = Writes(model, layers).tokens(shared, texts.expand(2, -1, -1).clone(), masks)
+    for layer, mask in masks.items():
+        along = write_projections(model.tower, layer, texts[0])
+        rows = []
+        for row in range(3):
+            for image in range(2):
+                neurons = mask[min(image, len(mask) - 1), row].nonzero()[:, 0]
+                rows.append(token_contributions(shared.trace, model.tower, layer, along[row : row + 1], neurons)[image])
+        expected = torch.cat(rows).unflatten(0, (3, 2)).transpose(0, 1)
+        for found in (together, each, apart):
+            close(found[layer], expected)
 
 
 def test_many_texts_go_last(model: LensModel) -> None:
