@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondlens.effects.parallel import eigh
 from secondlens.effects.paths import (
     Convention,
     Path,
@@ -106,6 +107,6 @@ def gram_root(writes: Float[Tensor, "neuron path embed"]) -> Float[Tensor, "neur
     root, info = torch.linalg.cholesky_ex(gram)
     failed = info.nonzero()[:, 0]
     if len(failed):
-        values, vectors = torch.linalg.eigh(gram[failed])
+        values, vectors = eigh(gram[failed])
         root[failed] = vectors * values.clamp(min=0).sqrt()[:, None]
     return root

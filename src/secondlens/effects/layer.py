@@ -7,17 +7,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from secondlens.effects.factored import gram_root
-from secondlens.effects.parallel import map_blocks
+from secondlens.effects.parallel import block_size, map_blocks, setup_block_size
 from secondlens.effects.paths import Convention, WriteMaps, coefficients, path_weights, paths_of, write_maps
 from secondlens.effects.rank_one import rank_one
 from secondlens.effects.statistics import EffectStatistics, TopEffects
+from secondlens.errors import SurveyError
 from secondlens.models.capture import Trace
 from secondlens.models.tower import VisionTower
-
-# Neurons worked on at a time: few enough that a block's products stay in the cache, enough to keep calls few.
-BLOCK = 256
-# The same for what is made once in float64, [neuron, path, embed].
-SETUP_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -74,10 +70,12 @@ class LayerResult:
 def gram_roots(maps: WriteMaps, groups: list[Tensor]) -> list[Float[Tensor, "neuron path path"]]:
     """R of groups of neurons, float32: |phi| = |s R|."""
 
-    def root(group: Tensor) -> Tensor:
-        return torch.cat([gram_root(maps.directions(part)).float() for part in group.split(SETUP_BLOCK)])
+    device = maps.values.device
 
-    return map_blocks(root, groups, maps.values.device)
+    def root(group: Tensor) -> Tensor:
+        return torch.cat([gram_root(maps.directions(part)).float() for part in group.split(setup_block_size(device))])
+
+    return map_blocks(root, groups, device)
 
 
 class LayerStatistics:
@@ -97,7 +95,7 @@ class LayerStatistics:
         chosen = torch.ones(tower.neurons, dtype=torch.bool)
         if rows is not None:
             chosen = chosen.logical_not().index_fill(0, rows.cpu(), True)
-        blocks = torch.arange(tower.neurons).split(BLOCK)
+        blocks = torch.arange(tower.neurons).split(block_size(self.maps.values.device))
         groups = [block[chosen[block]] for block in blocks]
         self.rows = [group.to(self.maps.values.device) for group in groups if len(group)]
         roots = gram_roots(self.maps, self.rows)
@@ -116,12 +114,31 @@ class LayerStatistics:
         activations = trace.activations[self.layer]
         positions = positions.to(activations.device)
         for columns, block in zip(self._columns, self.blocks, strict=True):
-            block.update(coefficients(weights, activations[:, :, columns]).transpose(0, 1), positions)
+            # Of a model in float64 rounded here: statistics hold images in float32.
+            block.update(coefficients(weights, activations[:, :, columns]).float().transpose(0, 1), positions)
 
     def merge(self, other: "LayerStatistics") -> None:
         """Add what another pass over other images found."""
         for mine, theirs in zip(self.blocks, other.blocks, strict=True):
             mine.merge(theirs)
+
+    def restart(self, candidates: int) -> None:
+        """Forget all images; from here on keep `candidates` of them a neuron."""
+        self.blocks = [EffectStatistics(block.root, candidates, block.complete) for block in self.blocks]
+
+    @property
+    def filling(self) -> bool:
+        """Still keeping every image, with no reference yet."""
+        return self.blocks[0].filling
+
+    def shard_state(self) -> dict[str, Tensor]:
+        """The state with which statistics of other images begin, to be merged here."""
+        return _named([block.shard_state() for block in self.blocks])
+
+    def merge_state(self, state: dict[str, Tensor]) -> None:
+        """Add what statistics of other images found, by their state; a block at a time."""
+        for block, some in zip(self.blocks, _by_block(state, len(self.blocks)), strict=True):
+            block.merge_state(some)
 
     def result(self, top: int) -> tuple[LayerResult, Tensor | None]:
         """Statistics, directions and top images of everything so far; and the numbers of the images that a second
@@ -142,21 +159,36 @@ class LayerStatistics:
         """The state with which statistics of the neurons that are not proved begin a second pass."""
         some = [(~proved[rows]).nonzero()[:, 0] for rows in self.rows]
         pairs = [(block, neurons) for block, neurons in zip(self.blocks, some, strict=True) if len(neurons)]
-        return _states([block.second_pass(neurons, top) for block, neurons in pairs])
+        return _named([block.second_pass(neurons, top).state_dict() for block, neurons in pairs])
 
     def state_dict(self) -> dict[str, Tensor]:
         """The blocks' states, by name."""
-        return _states(self.blocks)
+        return _named([block.state_dict() for block in self.blocks])
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state of a layer with the same neurons."""
-        for i, block in enumerate(self.blocks):
-            prefix = f"{i}."
-            block.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        for block, some in zip(self.blocks, _by_block(state, len(self.blocks)), strict=True):
+            block.load_state_dict(some)
 
 
-def _states(blocks: list[EffectStatistics]) -> dict[str, Tensor]:
-    return {f"{i}.{name}": tensor for i, block in enumerate(blocks) for name, tensor in block.state_dict().items()}
+def _named(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The blocks' states as one, `BLOCK.NAME`."""
+    return {f"{i}.{name}": tensor for i, state in enumerate(states) for name, tensor in state.items()}
+
+
+def _by_block(state: dict[str, Tensor], blocks: int) -> list[dict[str, Tensor]]:
+    """The opposite."""
+    found = 1 + max(int(name.partition(".")[0]) for name in state)
+    if found != blocks:
+        raise SurveyError(
+            f"expected statistics in {blocks} blocks of neurons, got {found}: a survey that was begun on a CPU goes on "
+            "on a CPU, one of a GPU on a GPU; continue there, or start afresh in another folder"
+        )
+    parts: list[dict[str, Tensor]] = [{} for _ in range(blocks)]
+    for name, tensor in state.items():
+        block, _, rest = name.partition(".")
+        parts[int(block)][rest] = tensor
+    return parts
 
 
 def statistics_bytes(tower: VisionTower, layer: int, candidates: int) -> int:
@@ -164,7 +196,10 @@ def statistics_bytes(tower: VisionTower, layer: int, candidates: int) -> int:
     paths = len(paths_of(tower, layer))
     dims = sum(tower.readers[index].weights().value.shape[1] * tower.heads for index in tower.readers_of(layer))
     maps = 4 * dims * (tower.neurons + tower.embed_dim)
-    return maps + tower.neurons * (4 * paths * (paths + candidates) + 8 * paths + 24 * candidates + 400)
+    device = tower.mlps[layer].project.weight.device
+    # On an accelerator as many images again wait for their selection.
+    places = candidates if device.type == "cpu" else 2 * candidates
+    return maps + tower.neurons * (4 * paths * (paths + places) + 8 * paths + 24 * candidates + 400)
 
 
 def _block_result(top: TopEffects, block: EffectStatistics, writes: Float[Tensor, "neuron path embed"]) -> LayerResult:

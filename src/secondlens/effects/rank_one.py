@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondlens.effects.parallel import eigh
 from secondlens.effects.statistics import TopEffects
 
 TINY = torch.finfo(torch.float64).tiny
@@ -46,7 +47,7 @@ def rank_one(top: TopEffects, root: Float[Tensor, "neuron path path"], component
     # Y Y^T and Y^T Y share their non-zero eigenvalues: decompose the smaller.
     gram = torch.bmm(rows, rows.mT) if images <= paths else torch.bmm(rows.mT, rows)
     total = gram.diagonal(dim1=1, dim2=2).sum(dim=1)
-    eigenvalues, vectors = torch.linalg.eigh(gram)
+    eigenvalues, vectors = eigh(gram)
     eigenvalues, vectors = eigenvalues[:, -count:].flip(1).clamp(min=0), vectors[:, :, -count:].flip(2)
     projections = vectors * eigenvalues.sqrt()[:, None] if images <= paths else torch.bmm(rows, vectors)
     # Below this an eigenvalue is rounding, its vector arbitrary.

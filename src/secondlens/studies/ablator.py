@@ -32,8 +32,7 @@ from torch import Tensor
 
 from secondlens.atlas.store import AtlasLayer
 from secondlens.effects.factored import gram_root
-from secondlens.effects.layer import BLOCK, SETUP_BLOCK
-from secondlens.effects.parallel import map_blocks
+from secondlens.effects.parallel import block_size, map_blocks, setup_block_size
 from secondlens.effects.paths import Convention, path_weights, paths_of, write_maps
 from secondlens.models.capture import Trace
 from secondlens.models.model import LensModel
@@ -68,7 +67,7 @@ class LayerAblator:
         def prepare(rows: Tensor) -> tuple[Tensor, Tensor]:
             """[neuron, path, path + component]: R beside <u, r_j>, so that one product gives both; and r_j."""
             factors, directions = [], []
-            for part in rows.split(SETUP_BLOCK):
+            for part in rows.split(setup_block_size(maps.values.device)):
                 writes = maps.directions(part.to(maps.values.device))
                 made = torch.bmm(kept[part.to(kept.device)].to(writes), writes)
                 directions.append(torch.nn.functional.normalize(made, dim=2))
@@ -76,7 +75,7 @@ class LayerAblator:
                 factors.append(torch.cat([gram_root(writes).to(writes), along], dim=2))
             return torch.cat(factors), torch.cat(directions)
 
-        blocks = torch.arange(tower.neurons).split(BLOCK)
+        blocks = torch.arange(tower.neurons).split(block_size(maps.values.device))
         factors, directions = zip(*map_blocks(prepare, blocks, maps.values.device), strict=True)
         self._spans = [slice(int(block[0]), int(block[-1]) + 1) for block in blocks]
         self._factors: tuple[Tensor, ...] = factors

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from secondlens.effects.layer import BLOCK, statistics_bytes
+from secondlens.effects.layer import statistics_bytes
+from secondlens.effects.parallel import block_size
 from secondlens.effects.paths import check_layer, paths_of
 from secondlens.errors import SurveyError
 from secondlens.models.model import LensModel
@@ -127,5 +128,5 @@ def _bytes(model: LensModel, layers: Sequence[int], candidates: int, batch_size:
     statistics = sum(statistics_bytes(tower, layer, candidates) for layer in layers)
     # A block's result is computed in float64: held coefficients, their images under R, and R itself.
     paths = len(paths_of(tower, min(layers)))
-    block = 8 * min(BLOCK, tower.neurons) * paths * (3 * candidates + 3 * paths + tower.embed_dim)
+    block = 8 * min(block_size(model.device), tower.neurons) * paths * (3 * candidates + 3 * paths + tower.embed_dim)
     return LIBRARIES + weights + held + forward + statistics + block

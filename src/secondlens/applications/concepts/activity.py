@@ -18,7 +18,8 @@ from torch import Tensor
 from secondlens.applications.concepts.thresholds import Thresholds, norm_thresholds
 from secondlens.applications.concepts.words import Rule
 from secondlens.atlas.store import AtlasLayer
-from secondlens.effects.layer import BLOCK, gram_roots
+from secondlens.effects.layer import gram_roots
+from secondlens.effects.parallel import block_size
 from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.models.capture import Trace
 from secondlens.models.model import LensModel
@@ -49,7 +50,7 @@ class LayerMeter:
         self.layer = layer
         self.thresholds: Thresholds = norm_thresholds(layer, percentile)
         maps = write_maps(model.tower, layer.index, layer.atlas.manifest.convention)
-        groups = list(torch.arange(model.neurons, device=model.device).split(BLOCK))
+        groups = list(torch.arange(model.neurons, device=model.device).split(block_size(model.device)))
         self.root = torch.cat(gram_roots(maps, groups)).double()
         self.mean = layer.mean_coefficients.to(model.device).double()
         self.along = layer.path_projections.to(model.device).double()
