@@ -18,6 +18,8 @@ COMMANDS = (
     "oracle --model vit-b-32 --layer 9 --dtype float32",
     "ablation --model vit-b-32 --layers 0-10 --images 1000",
     "rendering --scenes 4000 --workers 2",
+    "heatmaps --model vit-b-32 --texts 1",
+    "heatmaps --model vit-b-32 --texts 100",
     "indirect --model vit-b-32 --layer 9 --neurons 512 --rounds 3",
     "indirect --model vit-b-32 --layer 10 --neurons 3072 --rows 256 --rounds 3",
     "indirect --model vit-l-14 --layer 21 --images 4 --neurons 128 --rounds 2",

@@ -84,6 +84,14 @@ upstream's forward pass in this process, in turn. Clients ask for an upload, a f
 
 """
 
+HEATMAPS_HEAD = """
+## Heat maps beside the plain forward pass
+
+From pixels to maps on the patch grid, with texts that were not seen before, beside upstream's forward pass over the
+same images, in turn; medians (quartiles). The neurons' methods read the last three layers that have a later attention.
+
+"""
+
 
 def write_table() -> None:
     """Write README.md."""
@@ -143,6 +151,17 @@ def write_table() -> None:
         ],
     )  # fmt: skip
     text += _viewer([entry for entry in entries if entry["benchmark"] == "viewer"])
+    maps = [entry for entry in entries if entry["benchmark"] == "heatmaps"]
+    text += HEATMAPS_HEAD + _table(
+        ["machine", "model", "images", "texts", "method", "ratio"],
+        [
+            [_chip(entry), f["model"], f["batch_size"], f["texts"], method,
+             f"{ratio} x ({f['quartiles'][method][0]} to {f['quartiles'][method][1]})"]
+            for entry in maps
+            for f in [entry["figures"]]
+            for method, ratio in f["ratios"].items()
+        ],
+    )  # fmt: skip
     text += "\n## Commands\n\n"
     text += "".join(f"    {entry['command']}\n" for entry in entries)
     (FOLDER / "README.md").write_text(text)
