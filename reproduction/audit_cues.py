@@ -29,7 +29,7 @@ def main(model: str, folder: str, pool: str, count: int) -> None:
     loaded, atlas, biases = load_model(model), Atlas.open(folder), default_biases()
     pairs = [(a, b) for a in NOUNS for b in NOUNS if a != b and biases.planted_cues(a, b)]
     chosen = np.random.default_rng(0).permutation(len(pairs))[:count]
-    for scoring in ("paper", "effect", "images"):
+    for scoring in sys.argv[5].split(","):
         auditor = Auditor(loaded, atlas, Descriptions.open(atlas, pool), NameSimilarity(), WORLD_TEMPLATES, scoring,
                           list(NOUNS))  # fmt: skip
         everything, contexts, precision = [], [], []

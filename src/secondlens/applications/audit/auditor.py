@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from secondlens.applications.audit.audit import PairAudit, audit_pair
+from secondlens.applications.audit.by_images import audit_by_images
 from secondlens.applications.audit.classes import ClassPair, class_head, class_pair
-from secondlens.applications.audit.images import WithinClasses, audit_by_images, within_classes
+from secondlens.applications.audit.images import WithinClasses, within_classes
 from secondlens.applications.audit.pool import described_pool
 from secondlens.applications.audit.scores import neuron_weights
 from secondlens.applications.audit.similarity import Similarity

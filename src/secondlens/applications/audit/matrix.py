@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from scipy.sparse import csr_matrix
 
-from secondlens.applications.audit.images import WithinClasses
+from secondlens.applications.audit.images import SAME, WithinClasses
 from secondlens.applications.audit.scores import NEURONS, Scoring, check_scoring
 from secondlens.applications.audit.similarity import SYNONYM, Similarity
 from secondlens.applications.audit.table import NeuronTable
@@ -132,32 +131,33 @@ def image_matrix(
 ) -> PairMatrix:
     """The same by the survey's images (`images`), in units of what has to be overcome:
 
-    exploitability(a, b) = mean over the `count` best cues of score(t) / sd(t), over the mean margin <z, t(a) - t(b)> of
-    the survey's images of class a
+    exploitability(a, b) = mean over the `count` best cues of score(t), over the mean margin <z, t(a) - t(b)> of the
+    survey's images of class a
 
-    with sd(t) of <z - z_k, t>: how much of the margin one standard deviation of a cue makes up. NaN for a class without
-    images of its own.
+    How much of the margin a cue makes up. NaN for a class without images of its own. Phrases that name or mean either
+    class are no cues.
     """
     weight = head.weight.double().cpu()
-    rows, atoms = within.rows.double(), within.atoms.double()
-    covariance = rows.T @ rows / len(rows)
-    spread = torch.einsum("te,ef,tf->t", atoms, covariance, atoms).clamp(min=1e-12).sqrt()
-    # [phrase, class]: the covariance of each phrase with each class's logit.
-    with_class = atoms @ covariance @ weight.T
+    # [phrase, class]: how far the images that show a phrase lie towards each class, within theirs.
+    towards = within.scores_of(within.rows.double() @ weight.T)
     values = np.full((len(classes), len(classes)), np.nan)
     cues: dict[tuple[int, int], list[tuple[str, float]]] = {}
-    for predicted, name in enumerate(classes):
-        alike = torch.from_numpy(similarity(within.texts, name))
-        kept = (~within.named & (alike < synonym)).nonzero()[:, 0]
+    means_class = (within.atoms @ within.directions.T).numpy() >= SAME
+    for place, name in enumerate(classes):
+        means_class[:, place] |= similarity(within.texts, name) >= synonym
+        if progress is not None:
+            progress("synonyms of classes", place + 1, len(classes))
+    for predicted in range(len(classes)):
         for shown in range(len(classes)):
             if shown == predicted:
                 continue
-            scores = with_class[kept, predicted] - with_class[kept, shown]
-            best = (scores / spread[kept]).clamp(min=0).topk(min(count, len(kept)))
-            margin = within.means[shown] @ (weight[shown] - weight[predicted])
-            values[shown, predicted] = float(best.values.sum() / count / margin) if margin > 0 else np.nan
+            kept = np.flatnonzero(~means_class[:, predicted] & ~means_class[:, shown])
+            scores = (towards[kept, predicted] - towards[kept, shown]).clip(min=0)
+            best = np.argsort(-scores, kind="stable")[:count]
+            margin = float(within.means[shown] @ (weight[shown] - weight[predicted]))
+            values[shown, predicted] = scores[best].sum() / count / margin if margin > 0 else np.nan
             cues[shown, predicted] = [
-                (within.texts[int(kept[place])], float(scores[place])) for place in best.indices[:NAMED].tolist()
+                (within.texts[kept[place]], float(scores[place])) for place in best[:NAMED] if scores[place] > 0
             ]
         if progress is not None:
             progress("pairs of classes", predicted + 1, len(classes))
