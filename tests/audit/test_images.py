@@ -86,11 +86,12 @@ def planted_world() -> tuple[WithinClasses, torch.Tensor, np.ndarray]:
     directions = torch.zeros(3, 7)
     vector = torch.zeros(7)
     vector[0] = 1
-    return (
-        WithinClasses(rows, torch.from_numpy(groups), shows, atoms, TEXTS, ["cat", "boat", "dog"],
-                      torch.zeros(3, 7, dtype=torch.float64), directions),
-        vector, y,
+    of_class = torch.from_numpy(groups)
+    within = WithinClasses(
+        rows, torch.arange(600), of_class, of_class, shows, atoms, TEXTS, ["cat", "boat", "dog"],
+        torch.zeros(3, 7, dtype=torch.float64), directions,
     )  # fmt: skip
+    return within, vector, y
 
 
 def test_cues_are_picked_beyond_those_before() -> None:

@@ -213,7 +213,10 @@ def removal(
     method: Annotated[list[str] | None, typer.Option(help="Only the attack's pictures of this method.")] = None,
     cue: Annotated[list[str] | None, typer.Option(help="Cues to remove; default: the audit's first ones.")] = None,
     cues: Annotated[int, typer.Option(help="How many of the audit's cues, where none are given.")] = 3,
-    sizes: Annotated[str, typer.Option(help="Numbers of neurons to remove.")] = "0,1,2,5,10,20,50,100,200",
+    sizes: Annotated[str, typer.Option(help="Numbers of neurons to remove.")] = "0,1,2,5,10,20,50,100,200,300",
+    spare: Annotated[
+        float, typer.Option(help="Leave neurons that carry less of the cues than this times what they tell of classes.")
+    ] = 0.3,
     cost: Annotated[float, typer.Option(help="Clean accuracy that may be lost, as a share.")] = 0.02,
     classes: ClassesOption = None,
     pool: PoolOption = None,
@@ -233,7 +236,7 @@ def removal(
         numbers = _numbers(sizes)
         found = study_removal(
             auditor, auditor.pair(shown, predicted), images, attack, cue, cues=cues, sizes=numbers, cost=cost,
-            limit=limit, methods=method, progress=advance,
+            spare=spare, limit=limit, methods=method, progress=advance,
         )  # fmt: skip
     if as_json:
         print_json(found)

@@ -50,13 +50,17 @@ TEXTS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class WithinClasses:
-    """The survey's images without what their classes explain. rows: residuals z - z_k. groups: of the classes,
-    from 0. shows: X, its columns the pool's phrases. atoms: of these. means: of every class of the list, NaN without
-    images of its own. directions: of the classes' texts, centred on the pool, unit norm.
+    """The survey's images without what their classes explain.
+
+    rows: residuals z - z_k. positions: of the images in the survey's source. groups: of the classes, from 0; nearest:
+    the classes themselves. shows: X, its columns the pool's phrases. atoms: of these. means: of every class of the
+    list, NaN without images of its own. directions: of the classes' texts, centred on the pool, unit norm.
     """
 
     rows: Float[Tensor, "image embed"]
+    positions: Int[Tensor, " image"]
     groups: Int[Tensor, " image"]
+    nearest: Int[Tensor, " image"]
     shows: csr_matrix = field(repr=False)
     atoms: Float[Tensor, "text embed"]
     texts: list[str] = field(repr=False)
@@ -76,7 +80,8 @@ def within_classes(atlas: Atlas, pool: Pool, classes: Sequence[str], head: Head)
     Raises `AuditError` where fewer than two classes have `FEWEST` images.
     """
     embeddings = atlas.image_embeddings.float()
-    embeddings = embeddings[embeddings.norm(dim=1) > 0]
+    positions = (embeddings.norm(dim=1) > 0).nonzero()[:, 0]
+    embeddings = embeddings[positions]
     weight = head.weight.float().cpu()
     nearest = (embeddings @ weight.T).argmax(dim=1)
     counts = torch.bincount(nearest, minlength=len(classes))
@@ -97,8 +102,8 @@ def within_classes(atlas: Atlas, pool: Pool, classes: Sequence[str], head: Head)
     atoms = text_atoms(pool.embeddings, "unit").float()
     directions = torch.nn.functional.normalize(weight - pool.embeddings.mean(dim=0), dim=1)
     return WithinClasses(
-        residuals, groups, _shows(residuals, atoms), atoms, list(pool.texts), list(classes), all_means.double(),
-        directions,
+        residuals, positions[kept], groups, nearest[kept], _shows(residuals, atoms), atoms, list(pool.texts),
+        list(classes), all_means.double(), directions,
     )  # fmt: skip
 
 
