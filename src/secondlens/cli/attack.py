@@ -34,7 +34,9 @@ def run(
     pair: Annotated[list[str], typer.Option(help="SHOWN:PREDICTED, e.g. dog:deer; may be repeated.")],
     llm: Annotated[str, typer.Option(help="Captions: openai:MODEL, hf:NAME-or-FOLDER, world: or scripted:FILE.")],
     images: Annotated[str, typer.Option(help="Pictures: diffusers[:NAME], openai:MODEL, world: or folder:PATH.")],
-    judge: Annotated[list[str], typer.Option(help="exact, openai:MODEL, model:REFERENCE or none; the first decides.")],
+    judge: Annotated[
+        list[str], typer.Option(help="exact, openai:MODEL, hf:NAME, model:REFERENCE or none; the first decides.")
+    ],
     method: Annotated[
         list[str] | None,
         typer.Option(help="second-order, effect, random, indirect, similar-words, none; default: all that can be."),
