@@ -35,7 +35,7 @@ def run(
     llm: Annotated[str, typer.Option(help="Captions: openai:MODEL, hf:NAME-or-FOLDER, world: or scripted:FILE.")],
     images: Annotated[str, typer.Option(help="Pictures: diffusers[:NAME], openai:MODEL, world: or folder:PATH.")],
     judge: Annotated[
-        list[str], typer.Option(help="exact, openai:MODEL, hf:NAME, model:REFERENCE or none; the first decides.")
+        list[str], typer.Option(help="exact, openai:MODEL, hf:NAME, model:REF or none; the first decides.")
     ],
     method: Annotated[
         list[str] | None,
