@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from secondlens.applications.audit import Auditor
 from secondlens.applications.audit.images import (
     PRESENT,
+    STRONG,
     WithinClasses,
     image_scores,
     image_significance,
@@ -114,6 +115,9 @@ def test_cues_are_picked_beyond_those_before() -> None:
     left = y - centred * (centred @ y) / (centred @ centred)
     red = within.shows.toarray()[:, 3] > 0
     assert math.isclose(picked[1].score, left[red].mean(), rel_tol=1e-4)
+    # Red has less than half of the sea's score: it is no strong cue.
+    strong, _ = pick_image_cues(within, vector, "cat", "boat", NameSimilarity(), 4, 0.6, STRONG)
+    assert [within.texts[cue.row] for cue in strong] == ["sea"]
 
 
 def test_the_audit_by_images_names_neither_class(auditor: Auditor) -> None:

@@ -10,7 +10,7 @@ from secondlens.applications.attack.folder import AttackFolder, Cell
 from secondlens.applications.attack.settings import AttackSettings
 from secondlens.applications.audit.audit import select_cues
 from secondlens.applications.audit.classes import ClassPair
-from secondlens.applications.audit.images import WithinClasses, pick_image_cues
+from secondlens.applications.audit.images import STRONG, WithinClasses, pick_image_cues
 from secondlens.applications.audit.pool import described_pool
 from secondlens.applications.audit.scores import neuron_weights, score_phrases, similar_words, strongest
 from secondlens.applications.audit.similarity import Similarity
@@ -91,9 +91,11 @@ def _cues(cell: Cell, pair: ClassPair, sources: CueSources, settings: AttackSett
     if cell.method == "images":
         if sources.within is None:
             raise AuditError("the method 'images' needs the classes of the survey's images; give them with --classes")
+        # The faint ones would take the place of the strong in captions.
         picked, _ = pick_image_cues(
-            sources.within, pair.vector, pair.shown, pair.predicted, sources.similarity, settings.cues, settings.synonym
-        )
+            sources.within, pair.vector, pair.shown, pair.predicted, sources.similarity, settings.cues,
+            settings.synonym, STRONG,
+        )  # fmt: skip
         return [{"text": sources.within.texts[cue.row], "score": cue.score} for cue in picked]
     if cell.method == "similar-words":
         return _similar(pair, sources, settings)

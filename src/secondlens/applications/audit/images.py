@@ -43,6 +43,8 @@ SAME = 0.9
 """Phrases whose atoms have at least this cosine with a class's text mean the class."""
 FEWEST = 3
 """Images that a class needs to have a mean of its own; the images of the others are left out."""
+STRONG = 0.5
+"""Cues of at least this share of the strongest one's score are strong: what an attack is made of."""
 CANDIDATES = 1000
 """Phrases of the highest scores that cues are picked from."""
 TEXTS_AT_ONCE = 1024
@@ -174,11 +176,13 @@ def pick_image_cues(
     similarity: Similarity,
     cues: int,
     synonym: float,
+    least: float = 0.0,
 ) -> tuple[list[PickedCue], dict[str, float]]:
     """Cues in the order in which they are picked, and the synonyms of the predicted class that were passed over.
 
     Each is the phrase with the highest score by what is left of y when X of the cues before it, centred within classes,
-    is projected out of it. Names and synonyms of the two classes are none, and neither is what was folded into a cue.
+    is projected out of it, as long as that is at least `least` times the first one's. Names and synonyms of the two
+    classes are none, and neither is what was folded into a cue.
     """
     left = (within.rows.double() @ vector.double()).numpy()
     scores = within.scores_of(torch.from_numpy(left)[:, None])[:, 0]
@@ -197,7 +201,7 @@ def pick_image_cues(
     while len(picked) < cues and free.any():
         values = np.where(free, shows.T @ left / counts, -np.inf)
         place = int(values.argmax())
-        if values[place] <= 1e-12:
+        if values[place] <= (max(1e-12, least * picked[0].score) if picked else 1e-12):
             break
         text = within.texts[candidates[place]]
         free[place] = False
