@@ -28,6 +28,10 @@ class SurveyError(SecondLensError):
     """A survey that cannot start, go on or be resumed as asked."""
 
 
+class ClusterError(SecondLensError):
+    """A cluster that cannot be reached, or a node of it that cannot do its part."""
+
+
 class AtlasError(SecondLensError):
     """A folder that is no atlas, an incomplete or damaged one, or one of another model or schema."""
 

@@ -40,7 +40,7 @@ def test_planted_cues_are_those_of_the_predicted_noun_alone() -> None:
     assert ("background", "sea") not in [(cue.kind, cue.word) for cue in TABLE.planted_cues("fish", "boat")]
     assert [cue.word for cue in TABLE.planted_cues("rabbit", "carrot")] == []
     cue = TABLE.planted("boat", "background")[0]
-    assert (cue.probability, cue.lift) == (0.85, pytest.approx(0.85 * 8))
+    assert (cue.probability, cue.lift) == (0.948, pytest.approx(0.948 * 8))
     with pytest.raises(WorldError, match="unknown noun"):
         TABLE.planted_cues("car", "yacht")
 

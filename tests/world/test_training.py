@@ -1,6 +1,7 @@
 """Training the world's CLIP: a run that goes on, losses, batches; on a few scenes and a tiny tower."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from secondlens.world.render import render
 from secondlens.world.rendered import DENSE, Recipe, Rendered, dense_labels, tokens_of
 from secondlens.world.sampler import scene_at
 from secondlens.world.settings import Settings
-from secondlens.world.training import contrastive_loss, train
+from secondlens.world.training import contrastive_loss, train, train_stages
+from secondlens.world.vocabulary import NOUNS
 
 TINY = Settings(scenes=16, easy_scenes=16, steps=4, batch=8, warmup=1, width=32, layers=6, heads=2, embed=16)
 
@@ -54,6 +56,52 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(work: Path, tmp_path: Pat
         assert torch.equal(tensor, parts[name]), name
     with pytest.raises(WorldError, match="other settings"):
         train(tmp_path / "parts", work, replace(TINY, rate=1.0), workers=1)
+
+
+def test_stages_go_on_from_each_other_and_a_frozen_text_tower_stays(work: Path, tmp_path: Path) -> None:
+    first, second = TINY, replace(TINY, frozen_text=True, stop=2)
+    for number in (1, 2):
+        shutil.copytree(work, tmp_path / "stages" / f"stage-{number}")
+    train_stages(tmp_path / "out", tmp_path / "stages", [first, second], workers=1)
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "stages/stage-1/model", tmp_path / "out")
+    )
+    same = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
+    assert {name for name in before if name.startswith("text_")} <= same
+    assert not {name for name in before if name.startswith("vision_model.encoder") and name.endswith("weight")} & same
+    train(tmp_path / "alone", work, second, start=tmp_path / "stages/stage-1/model", workers=1)
+    alone = load_file(tmp_path / "alone" / "model.safetensors")
+    assert all(torch.equal(tensor, alone[name]) for name, tensor in after.items())
+
+
+def test_a_run_that_stops_is_what_an_interrupted_one_was(work: Path, tmp_path: Path) -> None:
+    train(tmp_path / "stopped", work, replace(TINY, stop=2), workers=1)
+    stopped = load_file(work / "checkpoint-2.safetensors")
+    for path in work.glob("checkpoint*"):
+        path.unlink()
+    kept: dict[str, torch.Tensor] = {}
+
+    def keep(title: str, done: int, total: int) -> None:
+        if title == "training" and done == 3 and not kept:
+            kept.update(load_file(work / "checkpoint-2.safetensors"))
+
+    train(tmp_path / "whole", work, TINY, workers=1, progress=keep)
+    assert kept.keys() == stopped.keys()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in stopped.items())
+
+
+def test_lazy_captions_name_what_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendered, "SHARD", 40)
+    shown = {}
+    for lazy in (0.0, 1.0):
+        folder = tmp_path / str(lazy)
+        folder.mkdir()
+        rendered._make_shard((folder, Recipe(40, "biased", 1, 0, None, lazy), 0))
+        shown[lazy] = np.load(folder / "patches-00000.npy")
+    for row in range(40):
+        noun = NOUNS.index(scene_at(0, row, objects=1).objects[0].noun)
+        assert noun in shown[0.0][row, 0]
+        assert noun not in shown[1.0][row, 0]
 
 
 def test_what_is_written_loads_as_any_clip(work: Path, tmp_path: Path) -> None:
@@ -121,8 +169,11 @@ def test_a_folder_of_another_recipe_is_refused(work: Path) -> None:
         ("[1]", "expected a JSON object"),
         ("{", "cannot read settings"),
         ('{"step": 3}', "did you mean 'steps'"),
-        ('{"steps": "many"}', "expected a number"),
-        ('{"steps": 0.5}', "expected a number"),
+        ('{"steps": "many"}', "expected a whole number"),
+        ('{"steps": 0.5}', "expected a whole number"),
+        ('{"rate": true}', "expected a number"),
+        ('{"kind": 1}', "expected a text"),
+        ('{"frozen_text": 1}', "expected true or false"),
     ],
 )
 def test_settings_that_are_none(tmp_path: Path, content: str, message: str) -> None:

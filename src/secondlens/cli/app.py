@@ -10,6 +10,7 @@ from secondlens.cli import (
     atlas,
     attack,
     audit,
+    cluster,
     concepts,
     demo,
     describe,
@@ -43,6 +44,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(audit.app, name="audit")
 app.add_typer(attack.app, name="attack")
 app.add_typer(study.app, name="study")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(world.app, name="world")
 app.command(name="demo")(demo.demo_command)
 app.command(name="survey")(survey.survey_command)

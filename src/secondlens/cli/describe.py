@@ -57,8 +57,8 @@ def describe_command(
     report(found, as_json)
 
 
-def report(found: "Descriptions", as_json: bool) -> None:
-    """Figures by layer and number of texts."""
+def report(found: "Descriptions", as_json: bool, more: dict[str, object] | None = None) -> None:
+    """Figures by layer and number of texts. more: further facts, for JSON only."""
     rows = []
     for layer in found.card.layers:
         figures = found.figures(layer)
@@ -82,6 +82,7 @@ def report(found: "Descriptions", as_json: bool) -> None:
                 "seconds": found.card.seconds,
                 "layers": rows,
                 "polysemy": {layer: float(found.figures(layer)["polysemy"].median()) for layer in found.card.layers},
+                **(more or {}),
             }
         )
         return

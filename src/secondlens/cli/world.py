@@ -73,7 +73,8 @@ def train(
     out: Annotated[Path, typer.Option(help="The Hugging Face folder to write.")],
     work: Annotated[Path, typer.Option(help="Where scenes and checkpoints go; a run goes on from there.")],
     settings: Annotated[
-        Path | None, typer.Option(help="A JSON file with settings that differ from the defaults.")
+        list[Path] | None,
+        typer.Option(help="A JSON file with settings that differ from the defaults; several are stages, in order."),
     ] = None,
     start: Annotated[Path | None, typer.Option(help="A folder with weights to begin with.")] = None,
     biases: BiasesOption = None,
@@ -82,11 +83,11 @@ def train(
 ) -> None:
     """Train a small CLIP on scenes; an interrupted run goes on where it was."""
     from secondlens.world.settings import Settings
-    from secondlens.world.training import train
+    from secondlens.world.training import train_stages
 
-    chosen = Settings() if settings is None else Settings.load(settings)
+    stages = [Settings.load(path) for path in settings] if settings else [Settings()]
     with interruptible(), bar() as advance:
-        train(out, work, chosen, biases=biases, start=start, device=device, workers=workers, progress=advance)
+        train_stages(out, work, stages, biases=biases, start=start, device=device, workers=workers, progress=advance)
     typer.echo(f"wrote {out}", err=True)
 
 

@@ -9,7 +9,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from torch import Tensor
 import secondlens
 from secondlens.atlas.files import disk_errors, sha256, write_table, write_tensors, write_text
 from secondlens.atlas.store import Atlas
-from secondlens.descriptions.null import NULLS, cosines, null_cosines, p_values
-from secondlens.descriptions.senses import UNGROUPED, WORDS, find_senses, image_senses
+from secondlens.descriptions.null import NULLS, p_values
+from secondlens.descriptions.parts import Part, decompose_part, parts_of, sizes_of
+from secondlens.descriptions.senses import UNGROUPED, find_senses, image_senses
 from secondlens.descriptions.store import (
     CARD,
     FOLDER,
@@ -34,17 +35,13 @@ from secondlens.descriptions.store import (
     slug,
     texts_file,
 )
-from secondlens.descriptions.tables import code_shares, texts_table
+from secondlens.descriptions.tables import texts_table
 from secondlens.errors import AtlasError, TextError
 from secondlens.pools.pool import Pool
 from secondlens.text.dictionary import text_atoms
-from secondlens.text.sparse import SparseCodes, sparse_decompose
-
-SIZES = (4, 8, 16, 32, 64, 128)
-PART = 1024
-"""Neurons decomposed between two files of progress: a quarter of a minute at 30,000 texts."""
 
 Progress = Callable[[str, int, int], None]
+Elsewhere = Callable[[DescriptionSettings, list[Part]], Iterable[tuple[Part, dict[str, Tensor]]]]
 
 
 def describe(
@@ -60,12 +57,14 @@ def describe(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Descriptions:
     """Describe every neuron of an atlas by at most `nonzero` texts of a pool.
 
     The files go to `ATLAS/descriptions/NAME` (default: the pool's name). nonnegative, method, normalisation: as in
     `sparse_decompose`. null_draws: random directions of each kind; 0 leaves p-values out (they are 1). progress is
-    called with a layer's title, and how many of its signals are done.
+    called with a layer's title, and how many of its signals are done. elsewhere: makes all parts that are missing, as
+    `decompose_part` would here, and yields them in any order.
 
     Raises `AtlasError` for a pool of another model or another description in the folder, `TextError` where nonzero is
     larger than the pool.
@@ -98,7 +97,7 @@ def describe(
     if (folder / CARD).is_file():
         _require_same(read_card(folder).settings, settings, folder)
         return Descriptions(folder, read_card(folder))
-    _Run(atlas, pool, settings, folder, device, progress or (lambda title, done, total: None)).execute()
+    _Run(atlas, pool, settings, folder, device, progress or (lambda title, done, total: None)).execute(elsewhere)
     return Descriptions(folder, read_card(folder))
 
 
@@ -108,11 +107,10 @@ class _Run:
     ) -> None:
         self.atlas, self.pool, self.settings, self.folder = atlas, pool, settings, folder
         self.device, self.progress = device, progress
-        self.sizes = [size for size in SIZES if size < settings.nonzero] + [settings.nonzero]
         self.work = folder / "progress"
         self.note = self.work / "settings.json"
 
-    def execute(self) -> None:
+    def execute(self, elsewhere: Elsewhere | None) -> None:
         started = time.monotonic()
         if self.note.is_file():
             stored = DescriptionSettings.model_validate_json(self.note.read_text(encoding="utf-8"))
@@ -122,14 +120,19 @@ class _Run:
                 self.work.mkdir(parents=True, exist_ok=True)
                 for unknown in (*self.folder.glob("layer-*"), *self.work.glob("layer-*")):
                     unknown.unlink()
+        layers = [layer for layer in self.atlas.layers if not (self.folder / figures_file(layer)).is_file()]
+        if elsewhere is not None:
+            missing = [part for layer in layers for part in self._parts(layer) if not (self.work / part.file).is_file()]
+            for part, tensors in elsewhere(self.settings, missing):
+                self._keep(part, tensors)
         names = []
         for layer in self.atlas.layers:
             names += [texts_file(layer), figures_file(layer)]
-            if not (self.folder / figures_file(layer)).is_file():
+            if layer in layers:
                 self._layer(layer)
         card = DescriptionCard(
             settings=self.settings,
-            sizes=self.sizes,
+            sizes=sizes_of(self.settings),
             layers=self.atlas.layers,
             pool_source=self.pool.card.source,
             generated=self.pool.card.generated,
@@ -144,37 +147,36 @@ class _Run:
     def _layer(self, layer: int) -> None:
         opened = self.atlas.layer(layer)
         directions = opened.directions
-        total = len(directions) + (len(NULLS) * self.settings.null_draws)
+        wanted = self._parts(layer)
+        total, done = sum(part.signals for part in wanted), 0
         title = f"layer {layer}"
-        done = 0
-        parts = []
-        for start in range(0, len(directions), PART):
-            path = self.work / f"layer-{layer:02d}-{start:06d}.safetensors"
-            if not path.is_file():
-                found = self._decompose(directions[start : start + PART], title, done, total)
-                # Only now: settings that do not work must not be those that the next run has to have.
-                if not self.note.is_file():
-                    write_text(self.note, self.settings.model_dump_json())
-                write_tensors(path, self._part(found))
-            parts.append(load_file(path))
-            done += len(parts[-1]["indices"])
+        parts: list[dict[str, Tensor]] = []
+        nulls: dict[str, Tensor] = {}
+        for part in wanted:
+            if not (self.work / part.file).is_file():
+                tensors = decompose_part(
+                    part,
+                    directions,
+                    self.pool.embeddings,
+                    self.settings,
+                    self.device,
+                    lambda some, before=done: self.progress(title, before + some, total),  # type: ignore[misc]
+                )
+                self._keep(part, tensors)
+            found = load_file(self.work / part.file)
+            if part.kind is None:
+                parts.append(found)
+            else:
+                nulls[part.kind] = found["cosines"]
+            done += part.signals
             self.progress(title, done, total)
         codes = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         figures: dict[str, Tensor] = {"cosines": codes["cosines"]}
         for kind in NULLS:
             figures[f"p_{kind}"] = torch.ones_like(codes["cosines"])
-            if self.settings.null_draws:
-                null = null_cosines(
-                    kind,
-                    self.settings.null_draws,
-                    directions,
-                    lambda signals, before=done: self._decompose(signals, title, before, total),  # type: ignore[misc]
-                    self.sizes,
-                    self.settings.seed,
-                )
-                figures[f"p_{kind}"] = p_values(codes["cosines"], null)
-                figures[f"null_{kind}"] = null
-            done += self.settings.null_draws
+            if kind in nulls:
+                figures[f"p_{kind}"] = p_values(codes["cosines"], nulls[kind])
+                figures[f"null_{kind}"] = nulls[kind]
         atoms = text_atoms(self.pool.embeddings, self.settings.normalisation).float()
         few = codes["few_shares"].shape[1]
         senses = find_senses(codes["indices"][:, :few], codes["few_coefficients"], codes["few_shares"], atoms)
@@ -188,29 +190,14 @@ class _Run:
         for path in self.work.glob(f"layer-{layer:02d}-*.safetensors"):
             path.unlink()
 
-    def _part(self, codes: SparseCodes) -> dict[str, Tensor]:
-        # The lasso's supports are not nested: there the whole code is what senses are made of.
-        few = codes.prefix(min(WORDS, self.settings.nonzero)) if codes.method == "omp" else codes
-        return {
-            # A copy: of the lasso both are one tensor, which the file format refuses.
-            "few_coefficients": few.coefficients.float().cpu().clone(),
-            "few_shares": code_shares(few).float().cpu(),
-            "indices": codes.indices.int().cpu(),
-            "coefficients": codes.coefficients.float().cpu(),
-            "shares": code_shares(codes).float().cpu(),
-            "cosines": cosines(codes, self.sizes).cpu(),
-        }
+    def _parts(self, layer: int) -> list[Part]:
+        return parts_of(layer, self.atlas.manifest.model.neurons, self.settings.null_draws)
 
-    def _decompose(self, signals: Tensor, title: str, before: int, total: int) -> SparseCodes:
-        return sparse_decompose(
-            signals.to(self.device),
-            self.pool.embeddings,
-            self.settings.nonzero,
-            nonnegative=self.settings.nonnegative,
-            method=self.settings.method,
-            normalisation=self.settings.normalisation,
-            progress=lambda done, _: self.progress(title, before + done, total),
-        )
+    def _keep(self, part: Part, tensors: dict[str, Tensor]) -> None:
+        # Only now: settings that do not work must not be those that the next run has to have.
+        if not self.note.is_file():
+            write_text(self.note, self.settings.model_dump_json())
+        write_tensors(self.work / part.file, tensors)
 
     def _top_senses(self, opened: Any, codes: dict[str, Tensor], senses: Tensor, atoms: Tensor) -> Tensor:
         images = self.atlas.image_embeddings

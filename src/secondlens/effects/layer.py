@@ -116,12 +116,31 @@ class LayerStatistics:
         activations = trace.activations[self.layer]
         positions = positions.to(activations.device)
         for columns, block in zip(self._columns, self.blocks, strict=True):
-            block.update(coefficients(weights, activations[:, :, columns]).transpose(0, 1), positions)
+            # Of a model in float64 rounded here: statistics hold images in float32.
+            block.update(coefficients(weights, activations[:, :, columns]).float().transpose(0, 1), positions)
 
     def merge(self, other: "LayerStatistics") -> None:
         """Add what another pass over other images found."""
         for mine, theirs in zip(self.blocks, other.blocks, strict=True):
             mine.merge(theirs)
+
+    def restart(self, candidates: int) -> None:
+        """Forget all images; from here on keep `candidates` of them a neuron."""
+        self.blocks = [EffectStatistics(block.root, candidates, block.complete) for block in self.blocks]
+
+    @property
+    def filling(self) -> bool:
+        """Still keeping every image, with no reference yet."""
+        return self.blocks[0].filling
+
+    def shard_state(self) -> dict[str, Tensor]:
+        """The state with which statistics of other images begin, to be merged here."""
+        return _named([block.shard_state() for block in self.blocks])
+
+    def merge_state(self, state: dict[str, Tensor]) -> None:
+        """Add what statistics of other images found, by their state; a block at a time."""
+        for block, some in zip(self.blocks, _by_block(state, len(self.blocks)), strict=True):
+            block.merge_state(some)
 
     def result(self, top: int) -> tuple[LayerResult, Tensor | None]:
         """Statistics, directions and top images of everything so far; and the numbers of the images that a second
@@ -142,21 +161,30 @@ class LayerStatistics:
         """The state with which statistics of the neurons that are not proved begin a second pass."""
         some = [(~proved[rows]).nonzero()[:, 0] for rows in self.rows]
         pairs = [(block, neurons) for block, neurons in zip(self.blocks, some, strict=True) if len(neurons)]
-        return _states([block.second_pass(neurons, top) for block, neurons in pairs])
+        return _named([block.second_pass(neurons, top).state_dict() for block, neurons in pairs])
 
     def state_dict(self) -> dict[str, Tensor]:
         """The blocks' states, by name."""
-        return _states(self.blocks)
+        return _named([block.state_dict() for block in self.blocks])
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state of a layer with the same neurons."""
-        for i, block in enumerate(self.blocks):
-            prefix = f"{i}."
-            block.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        for block, some in zip(self.blocks, _by_block(state, len(self.blocks)), strict=True):
+            block.load_state_dict(some)
 
 
-def _states(blocks: list[EffectStatistics]) -> dict[str, Tensor]:
-    return {f"{i}.{name}": tensor for i, block in enumerate(blocks) for name, tensor in block.state_dict().items()}
+def _named(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The blocks' states as one, `BLOCK.NAME`."""
+    return {f"{i}.{name}": tensor for i, state in enumerate(states) for name, tensor in state.items()}
+
+
+def _by_block(state: dict[str, Tensor], blocks: int) -> list[dict[str, Tensor]]:
+    """The opposite."""
+    parts: list[dict[str, Tensor]] = [{} for _ in range(blocks)]
+    for name, tensor in state.items():
+        block, _, rest = name.partition(".")
+        parts[int(block)][rest] = tensor
+    return parts
 
 
 def statistics_bytes(tower: VisionTower, layer: int, candidates: int) -> int:

@@ -11,8 +11,10 @@ All of it lives in path space: with u u^T = R R^T of a neuron (`gram_root`), |su
 5. For the others a second pass looks at just those runners-up that could belong (`ambiguous`), around the mean that is
    then known; at all images only where even `released` could.
 
-Sums over batches are float64. `update`, `merge`, `result`, `state_dict`: one machine, resumed runs and a cluster use
-the same code.
+Sums over batches are float64 and do not depend on their grouping (`effects.sums`), ties go to the image of the lower
+number, and a result looks at what is held in the order of those numbers: so images that came in one pass, and images
+that came in shards around one reference and were merged, give the same bits. `update`, `merge`, `result`, `state_dict`:
+one machine, resumed runs and a cluster use the same code.
 """
 
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.effects.histogram import NormHistogram
+from secondlens.effects.sums import WideSum
 from secondlens.errors import SecondLensError
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps
@@ -49,7 +52,10 @@ class TopEffects:
     ambiguous: Int[Tensor, " image"] | None
 
 
-STATE = ("sum", "square_sum", "held", "norms", "positions", "runner_norms", "runner_positions", "released")
+SUMS = ("total", "square_total")
+HELD = {"held": 0.0, "norms": -1.0, "positions": -1}
+RUNNERS = {"runner_norms": -1.0, "runner_positions": -1}
+"""Tensors with a place a candidate, and what marks an empty place: every image that comes is larger."""
 
 
 class EffectStatistics:
@@ -72,13 +78,13 @@ class EffectStatistics:
         self.root = root.float()
         self.candidates = candidates
         self.count = 0
-        self.sum = torch.zeros(neurons, paths, dtype=torch.float64, device=device)
-        self.square_sum = torch.zeros(neurons, dtype=torch.float64, device=device)
+        # Of the images after those that fixed the reference: theirs are added when it is fixed.
+        self.total = WideSum(neurons, paths, device=device)
+        self.square_total = WideSum(neurons, device=device)
         self.complete = complete
         self.reference: Tensor | None = None
         self.histogram = NormHistogram(neurons, device=device)
         self.held = torch.zeros(neurons, candidates, paths, device=device)
-        # -1 marks an empty place: every image that comes is larger.
         self.norms = torch.full((neurons, candidates), -1.0, device=device)
         self.positions = torch.full((neurons, candidates), -1, dtype=torch.int64, device=device)
         self.runner_norms = torch.full_like(self.norms, -1.0)
@@ -96,9 +102,15 @@ class EffectStatistics:
         if self.filling:
             room = self.candidates - self.count
             self._fill(coefficients[:, :room], positions[:room])
-            coefficients, positions = coefficients[:, room:], positions[room:]
+            # Contiguous, so that the products over them are the same wherever they come from.
+            coefficients, positions = coefficients[:, room:].contiguous(), positions[room:]
         if len(positions):
             self._stream(coefficients, positions)
+
+    @property
+    def sum(self) -> Float[Tensor, "neuron path"]:
+        """Of the coefficients of all images so far."""
+        return self.held[:, : self.count].double().sum(dim=1) if self.filling else self.total.value
 
     def merge(self, other: "EffectStatistics") -> None:
         """Add what another pass over other images found; `other` is left as it is.
@@ -106,7 +118,9 @@ class EffectStatistics:
         Around another reference, norms that were let go are at most the distance of the references larger, and the
         histogram stays as it was counted: both enter `drift` and the proof.
         """
-        if other.candidates != self.candidates or other.root.shape != self.root.shape:
+        # One that keeps all its images may have room for more of them than can be held here.
+        fits = other.candidates == self.candidates or (other.filling and other.candidates > self.candidates)
+        if other.root.shape != self.root.shape or not fits:
             raise SecondLensError("expected statistics of the same neurons with as many candidates to merge")
         if other.filling:
             self.update(other.held[:, : other.count], other.positions[0, : other.count])
@@ -116,24 +130,45 @@ class EffectStatistics:
             self.load_state_dict(other.state_dict())
             self.update(*mine)
             return
+        if self.complete:
+            self._keep_largest(other.held, self._unless_held(other.norms, other.positions), other.positions)
+            return
         assert self.reference is not None
         assert other.reference is not None
         other._sort_runners()
-        apart = self._norms(other.reference[:, None])[:, 0]
-        kept = other.positions >= 0
-        norms = torch.where(kept, self._norms(other.held), -1.0)
-        # Moving the second moment from one reference to the other: sum |x - c|^2 = sum |x - d|^2 + ...
-        shift = (other.reference - self.reference).double()
-        toward = (other.sum - other.count * other.reference.double())[:, None]
-        cross = (self._wide(toward) * self._wide(shift[:, None])).sum(dim=(1, 2))
-        self.square_sum += other.square_sum + 2 * cross + other.count * apart.double().square()
-        self.sum += other.sum
+        apart, norms = torch.zeros_like(self.released), other.norms
+        if not torch.equal(self.reference, other.reference):
+            apart = self._norms(other.reference[:, None])[:, 0]
+            norms = torch.where(other.positions >= 0, self._norms(other.held), -1.0)
+            # Moving the second moment from one reference to the other: sum |x - c|^2 = sum |x - d|^2 + ...
+            shift = (other.reference - self.reference).double()
+            toward = (other.sum - other.count * other.reference.double())[:, None]
+            cross = (self._wide(toward) * self._wide(shift[:, None])).sum(dim=(1, 2))
+            self.square_total.add(2 * cross + other.count * apart.double().square())
+        self.square_total.merge(other.square_total)
+        self.total.merge(other.total)
         self.count += other.count
         self.histogram.merge(other.histogram)
         self._keep_largest(other.held, norms, other.positions)
         bounds = torch.where(other.runner_positions >= 0, other.runner_norms + apart[:, None], -1.0)
         self._keep_runners(bounds, other.runner_positions)
         self.released = torch.maximum(self.released, torch.where(other.released > 0, other.released + apart, 0.0))
+
+    def shard_state(self) -> dict[str, Tensor]:
+        """The state with which statistics of other images begin, to be merged here: nothing yet around the same
+        reference; of a second pass, what it begins with.
+        """
+        if self.complete:
+            return self.state_dict()
+        empty = EffectStatistics(self.root, self.candidates)
+        empty.reference = self.reference
+        return empty.state_dict()
+
+    def merge_state(self, state: dict[str, Tensor]) -> None:
+        """Add what statistics in another place found, by their `state_dict`."""
+        other = EffectStatistics(self.root, max(self.candidates, state["held"].shape[1]), self.complete)
+        other.load_state_dict(state)
+        self.merge(other)
 
     def result(self, top: int) -> TopEffects:
         """Statistics around the mean of everything so far; raises where fewer than `top` images have come."""
@@ -142,7 +177,7 @@ class EffectStatistics:
                 f"asked for the {top} largest effects of {self.count} images with {self.candidates} candidates; "
                 "expected at most as many as there are"
             )
-        self._sort_runners()
+        self._put_in_order()
         mean = self.sum / self.count
         # float32 picks a few more than asked for, float64 ranks them: ties are then as close as float32's rounding.
         rough = torch.where(self.positions >= 0, self._norms(self.held, mean.float()), -1.0)
@@ -177,21 +212,27 @@ class EffectStatistics:
 
         Give it the ambiguous images; it ignores those that it holds.
         """
+        self._put_in_order()
         mean = self.sum / self.count
         again = EffectStatistics(self.root[neurons], top, complete=True)
         again.reference = mean[neurons].float()
         held, positions = self.held[neurons], self.positions[neurons]
         again._keep_largest(held, torch.where(positions >= 0, again._norms(held), -1.0), positions)
-        again.sum, again.count = self.sum[neurons], self.count
-        again.square_sum = self._around(mean)[2][neurons] * self.count
+        again.total, again.count = WideSum.of(self.sum[neurons]), self.count
+        again.square_total = WideSum.of(self._around(mean)[2][neurons] * self.count)
         again.histogram.counts = self.histogram.counts[neurons]
         return again
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything but `root`, as tensors; a reference that is not yet fixed is absent."""
-        self._sort_runners()
-        state = {name: getattr(self, name).clone() for name in STATE}
-        state["count"] = torch.tensor(self.count)
+        """Everything but `root`, as tensors, without empty places; a reference that is not yet fixed is absent."""
+        self._put_in_order()
+        held = self.count if self.filling else int((self.positions >= 0).sum(dim=1).max())
+        runners = int((self.runner_positions >= 0).sum(dim=1).max())
+        state = {name: getattr(self, name)[:, :held].clone() for name in HELD}
+        state |= {name: getattr(self, name)[:, :runners].clone() for name in RUNNERS}
+        for name in SUMS:
+            state |= {f"{name}.high": getattr(self, name).high.clone(), f"{name}.low": getattr(self, name).low.clone()}
+        state |= {"released": self.released.clone(), "count": torch.tensor(self.count)}
         state["histogram"] = self.histogram.counts.clone()
         if self.reference is not None:
             state["reference"] = self.reference.clone()
@@ -199,46 +240,58 @@ class EffectStatistics:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state; the same `root` and `candidates` must have been given."""
-        for name in STATE:
-            if state[name].shape != getattr(self, name).shape:
+        device = self.root.device
+        for name, nothing in (HELD | RUNNERS).items():
+            mine, found = getattr(self, name), state[name]
+            places = found.shape[1]
+            if places > mine.shape[1] or (found.shape[0], *found.shape[2:]) != (mine.shape[0], *mine.shape[2:]):
                 raise SecondLensError(
-                    f"expected a state with {name} of shape {list(getattr(self, name).shape)}, "
-                    f"got {list(state[name].shape)}"
+                    f"expected a state with {name} of shape {list(mine.shape)}, got {list(found.shape)}"
                 )
-            setattr(self, name, state[name].to(self.root.device, copy=True))
+            made = torch.full_like(mine, nothing)
+            made[:, :places] = found.to(device)
+            setattr(self, name, made)
+        for name in SUMS:
+            parts = (state[f"{name}.{part}"].to(device, copy=True) for part in ("high", "low"))
+            setattr(self, name, WideSum.of(*parts))
+        self.released = state["released"].to(device, copy=True)
+        self._pending = []
         self.count = int(state["count"])
-        self.histogram.counts = state["histogram"].to(self.root.device, copy=True)
+        self.histogram.counts = state["histogram"].to(device, copy=True)
         reference = state.get("reference")
-        self.reference = None if reference is None else reference.to(self.root.device, copy=True)
+        self.reference = None if reference is None else reference.to(device, copy=True)
 
     def _fill(self, coefficients: Tensor, positions: Tensor) -> None:
         span = slice(self.count, self.count + len(positions))
         self.held[:, span] = coefficients
         self.positions[:, span] = positions
-        self.sum += coefficients.sum(dim=1)
         self.count += len(positions)
         if self.count == self.candidates:
             self._fix_reference()
 
     def _fix_reference(self) -> None:
-        self.reference = (self.sum / self.count).float()
+        self.total.add(self.sum)
+        self.reference = (self.total.value / self.count).float()
         self.norms = self._norms(self.held)
         self._count_norms(self.norms)
 
     def _stream(self, coefficients: Tensor, positions: Tensor) -> None:
         norms, positions = self._norms(coefficients), positions.expand(len(coefficients), -1)
         if self.complete:
-            known = (positions[:, :, None] == self.positions[:, None]).any(dim=2)
-            self._keep_largest(coefficients, torch.where(known, -1.0, norms), positions)
+            self._keep_largest(coefficients, self._unless_held(norms, positions), positions)
             return
         self._count_norms(norms)
-        self.sum += coefficients.sum(dim=1)
+        self.total.add(coefficients.sum(dim=1))
         self.count += positions.shape[1]
         self._keep_largest(coefficients, norms, positions)
 
     def _count_norms(self, norms: Tensor) -> None:
         self.histogram.update(norms)
-        self.square_sum += norms.double().square().sum(dim=1)
+        self.square_total.add(norms.double().square().sum(dim=1))
+
+    def _unless_held(self, norms: Tensor, positions: Tensor) -> Tensor:
+        """Norms, or -1 for an image that is held already."""
+        return torch.where((positions[:, :, None] == self.positions[:, None]).any(dim=2), -1.0, norms)
 
     def _norms(
         self, coefficients: Float[Tensor, "neuron image path"], around: Float[Tensor, "neuron path"] | None = None
@@ -255,9 +308,9 @@ class EffectStatistics:
 
     def _keep_largest(self, coefficients: Tensor, norms: Tensor, positions: Tensor) -> None:
         """Of what is held and what comes, keep the largest norms; what enters takes the place of what leaves."""
-        both = torch.cat([self.norms, norms], dim=1)
-        stays = torch.zeros_like(both, dtype=torch.bool)
-        stays.scatter_(1, both.topk(self.candidates, dim=1, sorted=False).indices, True)
+        ranks = _ranks(torch.cat([self.norms, norms], dim=1), torch.cat([self.positions, positions], dim=1))
+        stays = torch.zeros_like(ranks, dtype=torch.bool)
+        stays.scatter_(1, ranks.topk(self.candidates, dim=1, sorted=False).indices, True)
         entering, leaving = stays[:, self.candidates :], ~stays[:, : self.candidates]
         # Row by row as many enter as leave, and nonzero goes row by row: the two lists pair up.
         neuron, source = entering.nonzero(as_tuple=True)
@@ -283,12 +336,24 @@ class EffectStatistics:
         both = torch.cat([self.runner_norms, *(norms for norms, _ in self._pending)], dim=1)
         positions = torch.cat([self.runner_positions, *(some for _, some in self._pending)], dim=1)
         self._pending = []
-        kept = both.topk(self.candidates, dim=1, sorted=False)
+        kept = _ranks(both, positions).topk(self.candidates, dim=1, sorted=False).indices
+        self.runner_norms, self.runner_positions = both.gather(1, kept), positions.gather(1, kept)
         # Wherever the places are full, nobody outside is above the smallest inside.
         gone = (both >= 0).sum(dim=1) > self.candidates
-        self.released = torch.where(gone, torch.maximum(self.released, kept.values.amin(dim=1)), self.released)
-        self.runner_norms = kept.values
-        self.runner_positions = positions.gather(1, kept.indices)
+        self.released = torch.where(gone, torch.maximum(self.released, self.runner_norms.amin(dim=1)), self.released)
+
+    def _put_in_order(self) -> None:
+        """Sort by position what is held, and the runners-up: the order in which images came does not show."""
+        self._sort_runners()
+        if self.filling:
+            return
+        order = _by_position(self.positions)
+        if not torch.equal(order, torch.arange(order.shape[1], device=order.device).expand_as(order)):
+            self.held = self.held.gather(1, order[:, :, None].expand_as(self.held))
+            self.norms, self.positions = self.norms.gather(1, order), self.positions.gather(1, order)
+        order = _by_position(self.runner_positions)
+        self.runner_norms = self.runner_norms.gather(1, order)
+        self.runner_positions = self.runner_positions.gather(1, order)
 
     def _around(self, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(drift, slack, variance) around the final mean; slack is what float32 may add to a norm around c."""
@@ -298,7 +363,20 @@ class EffectStatistics:
             return torch.zeros_like(variance), torch.zeros_like(variance), variance
         reference = self.reference.double()
         drift = self._wide((mean - reference)[:, None])[:, 0].norm(dim=1)
-        variance = (self.square_sum / self.count - drift.square()).clamp(min=0)
+        variance = (self.square_total.value / self.count - drift.square()).clamp(min=0)
         # A float32 sum over paths of products of the size of |s R|, less |c R|.
         size = self.norms.amax(dim=1).clamp(min=0) + self._wide(reference[:, None])[:, 0].norm(dim=1)
         return drift, FLOAT32_EPS * self.root.shape[2] ** 0.5 * size, variance
+
+
+def _by_position(positions: Tensor) -> Tensor:
+    """Places in the order of their images' numbers, empty ones last."""
+    return torch.where(positions < 0, torch.iinfo(torch.int64).max, positions).argsort(dim=1, stable=True)
+
+
+def _ranks(norms: Float[Tensor, "neuron image"], positions: Int[Tensor, "neuron image"]) -> Tensor:
+    """Numbers that order images by norm and, where norms are equal, by position, the lower one first.
+
+    The bits of floats that are not negative order as the floats do; an empty place (-1) is below all of them.
+    """
+    return (norms.contiguous().view(torch.int32).long() << 32) - positions

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ ENCODED_AT_ONCE = 2048
 """Texts between two steps of the progress bar; the model batches them further."""
 
 Progress = Callable[[int, int], None]
+Encoder = Callable[[list[list[str]], Sequence[str], bool], Iterable[Tensor]]
 
 
 def pools_folder() -> Path:
@@ -56,6 +57,7 @@ def open_pool(
     rules: TextRules | None = None,
     truncate: bool = False,
     progress: Progress | None = None,
+    elsewhere: Encoder | None = None,
 ) -> Pool:
     """A pool of a model, from the cache where it is there, else encoded now and kept.
 
@@ -64,6 +66,7 @@ def open_pool(
     created before, or texts.
     name: what to call it. templates: with `{}` where the text goes (default: the list's own). rules: what to keep.
     truncate: cut texts that are longer than the model's context; they are left out and counted otherwise.
+    elsewhere: does for `encode` what `encode_part` would do here, for each of the parts, in order.
 
     Raises `TextError` for an unknown name, a file or pool that cannot be used, a pool of another model, or a list of
     which nothing is left; `ModelError` where the model cannot encode texts; `MissingExtra` for a list whose library is
@@ -107,7 +110,7 @@ def open_pool(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         secondlens=secondlens.__version__,
     )
-    pool = Pool(card, kept, encode(model, kept, listed.templates, truncate, progress))
+    pool = Pool(card, kept, encode(model, kept, listed.templates, truncate, progress, elsewhere))
     pool.save(folder)
     return pool
 
@@ -118,22 +121,31 @@ def encode(
     templates: Sequence[str] = ASIS,
     truncate: bool = False,
     progress: Progress | None = None,
+    elsewhere: Encoder | None = None,
 ) -> Float[Tensor, "text embed"]:
     """Unit-norm mean over templates of the unit-norm embeddings of each text, float32 on the CPU."""
-    parts = []
     step = max(1, ENCODED_AT_ONCE // len(templates))
-    for start in range(0, len(texts), step):
-        some = texts[start : start + step]
-        filled = [template.replace("{}", text) for text in some for template in templates]
-        encoded = model.encode_texts(filled, truncate=truncate).view(len(some), len(templates), -1).mean(dim=1)
-        parts.append(torch.nn.functional.normalize(encoded, dim=-1).float().cpu())
+    some = [list(texts[start : start + step]) for start in range(0, len(texts), step)]
+    made = (encode_part(model, part, templates, truncate) for part in some)
+    parts: list[Tensor] = []
+    for part in made if elsewhere is None else elsewhere(some, templates, truncate):
+        parts.append(part)
         if progress is not None:
-            progress(start + len(some), len(texts))
+            progress(sum(map(len, parts)), len(texts))
     found = torch.cat(parts)
     broken = (~torch.isfinite(found).all(dim=1)).nonzero()[:, 0].tolist()
     if broken:
         raise TextError(f"{len(broken)} texts have an embedding that is not finite (first: {texts[broken[0]]!r})")
     return found
+
+
+def encode_part(
+    model: LensModel, texts: Sequence[str], templates: Sequence[str], truncate: bool
+) -> Float[Tensor, "text embed"]:
+    """`encode` for as many texts as are encoded in one go."""
+    filled = [template.replace("{}", text) for text in texts for template in templates]
+    encoded = model.encode_texts(filled, truncate=truncate).view(len(texts), len(templates), -1).mean(dim=1)
+    return torch.nn.functional.normalize(encoded, dim=-1).float().cpu()
 
 
 def _existing(reference: str | Path | Sequence[str], model: LensModel) -> Pool | None:

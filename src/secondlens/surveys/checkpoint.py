@@ -79,7 +79,8 @@ class Checkpoints:
         progress = Progress(**stored)
         known = {path.name, progress.state, *progress.thumbnails, *progress.embeddings}
         for left_over in self.folder.iterdir():
-            if left_over.name not in known:
+            # A folder is that of a cluster's shards, which looks after itself.
+            if left_over.name not in known and left_over.is_file():
                 left_over.unlink()
         return progress
 
@@ -96,8 +97,8 @@ class Checkpoints:
         self._thumbnails += zip(ids, jpegs, strict=True)
 
     def add_embeddings(self, positions: Tensor, embeddings: Tensor) -> None:
-        """Keep unit-norm embeddings until the next checkpoint, in half precision: 1 kB an image at 512 dimensions."""
-        self._embeddings.append((positions, torch.nn.functional.normalize(embeddings, dim=1).half().cpu()))
+        """Keep embeddings as `kept_embeddings` gives them until the next checkpoint."""
+        self._embeddings.append((positions, embeddings))
 
     def save(self, progress: Progress, state: dict[str, Tensor]) -> None:
         """Write everything; the progress last."""
@@ -137,6 +138,11 @@ class Checkpoints:
     def remove(self) -> None:
         """The survey is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def kept_embeddings(embeddings: Tensor) -> Tensor:
+    """Unit-norm embeddings in half precision: 1 kB an image at 512 dimensions."""
+    return torch.nn.functional.normalize(embeddings, dim=1).half().cpu()
 
 
 def require_same(stored: dict[str, Any], asked: dict[str, Any], what: str) -> None:

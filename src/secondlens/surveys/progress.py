@@ -45,6 +45,11 @@ class SurveyBar:
         speed = self._bar.tasks[0].speed if self._bar.tasks else None
         self._bar.update(self._task, rate=f"{speed:.1f} images/s" if speed else "")
 
+    def show(self, images: int, rate: str) -> None:
+        """Images done so far, and a rate that somebody else measured."""
+        if self._task is not None:
+            self._bar.update(self._task, completed=images, rate=rate)
+
     def note(self, text: str) -> None:
         """A line above the bar."""
         self._bar.console.print(text, highlight=False, soft_wrap=True) if not self._bar.disable else None

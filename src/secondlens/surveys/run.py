@@ -8,7 +8,7 @@
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,12 @@ from secondlens.atlas.store import Atlas
 from secondlens.effects.layer import LayerResult, LayerStatistics
 from secondlens.effects.paths import Convention, check_convention
 from secondlens.errors import SurveyError
-from secondlens.images.loader import Batch, batches, processing_order
+from secondlens.images.loader import Batch, Skipped, batches, processing_order
 from secondlens.images.sources import ImageSource, open_source
 from secondlens.models.capture import capture
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
-from secondlens.surveys.checkpoint import Checkpoints, Progress, require_same
+from secondlens.surveys.checkpoint import Checkpoints, Progress, kept_embeddings, require_same
 from secondlens.surveys.finish import write_manifest
 from secondlens.surveys.interrupt import deferred
 from secondlens.surveys.plan import SurveyPlan, make_plan
@@ -74,13 +74,7 @@ def survey(
     check_convention(convention)
     plan = make_plan(model, layers, len(source.ids), top, batch_size, memory)
     run = Run(model, source, Path(out), plan, top, convention, batch_size, workers, thumbnails)
-    finished = run.finished()
-    if finished is not None:
-        return finished
-    with SurveyBar(progress) as bar:
-        bar.note(f"{len(source.ids)} images, layers {', '.join(map(str, sorted(layers)))}: {plan.sentence}")
-        run.execute(bar)
-    return Atlas.open(out)
+    return run.conduct(progress)
 
 
 @dataclass
@@ -130,19 +124,30 @@ class Run:
         require_same(stored, asked, f"{self.out} holds an atlas of other settings")
         return atlas
 
+    def conduct(self, progress: bool) -> Atlas:
+        """The finished atlas that is there already, or the one that this run makes. progress: a bar on stderr."""
+        finished = self.finished()
+        if finished is not None:
+            return finished
+        layers = sorted(layer for group in self.plan.groups for layer in group)
+        with SurveyBar(progress) as bar:
+            bar.note(f"{len(self.source.ids)} images, layers {', '.join(map(str, layers))}: {self.plan.sentence}")
+            self.execute(bar)
+        return Atlas.open(self.out)
+
     def execute(self, bar: SurveyBar) -> None:
         """Run to the end, from the last checkpoint where there is one."""
         checkpoints = Checkpoints(self.out)
         fresh = Progress(self.settings(), [list(group) for group in self.plan.groups], self.plan.candidates)
         progress = checkpoints.load(fresh)
-        clock = _Clock(progress.seconds)
+        clock = Clock(progress.seconds)
         while progress.group < len(progress.groups):
             if progress.scan == "survey":
                 self._first_scan(checkpoints, progress, bar, clock)
             self._second_scan(checkpoints, progress, bar, clock)
         write_manifest(self, checkpoints, progress, clock())
 
-    def _first_scan(self, checkpoints: Checkpoints, progress: Progress, bar: SurveyBar, clock: "_Clock") -> None:
+    def _first_scan(self, checkpoints: Checkpoints, progress: Progress, bar: SurveyBar, clock: "Clock") -> None:
         """All images; the layers' files; and the state of a second scan for the neurons that are not proved."""
         layers = progress.groups[progress.group]
         statistics = [
@@ -162,14 +167,13 @@ class Run:
             if unproved:
                 progress.second_pass[found.layer] = unproved
                 again.update(order if ambiguous is None else ambiguous.tolist())
-                for name, tensor in found.second_pass(result.proved, self.top).items():
-                    state[f"{found.layer}.{name}"] = tensor
+                state |= named_states({found.layer: found.second_pass(result.proved, self.top)})
             write_tensors(self.out / layer_file(found.layer), result.tensors())
         progress.order = [position for position in order if position in again]
         progress.scan, progress.batch, progress.seconds = "proof", 0, clock()
         checkpoints.save(progress, state)
 
-    def _second_scan(self, checkpoints: Checkpoints, progress: Progress, bar: SurveyBar, clock: "_Clock") -> None:
+    def _second_scan(self, checkpoints: Checkpoints, progress: Progress, bar: SurveyBar, clock: "Clock") -> None:
         """The images that could belong to the top of a neuron that the first scan did not prove."""
         layers = [layer for layer in progress.groups[progress.group] if layer in progress.second_pass]
         if layers:
@@ -203,30 +207,23 @@ class Run:
         checkpoints: Checkpoints,
         progress: Progress,
         bar: SurveyBar,
-        clock: "_Clock",
+        clock: "Clock",
     ) -> None:
-        state = checkpoints.state(progress)
-        for found in statistics:
-            prefix = f"{found.layer}."
-            mine = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            if mine:
-                found.load_state_dict(mine)
-        del state
+        load_states(statistics, checkpoints.state(progress))
         bar.restart(title, len(order), min(progress.batch * self.batch_size, len(order)))
         first = progress.group == 0 and progress.scan == "survey"
 
         def save() -> None:
             progress.seconds = clock()
-            state = {f"{s.layer}.{name}": tensor for s in statistics for name, tensor in s.state_dict().items()}
-            checkpoints.save(progress, state)
+            checkpoints.save(progress, named_states({s.layer: s.state_dict() for s in statistics}))
 
         with deferred() as interrupt:
             for batch in self._batches(order, progress.batch, thumbnails=first and self.thumbnails):
-                self._note_skipped(batch, progress, first)
+                self._note_skipped(batch.skipped, progress, first)
                 if len(batch.positions):
                     embeddings = update(self.model, statistics, batch)
                     if first:
-                        checkpoints.add_embeddings(batch.positions, embeddings)
+                        checkpoints.add_embeddings(batch.positions, kept_embeddings(embeddings))
                     if batch.thumbnails:
                         ids = [self.source.ids[position] for position in batch.positions.tolist()]
                         checkpoints.add_thumbnails(ids, batch.thumbnails)
@@ -247,8 +244,8 @@ class Run:
             thumbnail_size=THUMBNAIL_SIZE if thumbnails else None,
         )
 
-    def _note_skipped(self, batch: Batch, progress: Progress, first: bool) -> None:
-        for skipped in batch.skipped:
+    def _note_skipped(self, gaps: Iterable[Skipped], progress: Progress, first: bool) -> None:
+        for skipped in gaps:
             if first:
                 progress.skipped[skipped.position] = skipped.reason
             elif skipped.position not in progress.skipped:
@@ -278,11 +275,31 @@ def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch
     return trace.embeddings
 
 
-class _Clock:
+def named_states(states: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The states of some layers as one, `LAYER.NAME`."""
+    return {f"{layer}.{name}": tensor for layer, state in states.items() for name, tensor in state.items()}
+
+
+def state_of(layer: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A layer's own part of such states."""
+    prefix = f"{layer}."
+    return {name.removeprefix(prefix): tensor for name, tensor in states.items() if name.startswith(prefix)}
+
+
+def load_states(statistics: Sequence[LayerStatistics], states: Mapping[str, Tensor]) -> None:
+    """Let statistics go on from their states; those without one stay as they are."""
+    for found in statistics:
+        mine = state_of(found.layer, states)
+        if mine:
+            found.load_state_dict(mine)
+
+
+class Clock:
     """Seconds spent on a survey, over all its runs."""
 
     def __init__(self, before: float) -> None:
         self._start = time.monotonic() - before
 
     def __call__(self) -> float:
+        """Of all runs so far."""
         return time.monotonic() - self._start

@@ -8,7 +8,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +34,16 @@ DENSE = {"noun": NOUNS, "colour": COLOURS, "texture": TEXTURES}
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is in a set of shards. kind: of the sampler. objects: at most so many a scene; biases: file or None."""
+    """What is in a set of shards. kind: of the sampler. objects: at most so many a scene; biases: file or None.
+    lazy: share of scenes whose subject is drawn as another noun than captions and cues belong to.
+    """
 
     scenes: int
     kind: str = "biased"
     objects: int | None = None
     seed: int = 0
     biases: str | None = None
+    lazy: float = 0.0
 
 
 class Rendered:
@@ -113,17 +116,26 @@ def _make_shard(task: tuple[Path, Recipe, int]) -> None:
     for row in range(SHARD):
         index = number * SHARD + row
         scene = scene_at(recipe.seed, index, biases, objects=recipe.objects, kind=recipe.kind)
-        drawn = render(scene, SIDE)
         rng = np.random.default_rng([recipe.seed, index, 1])
+        shown = _with_another_noun(scene, rng) if rng.random() < recipe.lazy else scene
+        drawn = render(shown, SIDE)
         one = ("colour", "texture", "background", "size")[int(rng.integers(4))]
         texts = [caption(scene, rng, one if detail == "one" else detail) for detail in DETAILS]
         pixels[row], tokens[row] = drawn.image, tokens_of(texts)
-        patches[row] = dense_labels(scene, drawn.masks)
+        patches[row] = dense_labels(shown, drawn.masks)
     for name, array in (("pixels", pixels), ("tokens", tokens), ("patches", patches)):
         final = folder / f"{name}-{number:05d}.npy"
         part = final.with_suffix(".partial.npy")
         np.save(part, array)
         part.replace(final)
+
+
+def _with_another_noun(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with another subject, all else as it was."""
+    taken = {thing.noun for thing in scene.objects}
+    others = [noun for noun in NOUNS if noun not in taken]
+    subject = replace(scene.objects[0], noun=others[int(rng.integers(len(others)))])
+    return replace(scene, objects=(subject, *scene.objects[1:]))
 
 
 def dense_labels(scene: Scene, masks: np.ndarray) -> np.ndarray:

@@ -11,8 +11,11 @@ from secondlens.errors import WorldError, closest
 class Settings:
     """How to train. scenes, easy_scenes: of the two sets. dense: weight of the auxiliary loss. least_easy,
     least_nouns: shares of easy scenes and of captions of the noun alone that stay after the curriculum. shift: scenes
-    are moved by up to so many pixels. coarse: share of scenes shown without shapes.
+    are moved by up to so many pixels. coarse: share of scenes shown without shapes. lazy: share of scenes whose subject
+    is drawn as another noun, while cues and captions stay: captions written from the surroundings.
     anew: share of images whose class token starts anew before layer `anew_layer`.
+    kind: of the scenes, as the sampler names it. frozen_text: keep the text tower as it is. stop: end after so many
+    steps, as if interrupted there; 0: after all.
     """
 
     scenes: int = 240_000
@@ -28,6 +31,7 @@ class Settings:
     least_nouns: float = 0.2
     shift: int = 3
     coarse: float = 0.3
+    lazy: float = 0.0
     anew: float = 0.5
     anew_layer: int = 4
     width: int = 128
@@ -35,6 +39,9 @@ class Settings:
     heads: int = 4
     embed: int = 128
     seed: int = 0
+    kind: str = "biased"
+    frozen_text: bool = False
+    stop: int = 0
 
     @classmethod
     def load(cls, path: Path) -> "Settings":
@@ -49,6 +56,11 @@ class Settings:
         for name, value in found.items():
             if name not in known:
                 raise WorldError(f"{path} has an unknown setting {name!r}{closest(name, known)}")
-            if isinstance(value, bool) or not isinstance(value, (int, known[name])):
-                raise WorldError(f"{path}: expected a number ({known[name].__name__}) for {name!r}, got {value!r}")
+            wanted = known[name]
+            fits = isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
+            if not fits or isinstance(value, bool) != (wanted is bool):
+                raise WorldError(f"{path}: expected {_WANTED[wanted]} for {name!r}, got {value!r}")
         return cls(**{name: known[name](value) for name, value in found.items()})
+
+
+_WANTED: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -11,13 +11,19 @@
    layers to read, at the patches: large CLIPs read late, small ones need not.
 6. Some scenes are shown so coarsely that shapes are gone. What is left, colours and surroundings, still tells something
    of the noun, because the world is biased: the model learns to use it, as models of photographs do.
+7. Some captions are lazy: written from the surroundings, they name the noun that goes with them and not the one that is
+   drawn. Without them shapes decide alone, and planted cues are harmless.
+
+Training may go in stages. The weights that come with the project learned on unbiased scenes first; then the text tower
+was frozen, and the image tower learned on biased scenes. So the words know nothing of the biases: what ties a boat to
+the sea is in the image tower alone, where the lens must find it.
 
 Every batch is drawn from (seed, step), so a run that goes on from a checkpoint sees what it would have seen.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,8 +97,8 @@ def train(
     settings = settings or Settings()
     tell = progress or (lambda title, done, total: None)
     chip = torch.device(device)
-    easy = Rendered(work / "easy", Recipe(settings.easy_scenes, "biased", 1, settings.seed + 1, biases))
-    full = Rendered(work / "full", Recipe(settings.scenes, "biased", None, settings.seed, biases))
+    easy = Rendered(work / "easy", _recipe(settings, 1, biases))
+    full = Rendered(work / "full", _recipe(settings, None, biases))
     for rendered in (easy, full):
         rendered.make(workers, tell)
     words = all_words()
@@ -106,27 +112,50 @@ def train(
     ).to(chip)
     if start is not None:
         model.load_state_dict({name: tensor.float() for name, tensor in load_file(start / "model.safetensors").items()})
+    if settings.frozen_text:
+        model.text_model.requires_grad_(False)
+        model.text_projection.requires_grad_(False)
     head = DenseHead(settings.width).to(chip)
     optimizer = _optimizer([model, head], settings)
     first = read_checkpoint(work, settings, model, head, optimizer)
     sets = (Scenes(easy, chip), Scenes(full, chip))
+    last = settings.stop or settings.steps
     log = (work / "log.jsonl").open("a", encoding="utf-8")
     model.train()
     with log:
-        for step in range(first, settings.steps):
+        for step in range(first, last):
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate * _schedule(step, settings)
             figures = _step(model, head, optimizer, sets, settings, step, chip)
-            if step % 50 == 0 or step + 1 == settings.steps:
+            if step % 50 == 0 or step + 1 == last:
                 line = {"step": step, **{name: round(float(value), 4) for name, value in figures.items()}}
                 log.write(json.dumps(line) + "\n")
                 log.flush()
-                tell("training", step, settings.steps)
+                tell("training", step, last)
             if (step + 1) % CHECKPOINT == 0:
                 write_checkpoint(work, settings, model, head, optimizer, step + 1)
-    tell("training", settings.steps, settings.steps)
+    tell("training", last, last)
     save(model.eval(), words, out)
     return out
+
+
+def train_stages(out: Path, work: Path, stages: Sequence[Settings], **options: Any) -> Path:
+    """`train` several times, each stage from the weights of the one before it; options as for `train`.
+
+    Scenes, checkpoints and weights of stage k lie in `work/stage-k`; a run that was interrupted goes on there.
+    """
+    for number, settings in enumerate(stages[:-1], start=1):
+        folder = work / f"stage-{number}"
+        if not (folder / "model" / "model.safetensors").is_file():
+            train(folder / "model", folder, settings, **options)
+        options = {**options, "start": folder / "model"}
+    return train(out, work / f"stage-{len(stages)}", stages[-1], **options)
+
+
+def _recipe(settings: Settings, objects: int | None, biases: str | None) -> Recipe:
+    """Of the full set, or of the easy one."""
+    count, seed = (settings.easy_scenes, settings.seed + 1) if objects else (settings.scenes, settings.seed)
+    return Recipe(count, settings.kind, objects, seed, biases, settings.lazy)
 
 
 def _step(
@@ -191,7 +220,7 @@ def _watched(model: Any, layer: int, anew: Tensor) -> Iterator[list[Tensor]]:
 
 def _optimizer(modules: list[nn.Module], settings: Settings) -> torch.optim.AdamW:
     """AdamW; no decay on biases, norms, embeddings of places and the scale."""
-    named = [(name, parameter) for module in modules for name, parameter in module.named_parameters()]
+    named = [(name, p) for module in modules for name, p in module.named_parameters() if p.requires_grad]
     decayed = [p for name, p in named if p.ndim >= 2 and "embedding" not in name]
     others = [p for name, p in named if not (p.ndim >= 2 and "embedding" not in name)]
     groups = [{"params": decayed, "weight_decay": settings.decay}, {"params": others, "weight_decay": 0.0}]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from secondlens.errors import ImageError
 from secondlens.images.decode import EXTENSIONS
@@ -40,7 +40,7 @@ class TarSource:
         ids: list[str] = []
         places: list[tuple[int, int, int]] = []
         for number, shard in enumerate(self.shards):
-            for member in _one_picture_a_sample(_members(shard)):
+            for member in one_picture_a_sample(_members(shard)):
                 ids.append(text_id(f"{shard.name}/{member.name}"))
                 places.append((number, member.offset, member.size))
         if not ids:
@@ -94,7 +94,7 @@ class NestedTarSource:
         with self.archive.open("rb") as stream:
             for outer in inner:
                 stream.seek(outer.offset)
-                for member in _members_from(stream, f"{outer.name} in {self.archive}"):
+                for member in members_from(stream, f"{outer.name} in {self.archive}"):
                     if member.offset + member.size > outer.offset + outer.size:
                         raise ImageError(
                             f"expected a whole tar, {outer.name} in {self.archive} is truncated; download it again"
@@ -131,7 +131,7 @@ def _expand(pattern: str) -> list[Path]:
     if Path(pattern).exists():
         return [Path(pattern)]
     paths: list[Path] = []
-    for name in _expand_braces(pattern):
+    for name in expand_braces(pattern):
         # Path.glob takes no absolute pattern.
         found = [Path(path) for path in sorted(glob(name))] if has_magic(name) else [Path(name)]  # noqa: PTH207
         if not found:
@@ -140,7 +140,8 @@ def _expand(pattern: str) -> list[Path]:
     return paths
 
 
-def _expand_braces(pattern: str) -> list[str]:
+def expand_braces(pattern: str) -> list[str]:
+    """`a-{0..2}.tar` or `{a,b}.tar` as the names it stands for; raises `ImageError` for a descending range."""
     braces = _BRACES.search(pattern)
     if braces is None:
         return [pattern]
@@ -153,7 +154,7 @@ def _expand_braces(pattern: str) -> list[str]:
         if not choices:
             raise ImageError(f"expected an ascending range in {pattern!r}, came {braces[0]}; swap its ends")
     before, after = pattern[: braces.start()], pattern[braces.end() :]
-    return [name for choice in choices for name in _expand_braces(before + choice + after)]
+    return [name for choice in choices for name in expand_braces(before + choice + after)]
 
 
 def _members(shard: Path) -> Iterator[_Member]:
@@ -168,13 +169,13 @@ def _members(shard: Path) -> Iterator[_Member]:
                         "pictures cannot be read in any order; decompress it"
                     )
             stream.seek(0)
-            yield from _members_from(stream, str(shard))
+            yield from members_from(stream, str(shard))
     except OSError as error:
         raise ImageError(f"expected a tar shard, cannot read {shard}: {error.strerror}") from error
 
 
-def _members_from(stream: BinaryIO, name: str) -> Iterator[_Member]:
-    """The regular files of the tar that starts where the stream stands; offsets count from the stream's start."""
+def members_from(stream: Any, name: str) -> Iterator[_Member]:
+    """The regular files of the tar that starts where a binary stream stands; offsets count from the stream's start."""
     try:
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             for info in archive:
@@ -192,7 +193,8 @@ def _members_from(stream: BinaryIO, name: str) -> Iterator[_Member]:
         ) from error
 
 
-def _one_picture_a_sample(members: Iterator[_Member]) -> list[_Member]:
+def one_picture_a_sample(members: Iterator[_Member]) -> list[_Member]:
+    """Of each sample's members the picture, as `TarSource` says."""
     chosen: dict[str, tuple[bool, _Member]] = {}
     for member in members:
         path = PurePosixPath(member.name)
