@@ -121,12 +121,13 @@ def markdown(found: dict[str, Any]) -> str:
         "",
     ]
     sizes = [row["neurons"] for row in max((one["curve"] for one in found["removal"]), key=len)]
-    lines += ["| shown -> predicted | pictures | " + " | ".join(map(str, sizes)) + " | best at 2 points |",
-              "| --- " * (3 + len(sizes)) + "|"]  # fmt: skip
+    lines += ["| shown -> predicted | pictures | " + " | ".join(map(str, sizes)) + " | best at 2 points | projection |",
+              "| --- " * (4 + len(sizes)) + "|"]  # fmt: skip
     for one in found["removal"]:
         cells = [_removed(row) for row in one["curve"]] + [""] * (len(sizes) - len(one["curve"]))
         lines.append(f"| {one['shown']} -> {one['predicted']} | {one['adversarial_images']} | " + " | ".join(cells)
-                     + f" | {one['best']['neurons']} neurons: {_removed(one['best'])} |")  # fmt: skip
+                     + f" | {one['best']['neurons']} neurons: {_removed(one['best'])} | "
+                     f"{_removed(one['projection'])} |")  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
