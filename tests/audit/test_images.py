@@ -41,7 +41,7 @@ def test_scores_are_means_over_the_images_that_show_a_phrase(auditor: Auditor) -
             rows.append(row - mine.mean(dim=0))
     stacked = torch.stack(rows)
     pushes = stacked @ vector.double()
-    count = round(PRESENT * len(rows))
+    count = max(1, round(PRESENT * len(rows)))
     expected = [float(pushes[(stacked @ atom).topk(count).indices].mean()) for atom in atoms]
     # Embeddings are stored in half precision; the rest is float32 against float64.
     assert np.allclose(scores, expected, atol=1e-5 * np.abs(expected).max(), rtol=1e-3)
@@ -90,7 +90,7 @@ def planted_world() -> tuple[WithinClasses, torch.Tensor, np.ndarray]:
     of_class = torch.from_numpy(groups)
     within = WithinClasses(
         rows, torch.arange(600), of_class, of_class, shows, atoms, TEXTS, ["cat", "boat", "dog"],
-        torch.zeros(3, 7, dtype=torch.float64), directions,
+        torch.zeros(3, 7, dtype=torch.float64), directions, directions,
     )  # fmt: skip
     return within, vector, y
 

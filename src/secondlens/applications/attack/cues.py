@@ -93,7 +93,7 @@ def _cues(cell: Cell, pair: ClassPair, sources: CueSources, settings: AttackSett
             raise AuditError("the method 'images' needs the classes of the survey's images; give them with --classes")
         # The faint ones would take the place of the strong in captions.
         picked, _ = pick_image_cues(
-            sources.within, pair.vector, pair.shown, pair.predicted, sources.similarity, settings.cues,
+            sources.within, sources.within.push(pair), pair.shown, pair.predicted, sources.similarity, settings.cues,
             settings.synonym, STRONG,
         )  # fmt: skip
         return [{"text": sources.within.texts[cue.row], "score": cue.score} for cue in picked]

@@ -32,9 +32,10 @@ def audit_by_images(
     Scores are beyond the cues before; p-values are of the phrase by itself. Options as in `audit_pair`. Raises
     `AuditError` for options out of range.
     """
-    scores = image_scores(within, pair.vector)
-    tests = image_significance(within, pair.vector, scores, draws, seed)
-    picked, synonyms = pick_image_cues(within, pair.vector, pair.shown, pair.predicted, similarity, cues, synonym)
+    push = within.push(pair)
+    scores = image_scores(within, push)
+    tests = image_significance(within, push, scores, draws, seed)
+    picked, synonyms = pick_image_cues(within, push, pair.shown, pair.predicted, similarity, cues, synonym)
     weights = neuron_weights(table, pair.vector, "effect")
     chosen = strongest(weights, neurons)
     rows = torch.from_numpy(chosen)

@@ -1,13 +1,14 @@
 """Scores of phrases by what images of the survey show: which contents move images of one class towards another?
 
-With z(I) the unit-norm embedding of image I, k(I) the class nearest to it, z_k the mean over the images of class k, v
-the pair's difference and t a phrase's atom (centred, unit norm),
+With z(I) the unit-norm embedding of image I, k(I) the class nearest to it, z_k the mean over the images of class k, v =
+t(predicted) less the mean of all classes' t, and t a phrase's atom (centred, unit norm),
 
     y(I)      = <z(I) - z_k(I), v>         how far an image lies towards the predicted class, for one of its class
     X(I, t)   = whether <z(I) - z_k(I), t> is among the highest `PRESENT` of all images: I shows t, as the model sees it
     score(t)  = mean of y over the images that show t
 
-So a phrase counts as far as its content moves images *within* classes: that boats have sails is left out, that some
+Not t(predicted) - t(shown): nearly all images are of other classes, in which the shown one is only noise. So a phrase
+counts as far as its content moves images *within* classes: that boats have sails is left out, that some
 are shown on the sea is what remains. It needs classes to hold fixed and no more images than the survey's.
 
 Many phrases say the same, and contents come together: black with a cat. So cues are picked one after another, as sparse
@@ -27,6 +28,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix, hstack
 from torch import Tensor
 
+from secondlens.applications.audit.classes import ClassPair
 from secondlens.applications.audit.scores import Significance, benjamini_hochberg
 from secondlens.applications.audit.similarity import Similarity, mentions
 from secondlens.atlas.store import Atlas
@@ -35,8 +37,8 @@ from secondlens.pools.pool import Pool
 from secondlens.studies.classifier import Head
 from secondlens.text.dictionary import text_atoms
 
-PRESENT = 0.05
-"""Share of the images that show a phrase."""
+PRESENT = 0.02
+"""Share of the images that show a phrase; the paper's share of those in which a neuron's effect is significant."""
 FOLD = 0.7
 """Phrases whose atoms have at least this cosine with that of a stronger cue are folded into it."""
 SAME = 0.9
@@ -56,7 +58,8 @@ class WithinClasses:
 
     rows: residuals z - z_k. positions: of the images in the survey's source. groups: of the classes, from 0; nearest:
     the classes themselves. shows: X, its columns the pool's phrases. atoms: of these. means: of every class of the
-    list, NaN without images of its own. directions: of the classes' texts, centred on the pool, unit norm.
+    list, NaN without images of its own. directions: of the classes' texts, centred on the pool, unit norm. towards:
+    each class's text less the mean of all.
     """
 
     rows: Float[Tensor, "image embed"]
@@ -69,6 +72,12 @@ class WithinClasses:
     classes: list[str]
     means: Float[Tensor, "class embed"]
     directions: Float[Tensor, "class embed"]
+    towards: Float[Tensor, "class embed"]
+
+    def push(self, pair: ClassPair) -> Float[Tensor, " embed"]:
+        """v of the module; the pair's difference where the list lacks the predicted class."""
+        known = pair.predicted in self.classes
+        return self.towards[self.classes.index(pair.predicted)] if known else pair.vector
 
     def scores_of(self, pushes: Float[Tensor, "image vector"]) -> np.ndarray:
         """Mean over the images that show each phrase, [text, vector], float64."""
@@ -105,7 +114,7 @@ def within_classes(atlas: Atlas, pool: Pool, classes: Sequence[str], head: Head)
     directions = torch.nn.functional.normalize(weight - pool.embeddings.mean(dim=0), dim=1)
     return WithinClasses(
         residuals, positions[kept], groups, nearest[kept], _shows(residuals, atoms), atoms, list(pool.texts),
-        list(classes), all_means.double(), directions,
+        list(classes), all_means.double(), directions, weight - weight.mean(dim=0),
     )  # fmt: skip
 
 
