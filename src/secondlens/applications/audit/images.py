@@ -201,7 +201,7 @@ def pick_image_cues(
     atoms = within.atoms[torch.from_numpy(candidates)].double().numpy()
     means_class = (atoms @ within.directions.double().numpy().T) >= SAME
     free = np.ones(len(candidates), dtype=bool)
-    for name in (shown, predicted):
+    for name in (shown, predicted):  # an empty one is nobody's: cues for whatever is shown
         if name in within.classes:
             free &= ~means_class[:, within.classes.index(name)]
     picked: list[PickedCue] = []

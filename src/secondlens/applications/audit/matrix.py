@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
-from secondlens.applications.audit.images import SAME, WithinClasses
+from secondlens.applications.audit.images import WithinClasses, pick_image_cues
 from secondlens.applications.audit.scores import NEURONS, Scoring, check_scoring
-from secondlens.applications.audit.similarity import SYNONYM, Similarity
+from secondlens.applications.audit.similarity import SYNONYM, Similarity, mentions
 from secondlens.applications.audit.table import NeuronTable
 from secondlens.atlas.files import disk_errors, write_table, write_text
 from secondlens.errors import AuditError, MissingExtra
@@ -26,6 +26,8 @@ from secondlens.studies.classifier import Head
 
 BEST = 10
 """Cues a pair whose mean score counts."""
+TOGETHER = 3
+"""Cues that one picture can well have."""
 NAMED = 5
 """Cues a pair that are written down."""
 PICTURED = 30
@@ -125,39 +127,33 @@ def image_matrix(
     head: Head,
     similarity: Similarity,
     *,
-    count: int = BEST,
     synonym: float = SYNONYM,
     progress: Progress | None = None,
 ) -> PairMatrix:
     """The same by the survey's images (`images`), in units of what has to be overcome:
 
-    exploitability(a, b) = mean over the `count` best cues of score(t), over the mean margin <z, t(a) - t(b)> of the
-    survey's images of class a
+    exploitability(a, b) = sum over the `TOGETHER` strongest cues of b of the mean of <z - z_k, t(b) - t(a)> over the images that show
+    them, over the mean margin <z, t(a) - t(b)> of the survey's images of class a
 
-    How much of the margin a cue makes up. NaN for a class without images of its own. Phrases that name or mean either
-    class are no cues.
+    How much of the margin the cues make up together: each is picked beyond those before. NaN for a class without images
+    of its own. Cues that name or mean a are left out.
     """
     weight = head.weight.double().cpu()
     # [phrase, class]: how far the images that show a phrase lie towards each class, within theirs.
     towards = within.scores_of(within.rows.double() @ weight.T)
     values = np.full((len(classes), len(classes)), np.nan)
     cues: dict[tuple[int, int], list[tuple[str, float]]] = {}
-    means_class = (within.atoms @ within.directions.T).numpy() >= SAME
-    for place, name in enumerate(classes):
-        means_class[:, place] |= similarity(within.texts, name) >= synonym
-        if progress is not None:
-            progress("synonyms of classes", place + 1, len(classes))
-    for predicted in range(len(classes)):
-        for shown in range(len(classes)):
+    for predicted, name in enumerate(classes):
+        strong, _ = pick_image_cues(within, within.towards[predicted], "", name, similarity, TOGETHER, synonym)
+        for shown, other in enumerate(classes):
             if shown == predicted:
                 continue
-            kept = np.flatnonzero(~means_class[:, predicted] & ~means_class[:, shown])
-            scores = (towards[kept, predicted] - towards[kept, shown]).clip(min=0)
-            best = np.argsort(-scores, kind="stable")[:count]
+            able = [cue.row for cue in strong if not mentions(within.texts[cue.row], other)]
+            scores = [float(max(0.0, towards[row, predicted] - towards[row, shown])) for row in able]
             margin = float(within.means[shown] @ (weight[shown] - weight[predicted]))
-            values[shown, predicted] = scores[best].sum() / count / margin if margin > 0 else np.nan
-            cues[shown, predicted] = [
-                (within.texts[kept[place]], float(scores[place])) for place in best[:NAMED] if scores[place] > 0
+            values[shown, predicted] = sum(scores) / margin if margin > 0 else np.nan
+            cues[shown, predicted] = [(within.texts[row], score) for row, score in zip(able, scores, strict=True)][
+                :NAMED
             ]
         if progress is not None:
             progress("pairs of classes", predicted + 1, len(classes))
