@@ -132,8 +132,8 @@ def image_matrix(
 ) -> PairMatrix:
     """The same by the survey's images (`images`), in units of what has to be overcome:
 
-    exploitability(a, b) = sum over the `TOGETHER` strongest cues of b of the mean of <z - z_k, t(b) - t(a)> over the images that show
-    them, over the mean margin <z, t(a) - t(b)> of the survey's images of class a
+    exploitability(a, b) = sum over the `TOGETHER` strongest cues of b of the mean of <z - z_k, t(b) - t(a)> over the
+    images that show them, over the mean margin <z, t(a) - t(b)> of the survey's images of class a
 
     How much of the margin the cues make up together: each is picked beyond those before. NaN for a class without images
     of its own. Cues that name or mean a are left out.
