@@ -2,9 +2,9 @@
 
     python reproduction/attack_table.py MODEL ATLAS OUT --clean LABELS.csv --layers 4 [--pool world] [--pairs 5]
 
-1. The pairs: the most exploitable by `secondlens audit matrix --scoring images`, each class at most once on either
-   side, of those whose predicted class has planted cues that the shown one has not. No picture is made before they are
-   chosen.
+1. The pairs: the most exploitable by `secondlens audit matrix --scoring images --images LABELS.csv`, each class at most
+   once on either side, of those whose predicted class has planted cues that the shown one has not. No picture is made
+   before they are chosen.
 2. The attack: every method of the paper and ours, preset `paper`, judged by the scenes themselves.
 3. The audit of the pairs against what is planted.
 4. Removal of the neurons that carry the first cues, for the pictures of the method `images` that succeeded.
@@ -35,7 +35,7 @@ from secondlens.applications.attack.sources import open_sources
 from secondlens.applications.audit import Auditor, class_head
 from secondlens.applications.audit.matrix import image_matrix
 from secondlens.applications.audit.similarity import NameSimilarity
-from secondlens.applications.audit.study import study_removal
+from secondlens.applications.audit.study import class_means, study_removal
 from secondlens.atlas import Atlas
 from secondlens.atlas.files import write_text
 from secondlens.cli.progress import bar
@@ -49,10 +49,12 @@ from secondlens.world import NOUNS, default_biases
 METHODS = ("images", "second-order", "effect", "random", "indirect", "similar-words", "none")
 
 
-def choose_pairs(auditor: Auditor, count: int) -> list[tuple[str, str]]:
+def choose_pairs(auditor: Auditor, clean: Path, count: int) -> list[tuple[str, str]]:
     """The most exploitable pairs, each class at most once on either side."""
     names, head = class_head(auditor.model, list(NOUNS), WORLD_TEMPLATES)
-    ranked = image_matrix(auditor.within, names, head, auditor.similarity).ranked()
+    ranked = image_matrix(
+        auditor.within, names, head, auditor.similarity, means=class_means(auditor, clean, names)
+    ).ranked()
     chosen: list[tuple[str, str]] = []
     for row in ranked:
         pair = row["shown"], row["predicted"]
@@ -168,7 +170,7 @@ def main() -> None:
     described = Descriptions.open(atlas, options.pool)
     auditor = Auditor(model, atlas, described, NameSimilarity(), WORLD_TEMPLATES, "images", list(NOUNS),
                       parse_layers(options.layers))  # fmt: skip
-    pairs = choose_pairs(auditor, options.pairs)
+    pairs = choose_pairs(auditor, options.clean, options.pairs)
     made = attack(auditor, pairs, out / "attack", options)
     took = time.monotonic() - start
     print(f"attack done after {took:.0f} s", file=sys.stderr)

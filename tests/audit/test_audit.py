@@ -150,6 +150,14 @@ def test_matrix_agrees_with_the_audit(auditor: Auditor, tmp_path: Path) -> None:
     assert best["cues"]
     for cue in best["cues"]:
         assert math.isclose(cue["score"], max(0.0, scores[cue["text"]]), rel_tol=1e-4, abs_tol=1e-9)
+    means = torch.nn.functional.normalize(torch.randn(32, auditor.model.embed_dim), dim=1)
+    head = class_head(auditor.model, NOUNS, WORLD_TEMPLATES)[1]
+    other = image_matrix(auditor.within, list(NOUNS), head, NameSimilarity(), means=means)
+    margin = float(means[0].double() @ (head.weight[0] - head.weight[1]).double())
+    pushes = sum(score for _, score in other.cues[0, 1])
+    assert (
+        math.isclose(other.values[0, 1], pushes / margin, rel_tol=1e-5) if margin > 0 else np.isnan(other.values[0, 1])
+    )
     assert by_images.ranked(3)[0]["exploitability"] >= by_images.ranked(3)[2]["exploitability"]
 
 

@@ -113,6 +113,9 @@ def matrix(
     out: Annotated[Path, typer.Option(help="Where the pairs go: a .csv or .parquet.")],
     classes: ClassesOption = None,
     picture: Annotated[Path | None, typer.Option(help="A PNG of the strongest pairs.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Labelled images for the margins of scoring images; default: the survey's.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Pairs to print.")] = 20,
     pool: PoolOption = None,
     layers: LayersOption = None,
@@ -126,6 +129,7 @@ def matrix(
     """Audit all pairs of a set of classes: which can be exploited most, and by which cues."""
     from secondlens.applications.audit import class_head
     from secondlens.applications.audit.matrix import audit_matrix, image_matrix, write_matrix
+    from secondlens.applications.audit.study import class_means
     from secondlens.errors import AuditError
 
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
@@ -134,7 +138,10 @@ def matrix(
             raise AuditError("expected the names of the classes; give them with --classes FILE")
         names, head = class_head(auditor.model, auditor.classes, auditor.templates)
         if scoring == "images":
-            found = image_matrix(auditor.within, names, head, auditor.similarity, synonym=synonym, progress=advance)
+            means = None if images is None else class_means(auditor, images, names, advance)
+            found = image_matrix(
+                auditor.within, names, head, auditor.similarity, means=means, synonym=synonym, progress=advance
+            )
         else:
             found = audit_matrix(
                 auditor.table,

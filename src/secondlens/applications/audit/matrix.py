@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 from scipy.sparse import csr_matrix
+from torch import Tensor
 
 from secondlens.applications.audit.images import WithinClasses, pick_image_cues
 from secondlens.applications.audit.scores import NEURONS, Scoring, check_scoring
@@ -127,17 +129,20 @@ def image_matrix(
     head: Head,
     similarity: Similarity,
     *,
+    means: Float[Tensor, "class embed"] | None = None,
     synonym: float = SYNONYM,
     progress: Progress | None = None,
 ) -> PairMatrix:
     """The same by the survey's images (`images`), in units of what has to be overcome:
 
     exploitability(a, b) = sum over the `TOGETHER` strongest cues of b of the mean of <z - z_k, t(b) - t(a)> over the
-    images that show them, over the mean margin <z, t(a) - t(b)> of the survey's images of class a
+    images that show them, over the mean margin <z, t(a) - t(b)> of images of class a
 
     How much of the margin the cues make up together: each is picked beyond those before. NaN for a class without images
-    of its own. Cues that name or mean a are left out.
+    of its own. means: of labelled images' unit-norm embeddings, by class; default: of the survey's images by the class
+    that the model gives them, among which those that it gets wrong are missing. Cues that name or mean a are left out.
     """
+    means = within.means if means is None else means.double().cpu()
     weight = head.weight.double().cpu()
     # [phrase, class]: how far the images that show a phrase lie towards each class, within theirs.
     towards = within.scores_of(within.rows.double() @ weight.T)
@@ -150,7 +155,7 @@ def image_matrix(
                 continue
             able = [cue.row for cue in strong if not mentions(within.texts[cue.row], other)]
             scores = [float(max(0.0, towards[row, predicted] - towards[row, shown])) for row in able]
-            margin = float(within.means[shown] @ (weight[shown] - weight[predicted]))
+            margin = float(means[shown] @ (weight[shown] - weight[predicted]))
             values[shown, predicted] = sum(scores) / margin if margin > 0 else np.nan
             cues[shown, predicted] = [(within.texts[row], score) for row, score in zip(able, scores, strict=True)][
                 :NAMED

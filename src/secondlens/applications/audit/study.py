@@ -146,6 +146,17 @@ def study_removal(
     }
 
 
+def class_means(
+    auditor: Auditor, images: str | Path, classes: Sequence[str], progress: Progress | None = None
+) -> Tensor:
+    """[class, embed], mean unit-norm embedding of labelled images by class; NaN for a class without images."""
+    given = None if auditor.model.classifier is not None else classes
+    labelled = open_labelled(images, auditor.model, given)
+    positions, embeddings, _ = _embed(auditor, labelled, 32, progress)
+    of = torch.nn.functional.one_hot(labelled.labels[positions], len(labelled.classes)).double()
+    return (of.T @ embeddings.double()) / of.sum(dim=0)[:, None]
+
+
 def _embed(
     auditor: Auditor, labelled: LabelledImages, batch_size: int, progress: Progress | None
 ) -> tuple[Tensor, Tensor, Tensor]:
