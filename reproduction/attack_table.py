@@ -3,8 +3,8 @@
     python reproduction/attack_table.py MODEL ATLAS OUT --clean LABELS.csv --layers 4 [--pool world] [--pairs 5]
 
 1. The pairs: the most exploitable by `secondlens audit matrix --scoring images --images LABELS.csv`, each class at most
-   once on either side, of those whose predicted class has planted cues that the shown one has not. No picture is made
-   before they are chosen.
+   once on either side, of those whose predicted class has two planted backgrounds, colours or textures (`--least`) that
+   the shown one has not: a picture of one thing can have them together. No picture is made before they are chosen.
 2. The attack: every method of the paper and ours, preset `paper`, judged by the scenes themselves.
 3. The audit of the pairs against what is planted.
 4. Removal of the neurons that carry the first cues, for the pictures of the method `images` that succeeded.
@@ -49,8 +49,10 @@ from secondlens.world import NOUNS, default_biases
 METHODS = ("images", "second-order", "effect", "random", "indirect", "similar-words", "none")
 
 
-def choose_pairs(auditor: Auditor, clean: Path, count: int) -> list[tuple[str, str]]:
-    """The most exploitable pairs, each class at most once on either side."""
+def choose_pairs(auditor: Auditor, clean: Path, count: int, least: int) -> list[tuple[str, str]]:
+    """The most exploitable pairs with `least` planted backgrounds, colours and textures, each class at most once on
+    either side.
+    """
     names, head = class_head(auditor.model, list(NOUNS), WORLD_TEMPLATES)
     ranked = image_matrix(
         auditor.within, names, head, auditor.similarity, means=class_means(auditor, clean, names)
@@ -59,7 +61,8 @@ def choose_pairs(auditor: Auditor, clean: Path, count: int) -> list[tuple[str, s
     for row in ranked:
         pair = row["shown"], row["predicted"]
         used = any(pair[0] == other[0] or pair[1] == other[1] for other in chosen)
-        if not used and default_biases().planted_cues(*pair) and len(chosen) < count:
+        context = [cue for cue in default_biases().planted_cues(*pair) if cue.kind != "companion"]
+        if not used and len(context) >= least and len(chosen) < count:
             chosen.append(pair)
     return chosen
 
@@ -163,6 +166,7 @@ def main() -> None:
     parser.add_argument("--preset", default="paper")
     parser.add_argument("--repeats", type=int, default=None)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--least", type=int, default=2)
     options = parser.parse_args()
     start, out = time.monotonic(), Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -170,7 +174,7 @@ def main() -> None:
     described = Descriptions.open(atlas, options.pool)
     auditor = Auditor(model, atlas, described, NameSimilarity(), WORLD_TEMPLATES, "images", list(NOUNS),
                       parse_layers(options.layers))  # fmt: skip
-    pairs = choose_pairs(auditor, options.clean, options.pairs)
+    pairs = choose_pairs(auditor, options.clean, options.pairs, options.least)
     made = attack(auditor, pairs, out / "attack", options)
     took = time.monotonic() - start
     print(f"attack done after {took:.0f} s", file=sys.stderr)
@@ -184,7 +188,7 @@ def main() -> None:
     found = {
         "seconds": took,
         "settings": {
-            name: value for name, value in vars(options).items() if name in ("preset", "layers", "llm", "pool")
+            name: value for name, value in vars(options).items() if name in ("preset", "layers", "llm", "pool", "least")
         },
         "pairs": pairs,
         "attack": {kind: made[kind] for kind in ("binary", "among_all")},
