@@ -17,7 +17,7 @@ from attack.endpoints import Endpoint, png
 from secondlens.applications.attack import AttackFolder, open_image_maker, open_judge
 from secondlens.applications.attack.judges.person import PersonPage
 from secondlens.applications.attack.judges.second import SecondModelJudge
-from secondlens.applications.attack.judges.vision import VisionJudge, yes_or_no
+from secondlens.applications.attack.judges.vision import open_vision_judge, yes_or_no
 from secondlens.applications.attack.judging import all_judgements, judge_pictures
 from secondlens.applications.attack.pictures.base import Made, Order, save_marked
 from secondlens.errors import AuditError, LanguageError
@@ -68,7 +68,7 @@ def test_a_picture_that_an_endpoint_refuses_is_counted_as_no_test(endpoint: Endp
     made = maker.make(ORDER)
     assert "safety system" in made.facts["refused"]
     line = {"name": "x", "prompt": "p", "facts": made.facts, "shown": "dog", "predicted": "cat", "seed": 1}
-    said = judge_pictures(AttackFolder(tmp_path), [line], VisionJudge("eyes"))
+    said = judge_pictures(AttackFolder(tmp_path), [line], open_vision_judge("openai", "eyes"))
     assert said["x"]["valid"] is False
     assert len(endpoint.requests) == 1
     endpoint.refuse(400, f"no model for {KEY}")

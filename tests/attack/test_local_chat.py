@@ -16,8 +16,9 @@ CELL = Cell("dog", "deer", "second-order", 1)
 CUES = {CELL: [{"text": "snow", "score": 1.0}]}
 
 
-def chat_folder(folder: Path) -> Path:
-    """It only knows how to say 'dog' and a few things around it."""
+def chat_folder(folder: Path, served: bool = False) -> Path:
+    """It only knows how to say "dog" and a few things around it. served: with what a
+    server needs: a template of chats, and that it samples."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -25,11 +26,14 @@ def chat_folder(folder: Path) -> Path:
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[END]", unk_token="[UNK]")
+    if served:
+        tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     sizes = {"n_positions": 256, "n_embd": 16, "n_layer": 1, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
     model = GPT2LMHeadModel(GPT2Config(vocab_size=24, **sizes))
     model.generation_config.suppress_tokens = [0, 1]
+    model.generation_config.do_sample = served
     model.save_pretrained(folder)
     return folder
 

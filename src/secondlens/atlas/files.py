@@ -28,9 +28,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file, atomically."""
-    write_whole(path, lambda temporary: save_file(tensors, temporary))
+    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
 def write_table(path: Path, table: pa.Table) -> None:

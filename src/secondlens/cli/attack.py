@@ -31,7 +31,9 @@ def run(
     pair: Annotated[list[str], typer.Option(help="SHOWN:PREDICTED, e.g. dog:deer; may be repeated.")],
     llm: Annotated[str, typer.Option(help="Captions: openai:MODEL, hf:NAME-or-FOLDER, world: or scripted:FILE.")],
     images: Annotated[str, typer.Option(help="Pictures: diffusers[:NAME], openai:MODEL, world: or folder:PATH.")],
-    judge: Annotated[list[str], typer.Option(help="exact, openai:MODEL, model:REFERENCE or none; the first decides.")],
+    judge: Annotated[
+        list[str], typer.Option(help="exact, openai:MODEL, hf:NAME, model:REF or none; the first decides.")
+    ],
     method: Annotated[
         list[str] | None,
         typer.Option(help="second-order, effect, random, indirect, similar-words, none; default: all that can be."),
@@ -48,8 +50,10 @@ def run(
         Path | None, typer.Option(help="Classes to predict among, one a line; default: a classifier's own, the pairs'.")
     ] = None,
     indirect: Annotated[
-        Path | None, typer.Option(help="Directions of indirect effects: safetensors with layer-LL [neuron, embed].")
+        str | None,
+        typer.Option(help="Directions of indirect effects: a file of `study indirect`, or 'compute' to make it now."),
     ] = None,
+    indirect_images: Annotated[int, typer.Option(help="Images of the survey that 'compute' takes.")] = 300,
     pool: PoolOption = None,
     similarity: SimilarityOption = "auto",
     template: TemplateOption = None,
@@ -72,6 +76,7 @@ def run(
         run_attack,
     )
     from secondlens.applications.attack.run import STAGES
+    from secondlens.applications.attack.sources import open_sources
     from secondlens.applications.audit import class_pair
     from secondlens.errors import AuditError
     from secondlens.language import open_language_model
@@ -89,22 +94,15 @@ def run(
     known = classes_of(classes, loaded)
     methods = tuple(method) if method else _all_methods(indirect is not None, known is not None)
     names = known or list(dict.fromkeys(name for pair in pairs for name in (pair.shown, pair.predicted)))
-    sources = _sources(
-        loaded,
-        opened,
-        described,
-        similarity,
-        templates,
-        settings,
-        methods,
-        indirect,
-        known if "images" in methods else None,
-    )
     maker = open_image_maker(images, steps=steps, size=size, device=device if device != "cpu" else None)
     judges = [open_judge(each, loaded, names, templates) for each in judge]
     folder = AttackFolder(out)
     plan = AttackPlan(pairs, methods, settings, names, templates, until)
     with interruptible(), warnings_to_stderr(), bar() as advance:
+        sources = open_sources(
+            loaded, opened, described, methods, settings, similarity=similarity, templates=templates, classes=known,
+            indirect=indirect, indirect_images=indirect_images, folder=folder, progress=advance,
+        )  # fmt: skip
         rows = run_attack(folder, plan, sources, language, maker, judges, advance, {"atlas": str(atlas.resolve())})
         if until != STAGES[-1]:
             typer.echo(f"stopped after {until}; the same command without --until goes on", err=True)
@@ -221,41 +219,3 @@ def _all_methods(indirect: bool, classes: bool) -> tuple[str, ...]:
 
     possible = {"indirect": indirect, "images": classes}
     return tuple(name for name in DEFAULT_METHODS if possible.get(name, True))
-
-
-def _sources(
-    model: Any,
-    atlas: Any,
-    described: Any,
-    similarity: str,
-    templates: Any,
-    settings: Any,
-    methods: tuple[str, ...],
-    file: Path | None,
-    classes: list[str] | None,
-) -> Any:
-    from secondlens.applications.attack import CueSources
-    from secondlens.applications.attack.directions import read_directions
-    from secondlens.applications.audit import class_head, neuron_table, open_similarity, table_of_directions
-    from secondlens.applications.audit.images import within_classes
-    from secondlens.applications.audit.pool import described_pool
-
-    tables = {"second order": neuron_table(atlas, described, settings.layers)}
-    card = described.card.settings
-    identity = {
-        "weights": model.weights_hash,
-        "atlas": atlas.manifest.created,
-        "description": described.card.created,
-        "templates": list(templates),
-    }
-    if file is not None and "indirect" in methods:
-        directions, digest = read_directions(file, settings.layers)
-        tables["indirect"] = table_of_directions("indirect", directions, described_pool(model, described), card.nonzero)
-        identity["indirect"] = digest
-    within = None
-    if classes is not None:
-        names, head = class_head(model, classes, templates)
-        within = within_classes(atlas, described_pool(model, described), names, head)
-        identity["classes"] = names
-    measure = open_similarity(similarity, model, described, templates)
-    return CueSources(model, described, measure, tables, identity, within)

@@ -114,6 +114,9 @@ def matrix(
     out: Annotated[Path, typer.Option(help="Where the pairs go: a .csv, .parquet or, for the viewer, .json.")],
     classes: ClassesOption = None,
     picture: Annotated[Path | None, typer.Option(help="A PNG of the strongest pairs.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Labelled images for the margins of scoring images; default: the survey's.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Pairs to print.")] = 20,
     pool: PoolOption = None,
     layers: LayersOption = None,
@@ -127,6 +130,7 @@ def matrix(
     """Audit all pairs of a set of classes: which can be exploited most, and by which cues."""
     from secondlens.applications.audit import class_head
     from secondlens.applications.audit.matrix import audit_matrix, draw_matrix, image_matrix, write_matrix
+    from secondlens.applications.audit.study import class_means
     from secondlens.errors import AuditError
 
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
@@ -135,7 +139,10 @@ def matrix(
             raise AuditError("expected the names of the classes; give them with --classes FILE")
         names, head = class_head(auditor.model, auditor.classes, auditor.templates)
         if scoring == "images":
-            found = image_matrix(auditor.within, names, head, auditor.similarity, synonym=synonym, progress=advance)
+            means = None if images is None else class_means(auditor, images, names, advance)
+            found = image_matrix(
+                auditor.within, names, head, auditor.similarity, means=means, synonym=synonym, progress=advance
+            )
         else:
             found = audit_matrix(
                 auditor.table,
@@ -222,7 +229,10 @@ def removal(
     method: Annotated[list[str] | None, typer.Option(help="Only the attack's pictures of this method.")] = None,
     cue: Annotated[list[str] | None, typer.Option(help="Cues to remove; default: the audit's first ones.")] = None,
     cues: Annotated[int, typer.Option(help="How many of the audit's cues, where none are given.")] = 3,
-    sizes: Annotated[str, typer.Option(help="Numbers of neurons to remove.")] = "0,1,2,5,10,20,50,100,200",
+    sizes: Annotated[str, typer.Option(help="Numbers of neurons to remove.")] = "0,1,2,5,10,20,50,100,200,300",
+    spare: Annotated[
+        float, typer.Option(help="Leave neurons that carry less of the cues than this times what they tell of classes.")
+    ] = 0.3,
     cost: Annotated[float, typer.Option(help="Clean accuracy that may be lost, as a share.")] = 0.02,
     classes: ClassesOption = None,
     pool: PoolOption = None,
@@ -244,7 +254,7 @@ def removal(
         numbers = _numbers(sizes)
         found = study_removal(
             auditor, auditor.pair(shown, predicted), images, attack, cue, cues=cues, sizes=numbers, cost=cost,
-            limit=limit, methods=method, progress=advance,
+            spare=spare, limit=limit, methods=method, progress=advance,
         )  # fmt: skip
         found = _kept("removal", auditor, found, out)
     if as_json:

@@ -1,4 +1,4 @@
-"""`secondlens study table1`: indirect beside second-order effects."""
+"""`secondlens study table1`, `study indirect`: indirect effects, beside second-order ones and by themselves."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,6 +73,55 @@ def table1(
     )
     for path in written:
         typer.echo(f"wrote {path}", err=True)
+
+
+def indirect(
+    model: Annotated[str, typer.Argument(help="The model of the atlas.")],
+    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
+    out: Annotated[Path, typer.Option(help="A .safetensors file with layer-LL [neuron, embed].")],
+    layers: Annotated[str | None, typer.Option(help="e.g. 8,9,10; default: all of the atlas.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Images for means and components; default: those of the atlas.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Reference images at most.")] = 300,
+    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
+    rows: Annotated[int, typer.Option(help="Neurons times images at a time; more on a GPU.")] = 32,
+    workers: Annotated[int, typer.Option(help="Processes that decode images.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Directions of the exact indirect effects of every neuron of some layers, for `attack run --indirect`."""
+    from secondlens.atlas import Atlas
+    from secondlens.cli.survey import parse_layers
+    from secondlens.images.sources import open_source
+    from secondlens.models import load_model
+    from secondlens.studies.indirect_directions import write_indirect_directions
+    from secondlens.studies.surveyed import surveyed_images
+
+    opened = Atlas.open(atlas)
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        loaded = load_model(model, device=device)
+        found = write_indirect_directions(
+            loaded,
+            opened,
+            surveyed_images(opened) if reference is None else open_source(reference),
+            parse_layers(layers) or opened.layers,
+            out,
+            limit=limit,
+            batch_size=batch_size,
+            rows=rows,
+            workers=workers,
+            progress=advance,
+        )
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ["layer", "explained by PC 1 %"],
+        [[layer, f"{100 * value:.1f}"] for layer, value in found["explained"].items()],
+        f"indirect effects over {found['images']} images, {found['top']} largest a neuron",
+    )
+    typer.echo(f"wrote {out}", err=True)
 
 
 def _percent(value: dict[str, Any]) -> str:

@@ -23,6 +23,17 @@ class LanguageModel(Protocol):
         ...
 
 
+@runtime_checkable
+class SeeingModel(Protocol):
+    """A model that answers prompts about a picture."""
+
+    name: str
+
+    def look(self, prompt: str, png: bytes, seed: int) -> str:
+        """The answer to a prompt about a PNG; raises `LanguageError` where there is none."""
+        ...
+
+
 def whole_lines(text: str) -> str:
     """An answer that was cut at its longest length, without the line that is unfinished; one line stays as it is."""
     before, _, _ = text.rstrip("\n").rpartition("\n")

@@ -10,7 +10,7 @@ from secondlens.applications.attack.folder import AttackFolder, Cell
 from secondlens.applications.attack.settings import AttackSettings
 from secondlens.applications.audit.audit import select_cues
 from secondlens.applications.audit.classes import ClassPair
-from secondlens.applications.audit.images import WithinClasses, image_scores, pick_image_cues
+from secondlens.applications.audit.images import STRONG, WithinClasses, pick_image_cues
 from secondlens.applications.audit.pool import described_pool
 from secondlens.applications.audit.scores import neuron_weights, score_phrases, similar_words, strongest
 from secondlens.applications.audit.similarity import Similarity
@@ -91,11 +91,12 @@ def _cues(cell: Cell, pair: ClassPair, sources: CueSources, settings: AttackSett
     if cell.method == "images":
         if sources.within is None:
             raise AuditError("the method 'images' needs the classes of the survey's images; give them with --classes")
-        values = image_scores(sources.within, pair.vector)
-        picked, _, _ = pick_image_cues(
-            sources.within, values, pair.predicted, sources.similarity, settings.cues, settings.synonym
-        )
-        return [{"text": sources.within.texts[row], "score": float(values[row])} for row, _ in picked]
+        # The faint ones would take the place of the strong in captions.
+        picked, _ = pick_image_cues(
+            sources.within, sources.within.push(pair), pair.shown, pair.predicted, sources.similarity, settings.cues,
+            settings.synonym, STRONG,
+        )  # fmt: skip
+        return [{"text": sources.within.texts[cue.row], "score": cue.score} for cue in picked]
     if cell.method == "similar-words":
         return _similar(pair, sources, settings)
     table = sources.table(cell.method)

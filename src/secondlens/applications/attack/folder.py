@@ -1,6 +1,7 @@
 """An attack's folder: one journal a stage, the pictures, the report; and what one cell of it is called.
 
 attack.json           the settings, models and back ends
+indirect.safetensors  directions of indirect effects, where they were computed for this attack
 cues.jsonl            a line a cell: the phrases with their scores
 answers.jsonl         a line an answer of the language model, as it came
 descriptions.jsonl    a line a cell: what was kept, left out and why, and which were chosen
@@ -23,6 +24,7 @@ from secondlens.atlas.journal import Journal
 from secondlens.errors import AuditError, LanguageError, SecondLensError
 
 CARD = "attack.json"
+INDIRECT = "indirect.safetensors"
 ADVICE = "run with the same settings, or into another folder"
 
 
@@ -89,11 +91,16 @@ class AttackFolder:
 
     def claim(self, card: Mapping[str, Any]) -> None:
         """Write attack.json, or refuse a folder that holds something else."""
+        write_text(self.prepare() / CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+
+    def prepare(self) -> Path:
+        """Make the folder, or refuse one that holds something else; its path."""
         with disk_errors(self.path.parent):
             self.path.mkdir(parents=True, exist_ok=True)
-        if not (self.path / CARD).is_file() and any(self.path.iterdir()):
+        strange = [path for path in self.path.iterdir() if INDIRECT not in path.name]
+        if strange and not (self.path / CARD).is_file():
             raise AuditError(f"{self.path} is not empty and holds no attack; choose another folder")
-        write_text(self.path / CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+        return self.path
 
     def card(self) -> dict[str, Any]:
         """attack.json; raises `AuditError` where there is none."""

@@ -2,8 +2,8 @@
 
 from secondlens.applications.audit.audit import Cue, Evidence, PairAudit, audit_pair
 from secondlens.applications.audit.auditor import Auditor
+from secondlens.applications.audit.by_images import audit_by_images
 from secondlens.applications.audit.classes import ClassPair, class_head, class_pair
-from secondlens.applications.audit.images import audit_by_images
 from secondlens.applications.audit.similarity import open_similarity
 from secondlens.applications.audit.table import NeuronTable, neuron_table, table_of_directions
 

@@ -5,14 +5,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import torch
-
 from secondlens.applications.audit.audit import PairAudit, audit_pair
+from secondlens.applications.audit.by_images import audit_by_images
 from secondlens.applications.audit.classes import ClassPair, class_head, class_pair
-from secondlens.applications.audit.images import WithinClasses, audit_by_images, within_classes
+from secondlens.applications.audit.images import WithinClasses, within_classes
 from secondlens.applications.audit.pool import described_pool
-from secondlens.applications.audit.scores import neuron_weights
 from secondlens.applications.audit.similarity import Similarity
 from secondlens.applications.audit.table import NeuronTable, neuron_table
 from secondlens.atlas.store import Atlas
@@ -70,13 +67,3 @@ class Auditor:
         if self.scoring == "images":
             return audit_by_images(self.within, self.table, pair, self.similarity, **given)
         return audit_pair(self.table, pair, self.similarity, scoring=self.scoring, **given)  # type: ignore[arg-type]
-
-    def contributions(self, pair: ClassPair, cues: Sequence[str]) -> np.ndarray:
-        """What every neuron of the table contributes to the scores of some cues together: see `scores`, `images`."""
-        if self.scoring == "images":
-            rows = [self.within.texts.index(cue) for cue in cues]
-            along = (self.table.directions @ self.within.atoms[torch.tensor(rows)].T).sum(dim=1)
-            return neuron_weights(self.table, pair.vector, "effect") * (along * self.table.strengths).double().numpy()
-        rows = [self.table.texts.index(cue) for cue in cues]
-        weights = neuron_weights(self.table, pair.vector, self.scoring)  # type: ignore[arg-type]
-        return np.asarray(self.table.codes[:, rows].sum(axis=1)).ravel() * weights

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
+from jaxtyping import Float
 from scipy.sparse import csr_matrix
+from torch import Tensor
 
-from secondlens.applications.audit.images import WithinClasses
+from secondlens.applications.audit.images import WithinClasses, pick_image_cues
 from secondlens.applications.audit.scores import NEURONS, Scoring, check_scoring
-from secondlens.applications.audit.similarity import SYNONYM, Similarity
+from secondlens.applications.audit.similarity import SYNONYM, Similarity, mentions
 from secondlens.applications.audit.table import NeuronTable
 from secondlens.atlas.files import disk_errors, write_table, write_text
 from secondlens.errors import AuditError, MissingExtra
@@ -27,6 +28,8 @@ from secondlens.studies.classifier import Head
 
 BEST = 10
 """Cues a pair whose mean score counts."""
+TOGETHER = 3
+"""Cues that one picture can well have."""
 NAMED = 5
 """Cues a pair that are written down."""
 PICTURED = 30
@@ -131,38 +134,36 @@ def image_matrix(
     head: Head,
     similarity: Similarity,
     *,
-    count: int = BEST,
+    means: Float[Tensor, "class embed"] | None = None,
     synonym: float = SYNONYM,
     progress: Progress | None = None,
 ) -> PairMatrix:
     """The same by the survey's images (`images`), in units of what has to be overcome:
 
-    exploitability(a, b) = mean over the `count` best cues of score(t) / sd(t), over the mean margin <z, t(a) - t(b)> of
-    the survey's images of class a
+    exploitability(a, b) = sum over the `TOGETHER` strongest cues of b of the mean of <z - z_k, t(b) - t(a)> over the
+    images that show them, over the mean margin <z, t(a) - t(b)> of images of class a
 
-    with sd(t) of <z - z_k, t>: how much of the margin one standard deviation of a cue makes up. NaN for a class without
-    images of its own.
+    How much of the margin the cues make up together: each is picked beyond those before. NaN for a class without images
+    of its own. means: of labelled images' unit-norm embeddings, by class; default: of the survey's images by the class
+    that the model gives them, among which those that it gets wrong are missing. Cues that name or mean a are left out.
     """
+    means = within.means if means is None else means.double().cpu()
     weight = head.weight.double().cpu()
-    rows, atoms = within.rows.double(), within.atoms.double()
-    covariance = rows.T @ rows / len(rows)
-    spread = torch.einsum("te,ef,tf->t", atoms, covariance, atoms).clamp(min=1e-12).sqrt()
-    # [phrase, class]: the covariance of each phrase with each class's logit.
-    with_class = atoms @ covariance @ weight.T
+    # [phrase, class]: how far the images that show a phrase lie towards each class, within theirs.
+    towards = within.scores_of(within.rows.double() @ weight.T)
     values = np.full((len(classes), len(classes)), np.nan)
     cues: dict[tuple[int, int], list[tuple[str, float]]] = {}
     for predicted, name in enumerate(classes):
-        alike = torch.from_numpy(similarity(within.texts, name))
-        kept = (~within.named & (alike < synonym)).nonzero()[:, 0]
-        for shown in range(len(classes)):
+        strong, _ = pick_image_cues(within, within.towards[predicted], "", name, similarity, TOGETHER, synonym)
+        for shown, other in enumerate(classes):
             if shown == predicted:
                 continue
-            scores = with_class[kept, predicted] - with_class[kept, shown]
-            best = (scores / spread[kept]).clamp(min=0).topk(min(count, len(kept)))
-            margin = within.means[shown] @ (weight[shown] - weight[predicted])
-            values[shown, predicted] = float(best.values.sum() / count / margin) if margin > 0 else np.nan
-            cues[shown, predicted] = [
-                (within.texts[int(kept[place])], float(scores[place])) for place in best.indices[:NAMED].tolist()
+            able = [cue.row for cue in strong if not mentions(within.texts[cue.row], other)]
+            scores = [float(max(0.0, towards[row, predicted] - towards[row, shown])) for row in able]
+            margin = float(means[shown] @ (weight[shown] - weight[predicted]))
+            values[shown, predicted] = sum(scores) / margin if margin > 0 else np.nan
+            cues[shown, predicted] = [(within.texts[row], score) for row, score in zip(able, scores, strict=True)][
+                :NAMED
             ]
         if progress is not None:
             progress("pairs of classes", predicted + 1, len(classes))

@@ -2,8 +2,8 @@
 
     z'(I) = z(I)/|z(I)| - sum_{n in S} (phi[n](I) - mean phi[n]),      mean over the survey (the atlas's coefficients)
 
-The neurons that carry the cues t_1 ... of a pair are those with the largest sum of contributions to their scores.
-Beside it the upper bound of any such removal: the whole embedding's part in the cues' span held at its mean,
+S are the neurons that carry most of the cues of a pair and tell little of its classes (`carrying`). Beside it the whole
+embedding's part in the cues' span held at its mean, whatever carries it:
 
     z''(I) = u(I) - Q (u(I) - mean u),     u = z/|z|,  Q the projection on the span of the cues' atoms
 """
@@ -12,13 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from secondlens.applications.audit.table import NeuronTable
 from secondlens.atlas.store import Atlas
 from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.errors import AuditError
@@ -28,7 +26,7 @@ from secondlens.studies.classifier import Head
 from secondlens.studies.intervals import bootstrap_interval
 
 BATCH = 32
-SIZES = (0, 1, 2, 5, 10, 20, 50, 100, 200)
+SIZES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300)
 """Numbers of neurons that are tried."""
 
 Progress = Callable[[str, int, int], None]
@@ -119,12 +117,6 @@ def predictions(
         if progress is not None:
             progress(title, start + len(some), len(pictures))
     return torch.cat(parts, dim=1) if parts else torch.zeros(len(remover.sizes), 0, dtype=torch.int64)
-
-
-def carriers(table: NeuronTable, contributions: np.ndarray, count: int) -> list[NeuronRef]:
-    """The neurons with the largest positive contributions. contributions: `Auditor.contributions`, of the table."""
-    order = np.argsort(-contributions, kind="stable")[:count]
-    return [(int(table.layers[row]), int(table.neurons[row])) for row in order if contributions[row] > 0]
 
 
 @dataclass(frozen=True, eq=False)

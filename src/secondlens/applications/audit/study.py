@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from secondlens.applications.audit.auditor import Auditor
+from secondlens.applications.audit.carrying import SPARE, carried_cues
 from secondlens.applications.audit.classes import ClassPair, class_head
 from secondlens.applications.audit.folder import (
     confusions,
@@ -19,13 +20,14 @@ from secondlens.applications.audit.folder import (
     presence_by_embedding,
 )
 from secondlens.applications.audit.pool import described_pool
-from secondlens.applications.audit.removal import SIZES, Projection, RemovalResult, Remover, carriers, predictions
+from secondlens.applications.audit.removal import SIZES, Projection, RemovalResult, Remover, predictions
 from secondlens.errors import AuditError, ImageError
 from secondlens.images.decode import decode
 from secondlens.images.loader import batches, processing_order
 from secondlens.pools.texts import read_utf8
 from secondlens.studies.classifier import Head
 from secondlens.studies.labelled import LabelledImages, open_labelled
+from secondlens.studies.surveyed import surveyed_images
 from secondlens.text.dictionary import text_atoms
 
 Progress = Callable[[str, int, int], None]
@@ -98,6 +100,7 @@ def study_removal(
     cues: int = 3,
     sizes: Sequence[int] = SIZES,
     cost: float = 0.02,
+    spare: float = SPARE,
     limit: int = 2000,
     methods: Sequence[str] | None = None,
     progress: Progress | None = None,
@@ -106,19 +109,19 @@ def study_removal(
 
     attack: a folder whose valid pictures of this pair that fooled the two-class verdict are looked at again; methods:
     only those of these. cue: default, the audit's first `cues`. As plain data: curve, a row a size; best, the row with
-    the least adversarial success that costs at most `cost`; projection, the upper bound of `removal`. Raises
-    `AuditError` for cues that are not in the pool.
+    the least adversarial success that costs at most `cost`; projection, of `removal`. spare: see `carrying`. Raises
+    `AuditError` for cues that are not in the pool, `ImageError` where the survey's images are gone.
     """
-    chosen = list(cue) if cue else [each.text for each in auditor.audit(pair, cues=cues, draws=0).cues]
-    known = auditor.within.texts if auditor.scoring == "images" else auditor.table.texts
-    unknown = [text for text in chosen if text not in known]
-    if unknown or not chosen:
-        raise AuditError(
-            f"{unknown[0]!r} describes no neuron of this audit; give texts of the pool" if unknown else "found no cue"
-        )
-    neurons = carriers(auditor.table, auditor.contributions(pair, chosen), max(sizes))
-    remover = Remover(auditor.model, auditor.atlas, neurons, [size for size in sizes if size <= len(neurons)])
     labelled = open_labelled(images, auditor.model)
+    if auditor.classes is None:
+        auditor.classes = labelled.classes
+    chosen = list(cue) if cue else [each.text for each in auditor.audit(pair, cues=cues, draws=0).cues]
+    carried = carried_cues(
+        auditor.model, auditor.atlas, surveyed_images(auditor.atlas), auditor.within, pair, chosen,
+        auditor.layers or auditor.descriptions.card.layers, progress=progress,
+    )  # fmt: skip
+    neurons = carried.strongest(max(sizes), spare)
+    remover = Remover(auditor.model, auditor.atlas, neurons, [size for size in sizes if size <= len(neurons)])
     _, head = class_head(auditor.model, labelled.classes, auditor.templates)
     pictures = [] if attack is None else _successes(attack, pair, methods)
     pool = described_pool(auditor.model, auditor.descriptions)
@@ -141,6 +144,17 @@ def study_removal(
         "projection": {name: value for name, value in projected.facts()[1].items() if name != "neurons"},
         "neurons": [list(neuron) for neuron in neurons],
     }
+
+
+def class_means(
+    auditor: Auditor, images: str | Path, classes: Sequence[str], progress: Progress | None = None
+) -> Tensor:
+    """[class, embed], mean unit-norm embedding of labelled images by class; NaN for a class without images."""
+    given = None if auditor.model.classifier is not None else classes
+    labelled = open_labelled(images, auditor.model, given)
+    positions, embeddings, _ = _embed(auditor, labelled, 32, progress)
+    of = torch.nn.functional.one_hot(labelled.labels[positions], len(labelled.classes)).double()
+    return (of.T @ embeddings.double()) / of.sum(dim=0)[:, None]
 
 
 def _embed(

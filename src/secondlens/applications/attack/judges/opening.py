@@ -2,6 +2,7 @@
 
 exact              reads the embedded world's scenes
 openai:MODEL       a vision-language model behind an OpenAI-compatible endpoint
+hf:NAME            a vision-language model of `transformers` from the Hub or a folder
 model:REFERENCE    a second, different model, e.g. model:openclip:ViT-B-32/laion2b_s34b_b79k
 none               nobody: every picture counts as valid
 
@@ -17,7 +18,7 @@ from secondlens.errors import AuditError, closest
 from secondlens.models.model import LensModel
 from secondlens.studies.classifier import TEMPLATES
 
-KINDS = ("exact", "openai", "model", "none")
+KINDS = ("exact", "openai", "hf", "model", "none")
 
 
 class NoJudge:
@@ -45,10 +46,10 @@ def open_judge(
         return ExactJudge()
     if kind == "none" and not rest:
         return NoJudge()
-    if kind == "openai" and rest:
-        from secondlens.applications.attack.judges.vision import VisionJudge
+    if kind in ("openai", "hf") and rest:
+        from secondlens.applications.attack.judges.vision import open_vision_judge
 
-        return VisionJudge(rest)
+        return open_vision_judge(kind, rest, str(victim.device))
     if kind == "model" and rest:
         from secondlens.applications.attack.judges.second import SecondModelJudge
         from secondlens.models import load_model
@@ -58,6 +59,6 @@ def open_judge(
             raise AuditError(f"{rest} is the attacked model itself; a judge has to be another")
         return SecondModelJudge(loaded, classes, templates)
     raise AuditError(
-        f"expected a judge such as 'exact', 'openai:MODEL', 'model:REFERENCE' or 'none', got {reference!r}"
+        f"expected a judge such as 'exact', 'openai:MODEL', 'hf:NAME', 'model:REFERENCE' or 'none', got {reference!r}"
         f"{closest(kind, KINDS)}"
     )

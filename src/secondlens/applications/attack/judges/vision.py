@@ -1,4 +1,4 @@
-"""A vision-language model behind an OpenAI-compatible endpoint as a judge."""
+"""A vision-language model as a judge: behind an OpenAI-compatible endpoint, or of `transformers` on this machine."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from secondlens.applications.attack.judges.base import Judgement
 from secondlens.errors import EmptyAnswer
-from secondlens.language.endpoint import EndpointModel
+from secondlens.language.base import SeeingModel
 
 QUESTION = (
     "Look at the picture. Does it show a {class} (as a thing, not as a drawing on something else)? "
@@ -21,14 +21,14 @@ MAX_TOKENS = 512
 class VisionJudge:
     """Two questions a picture, yes or no each; what is neither is asked again, then counted as unknown."""
 
-    def __init__(self, model: str) -> None:
-        """Nothing is sent yet; raises as `EndpointModel` does."""
-        self._model = EndpointModel(model, max_tokens=MAX_TOKENS, temperature=0.0)
-        self.name = self._model.name
+    def __init__(self, model: SeeingModel) -> None:
+        """Nothing is asked yet."""
+        self._model = model
+        self.name = model.name
         self.settings: dict[str, object] = {"question": QUESTION}
 
     def judge(self, line: Mapping[str, Any], picture: Path) -> Judgement:
-        """See `Judge`; raises `LanguageError` where the endpoint cannot be asked."""
+        """See `Judge`; raises `LanguageError` where the model cannot be asked."""
         png = picture.read_bytes()
         shown, first = self._ask(line["shown"], png, int(line["seed"]))
         predicted, second = self._ask(line["predicted"], png, int(line["seed"]))
@@ -55,3 +55,15 @@ def yes_or_no(answer: str) -> bool | None:
         return found == {"yes"}
     first = re.match(r"\W*(yes|no)\b", plain)
     return None if first is None else first[1] == "yes"
+
+
+def open_vision_judge(kind: str, location: str, device: str | None = None) -> VisionJudge:
+    """The judge by "openai" (a model's name) or "hf" (a model's name or folder); raises as the model does."""
+    # The likeliest words: a judge is no poet.
+    if kind == "openai":
+        from secondlens.language.endpoint import EndpointModel
+
+        return VisionJudge(EndpointModel(location, max_tokens=MAX_TOKENS, temperature=0.0))
+    from secondlens.language.local import LocalVisionModel
+
+    return VisionJudge(LocalVisionModel(location, max_tokens=MAX_TOKENS, temperature=0.0, device=device))

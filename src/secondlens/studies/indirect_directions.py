@@ -1,0 +1,151 @@
+"""Directions of the indirect effects of *all* neurons of some layers, as a file: what a baseline of the attack reads.
+
+1. A layer's mean activations over the reference images.
+2. Some neurons at a time: their exact indirect effects on the same images, and the first component of the largest.
+
+Every part is kept beside the file until all are done, so that an interrupted run goes on from there.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from secondlens.atlas.files import disk_errors, write_tensors
+from secondlens.atlas.journal import Journal, settings_differ
+from secondlens.atlas.store import Atlas
+from secondlens.effects.indirect import ROWS, Clean, MeanActivations, effects_of
+from secondlens.effects.indirect_statistics import IndirectStatistics
+from secondlens.errors import SecondLensError
+from secondlens.images.loader import Batch, batches, processing_order
+from secondlens.images.sources import ImageSource
+from secondlens.models.capture import capture
+from secondlens.models.model import LensModel
+
+IMAGES = 300
+"""Reference images by default: a neuron costs a run of the layers above for each."""
+PART = 256
+"""Neurons a part: its images are run once without change, and it is what an interruption loses at most."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@torch.no_grad()
+def write_indirect_directions(
+    model: LensModel,
+    atlas: Atlas,
+    reference: ImageSource,
+    layers: Sequence[int],
+    out: Path,
+    *,
+    limit: int = IMAGES,
+    batch_size: int = 32,
+    rows: int = ROWS,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write a safetensors file with `layer-LL` [neuron, embed], unit-norm, and `layer-LL-explained` [neuron].
+
+    reference: images for means and components, as a rule those of the atlas; the first `limit` of a fixed random order.
+    As many of them count as a neuron's largest effects as in the atlas, in proportion. rows: neurons times images at a
+    time. Returns layers, images, top, and the mean share explained by layer. A finished file of the same settings is
+    left as it is.
+
+    Raises `AtlasError` for an atlas of another model or without a layer, `SecondLensError` for a limit below 2 or a
+    file of other settings.
+    """
+    atlas.require_model(model)
+    chosen = sorted(set(layers))
+    for layer in chosen:
+        atlas.layer(layer)
+    if limit < 2 or not chosen:
+        raise SecondLensError(f"expected a layer and two reference images or more, got {list(layers)} and {limit}")
+    order = processing_order(len(reference.ids))[:limit]
+    share = atlas.manifest.top / max(1, atlas.manifest.images.count)
+    top = min(len(order), max(2, round(share * len(order))))
+    images = hashlib.sha256("\n".join(str(reference.ids[place]) for place in order).encode()).hexdigest()
+    settings = {"model": model.weights_hash, "images": images, "count": len(order), "top": top, "part": PART}
+    parts = out.with_name(f"{out.name}.parts")
+    if out.is_file() and not parts.is_dir():
+        return _facts(out, chosen, settings)
+    journal = Journal(parts / "parts.jsonl", settings, SecondLensError, "remove it, or write another file")
+    done = {(line["layer"], line["first"]) for line in journal.open(lambda line: (line["layer"], line["first"]))}
+    tell = progress or (lambda title, done, total: None)
+
+    def read(title: str, before: int, total: int) -> Iterator[Batch]:
+        count = before
+        for batch in batches(
+            reference, model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
+        ):
+            count += len(batch.positions) + len(batch.skipped)
+            if len(batch.positions):
+                yield batch
+            tell(title, count, total)
+
+    starts = range(0, model.neurons, PART)
+    for layer in chosen:
+        missing = [first for first in starts if (layer, first) not in done]
+        if not missing:
+            continue
+        means = _means(model, layer, read(f"mean activations, layer {layer}", 0, len(order)))
+        for first in missing:
+            neurons = list(range(first, min(first + PART, model.neurons)))
+            found = IndirectStatistics(len(neurons), model.embed_dim, min(len(order), 4 * top))
+            place = len(starts) - len(missing) + missing.index(first)
+            for batch in read(f"indirect effects, layer {layer}", place * len(order), len(starts) * len(order)):
+                clean = Clean.of(capture(model.tower, batch.pixels, [layer], residuals=[layer]), layer)
+                found.update(effects_of(model.tower, layer, clean, means, neurons, rows=rows), batch.positions)
+            result = found.result(min(top, found.count))
+            write_tensors(
+                _part(parts, layer, first),
+                {"directions": result.directions.contiguous(), "explained": result.explained_variance.contiguous()},
+            )
+            journal.add({"layer": layer, "first": first})
+    written: dict[str, Tensor] = {}
+    for layer in chosen:
+        found_parts = [load_file(_part(parts, layer, first)) for first in starts]
+        written[f"layer-{layer:02d}"] = torch.cat([part["directions"] for part in found_parts])
+        written[f"layer-{layer:02d}-explained"] = torch.cat([part["explained"] for part in found_parts])
+    # One entry: the order of several would differ from run to run, and with it the file's hash.
+    write_tensors(out, written, {"settings": json.dumps(settings)})
+    with disk_errors(out.parent):
+        shutil.rmtree(parts)
+    return _facts(out, chosen, settings)
+
+
+def _part(parts: Path, layer: int, first: int) -> Path:
+    return parts / f"layer-{layer:02d}-{first:05d}.safetensors"
+
+
+def _means(model: LensModel, layer: int, read: Iterator[Batch]) -> Tensor:
+    means = MeanActivations()
+    for batch in read:
+        means.update(capture(model.tower, batch.pixels, [layer]).activations[layer])
+    return means.result()
+
+
+def _facts(path: Path, layers: Sequence[int], settings: dict[str, Any]) -> dict[str, Any]:
+    """What a finished file holds; refuses one of other settings or without a layer."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        known, names = json.loads((file.metadata() or {}).get("settings", "{}")), set(file.keys())
+        differ = settings_differ(known, settings)
+        lacking = [layer for layer in layers if f"layer-{layer:02d}" not in names]
+        if differ or lacking:
+            what = f"other settings: {differ}" if differ else f"no layer {lacking[0]}"
+            raise SecondLensError(f"{path} was made with {what}; remove it, or write another file")
+        explained = {layer: float(file.get_tensor(f"layer-{layer:02d}-explained").mean()) for layer in layers}
+    return {
+        "file": str(path),
+        "layers": list(layers),
+        "images": settings["count"],
+        "top": settings["top"],
+        "explained": {str(layer): value for layer, value in explained.items()},
+    }
