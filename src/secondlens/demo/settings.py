@@ -11,15 +11,16 @@ SURVEY_SEED, EVALUATION_SEED, PICTURE_SEED = 70_001, 70_002, 70_003
 class DemoSettings:
     """model: a reference. out: the folder. scenes: surveyed. quick: a small demo, to see that everything runs.
 
-    shown, predicted: the pair of classes that is audited.
+    shown, predicted: the pair of classes that is audited; of those with two planted looks or surroundings the one that
+    `audit matrix` finds most exploitable.
     """
 
     model: str
     out: Path
     scenes: int = 2000
     quick: bool = False
-    shown: str = "bird"
-    predicted: str = "fish"
+    shown: str = "car"
+    predicted: str = "snake"
 
     @property
     def evaluated(self) -> int:

@@ -41,9 +41,10 @@ def _attack(stage: Stage) -> Told:
     facts = stage.call(
         "attack", "run", settings.model, settings.atlas, "--out", folder,
         "--pair", f"{settings.shown}:{settings.predicted}", "--pool", "world", "--similarity", "name",
-        "--llm", "world:", "--images", "world:", "--judge", "exact",
+        "--llm", "world:alone", "--images", "world:", "--judge", "exact",
         "--preset", "smallest" if settings.quick else "quick",
-        "--method", "second-order", "--method", "images", "--method", "random", "--method", "none",
+        "--method", "images", "--method", "second-order", "--method", "similar-words", "--method", "random",
+        "--method", "none", "--layers", 4,
     )  # fmt: skip
     rows = [
         [row["method"], 100 * row["success"], 100 * other["success"], row["valid"]]
@@ -56,8 +57,8 @@ def _attack(stage: Stage) -> Told:
             f"decides: every picture counted shows a {settings.shown} and no {settings.predicted}.",
             f"The full report is {folder / 'report' / 'report.html'}.",
         ],
-        look="whether cues of neurons fool the model more often than random ones, or none. A single clear thing is "
-        "hard to mistake for this model: expect a few per cent at the most.",
+        look="whether cues found through neurons fool the model more often than words near the classes, than random "
+        "ones, and than none.",
         tables=[
             Table(
                 f"pictures of a {settings.shown} taken for a {settings.predicted}",
