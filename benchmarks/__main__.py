@@ -1,6 +1,6 @@
 """Run every benchmark, each in a process of its own, and write the table in README.md.
 
-python -m benchmarks            all of them (about 15 minutes on two cores)
+python -m benchmarks            all of them (about 20 minutes on two cores); those of the viewer need chromium
 python -m benchmarks.decoding   needs photographs of yours, and so is not among them
 python -m benchmarks --table    only the table, from the results that are there
 """
@@ -18,9 +18,15 @@ COMMANDS = (
     "oracle --model vit-b-32 --layer 9 --dtype float32",
     "ablation --model vit-b-32 --layers 0-10 --images 1000",
     "rendering --scenes 4000 --workers 2",
+    "heatmaps --model vit-b-32 --texts 1",
+    "heatmaps --model vit-b-32 --texts 100",
     "indirect --model vit-b-32 --layer 9 --neurons 512 --rounds 3",
     "indirect --model vit-b-32 --layer 10 --neurons 3072 --rows 256 --rounds 3",
     "indirect --model vit-l-14 --layer 21 --images 4 --neurons 128 --rounds 2",
+    "viewer export",
+    "viewer filter",
+    "viewer upload",
+    "viewer load",
 )
 
 

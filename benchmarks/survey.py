@@ -11,12 +11,12 @@ import statistics
 from typing import Any
 
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, SiglipConfig, SiglipModel
 
 from benchmarks.report import gpu_memory_gib, memory_gib, record, timed
 from secondlens.effects.layer import LayerStatistics
 from secondlens.images.loader import Batch
-from secondlens.models.hf_clip import tower
+from secondlens.models import hf_clip, hf_siglip
 from secondlens.models.load import float_dtype
 from secondlens.models.model import LensModel, Preprocessing
 from secondlens.surveys.plan import make_plan
@@ -29,14 +29,25 @@ SIZES: dict[str, dict[str, Any]] = {
                  "patch_size": 16, "projection_dim": 512},
     "vit-l-14": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
                  "patch_size": 14, "projection_dim": 768},
+    "vit-h-14": {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16,
+                 "patch_size": 14, "projection_dim": 1024},
+    "siglip-b-16": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+                    "patch_size": 16},
 }  # fmt: skip
+NO_TEXTS = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 
 
 def random_model(name: str, device: str, dtype: str) -> LensModel:
-    """A CLIP image tower of real size with random weights."""
+    """An image tower of real size with random weights."""
     torch.manual_seed(0)
-    module = CLIPVisionModelWithProjection(CLIPVisionConfig(image_size=224, **SIZES[name]))
-    model = LensModel(name, "hf-clip", module, tower(module), Preprocessing(torch.stack, {}), None)
+    module: Any
+    if name.startswith("siglip"):
+        module = SiglipModel(SiglipConfig(vision_config={"image_size": 224, **SIZES[name]}, text_config=NO_TEXTS))
+        made = hf_siglip.tower(module)
+    else:
+        module = CLIPVisionModelWithProjection(CLIPVisionConfig(image_size=224, **SIZES[name]))
+        made = hf_clip.tower(module)
+    model = LensModel(name, "random", module, made, Preprocessing(torch.stack, {}), None)
     return model.to(device, float_dtype(dtype))
 
 
@@ -54,10 +65,10 @@ def measure(
     model = random_model(name, device, dtype)
     plan = make_plan(model, layers, images, top, batch_size, memory)
     assert len(plan.groups) == 1, "the benchmark times one pass: give more memory"
-    generator = torch.Generator().manual_seed(1)
     # On a GPU the images are there already: how they get there is not what is compared.
     place = torch.device(device)
-    pixels = torch.randn(batch_size, 3, 224, 224, generator=generator).to(place)
+    generator = torch.Generator(place).manual_seed(1)
+    pixels = torch.randn(batch_size, 3, 224, 224, generator=generator, device=place)
     model.encode_images(pixels)
     warm = [LayerStatistics(model.tower, layer, plan.candidates) for layer in layers]
     for number in range(2 if device == "cuda" else 0):
@@ -67,7 +78,7 @@ def measure(
     before, found = timed(lambda: [LayerStatistics(model.tower, layer, plan.candidates) for layer in layers], device)
     plain, ours = [], []
     for number in range(images // batch_size):
-        pixels = torch.randn(batch_size, 3, 224, 224, generator=generator).to(place)
+        pixels = torch.randn(batch_size, 3, 224, 224, generator=generator, device=place)
         positions = torch.arange(number * batch_size, (number + 1) * batch_size)
         batch = Batch(number, positions, pixels, (), ())
         plain.append(timed(lambda p=pixels: model.encode_images(p), device)[0])

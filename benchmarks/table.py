@@ -68,6 +68,30 @@ clean pass spread over the neurons. *Counted* is the same ratio in multiplicatio
 
 """
 
+VIEWER_HEAD = """
+## The viewer
+
+An atlas of random numbers in ViT-B-32's shape: three layers of 3,072 neurons over 5,000 images, 128 of 30,000 texts a
+neuron. Pages in headless Chromium, from a plain static server on the same machine; a time ends with the frame in which
+everything is drawn, pictures included. *Opened*: neurons far apart, none of whose files were read before.
+
+"""
+
+VIEWER_SERVER_HEAD = """
+The server, with a model of ViT-B-32's size. An upload: a photograph of 1280 x 960 pixels, beside decoding it and
+upstream's forward pass in this process, in turn. Clients ask for an upload, a file and a neuron, over and over;
+*growth* is that of the resident memory after the first third.
+
+"""
+
+HEATMAPS_HEAD = """
+## Heat maps beside the plain forward pass
+
+From pixels to maps on the patch grid, with texts that were not seen before, beside upstream's forward pass over the
+same images, in turn; medians (quartiles). The neurons' methods read the last three layers that have a later attention.
+
+"""
+
 
 def write_table() -> None:
     """Write README.md."""
@@ -126,9 +150,67 @@ def write_table() -> None:
             for f in indirect
         ],
     )  # fmt: skip
+    text += _viewer([entry for entry in entries if entry["benchmark"] == "viewer"])
+    maps = [entry for entry in entries if entry["benchmark"] == "heatmaps"]
+    text += HEATMAPS_HEAD + _table(
+        ["machine", "model", "images", "texts", "method", "ratio"],
+        [
+            [_chip(entry), f["model"], f["batch_size"], f["texts"], method,
+             f"{ratio} x ({f['quartiles'][method][0]} to {f['quartiles'][method][1]})"]
+            for entry in maps
+            for f in [entry["figures"]]
+            for method, ratio in f["ratios"].items()
+        ],
+    )  # fmt: skip
     text += "\n## Commands\n\n"
     text += "".join(f"    {entry['command']}\n" for entry in entries)
     (FOLDER / "README.md").write_text(text)
+
+
+def _viewer(entries: list[dict[str, Any]]) -> str:
+    def of(measure: str) -> list[tuple[str, dict[str, Any]]]:
+        return [(_chip(entry), entry["figures"]) for entry in entries if entry["figures"]["measure"] == measure]
+
+    if not entries:
+        return ""
+    return (
+        VIEWER_HEAD
+        + _table(
+            ["machine", "thumbnails", "export, s", "files", "MB", "first paint, ms", "overview drawn, worst",
+             "neuron opened, ms", "worst"],
+            [
+                [chip, "photographs" if f["photographs"] else "noise", f["export_seconds"], f["files"], f["megabytes"],
+                 f["first_paint_ms"], f"{f['overview_drawn_ms']}, {f['overview_drawn_worst_ms']}",
+                 f["neuron_opened_ms"], f["neuron_opened_worst_ms"]]
+                for chip, f in of("export")
+            ],
+        )
+        + "\n"
+        + _table(
+            ["machine", "neurons in the grid", "filtered, ms", "worst", "to the frame, ms"],
+            [
+                [chip, f["neurons"], f["filter_ms"], f["filter_worst_ms"], f["to_the_frame_ms"]]
+                for chip, f in of("filter")
+            ],
+        )
+        + VIEWER_SERVER_HEAD
+        + _table(
+            ["machine", "model", "layers", "forward and decode, ms", "upload, ms", "ratio"],
+            [
+                [chip, f["model"], f["layers"], f["forward_and_decode_ms"], f["upload_ms"], f"{f['ratio']:.2f} x"]
+                for chip, f in of("upload")
+            ],
+        )
+        + "\n"
+        + _table(
+            ["machine", "clients", "seconds", "answers", "errors", "median, ms", "worst, ms", "most memory", "growth"],
+            [
+                [chip, f["clients"], f["seconds"], f["answers"], f["errors"], f["median_ms"], f["worst_ms"],
+                 f"{f['resident_mib_most']} MiB", f"{f['growth_after_a_third_mib']} MiB"]
+                for chip, f in of("load")
+            ],
+        )
+    )  # fmt: skip
 
 
 def _chip(entry: dict[str, Any]) -> str:

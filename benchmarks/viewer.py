@@ -125,6 +125,7 @@ def measure_export(folder: Path, arguments: argparse.Namespace) -> dict[str, Any
         "neurons": 3 * arguments.neurons,
         "images": arguments.images,
         "texts": arguments.texts,
+        "photographs": arguments.photos is not None,
         "export_seconds": round(seconds, 1),
         "files": facts["files"],
         "megabytes": round(facts["bytes"] / 1e6, 1),
@@ -276,7 +277,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SECONDLENS_CACHE"] = str(Path(folder) / "cache")
-        figures = MEASURES[arguments.what](Path(folder), arguments)
+        figures = {"measure": arguments.what, **MEASURES[arguments.what](Path(folder), arguments)}
     record("viewer", figures, places=("--photos",))
 
 

@@ -1,17 +1,21 @@
 """Heat maps of neurons against the float64 oracle, and the laws of every map."""
 
+from typing import Any
+
 import pytest
 import torch
 from slow_maps import SlowPass, shares
 
+import secondlens.applications.heatmaps.writes
 from builders import Spec, build, pixels
 from oracle import SlowTower, second_order
 from secondlens.applications.heatmaps import METHODS, Options, SharedPass, make_methods, same_for_all
 from secondlens.applications.heatmaps.activation import Activation
-from secondlens.applications.heatmaps.attention import back_to_input
 from secondlens.applications.heatmaps.choice import NeuronChoice, carrying
 from secondlens.applications.heatmaps.contribution import Contribution
+from secondlens.applications.heatmaps.mixing import back_to_input
 from secondlens.applications.heatmaps.writes import Writes
+from secondlens.effects.patches import patch_contributions, token_contributions, write_projections
 from secondlens.effects.paths import paths_of
 from secondlens.errors import SecondLensError
 from secondlens.models import LensModel
@@ -86,7 +90,7 @@ def test_traced_contributions_keep_the_sum(model: LensModel, spec: Spec) -> None
     layers, targets, images = tuple(model.tower.lens_layers), targets_of(model), pixels(2, spec.size)
     writes, shared = Writes(model, layers), SharedPass(model, images, layers)
     found = writes.tokens(shared, targets)
-    back = back_to_input({layer + 1: part for layer, part in found.items()}, shared.shares)
+    back = back_to_input({layer + 1: part for layer, part in found.items()}, shared.mixing("norms"))
     close(back.sum(dim=-1), torch.stack(list(found.values())).sum(dim=(0, -1)))
     # And what the method gives is the explicit product of matrices.
     run = SlowPass(SlowTower(build(spec), spec.family), images)
@@ -109,6 +113,83 @@ def test_paths_add_up(model: LensModel, spec: Spec) -> None:
     close(torch.stack(each).sum(dim=0), Writes(model, [layer]).tokens(shared, targets)[layer])
     with pytest.raises(SecondLensError, match=r"expected paths .* got \(99, 0\)"):
         Writes(model, [layer], paths=[(99, 0)])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_order_of_the_sums_does_not_matter(
+    model: LensModel, spec: Spec, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers, images = tuple(model.tower.lens_layers)[-2:], pixels(2, spec.size)
+    texts = targets_of(model, 1)[0]
+    slow = SlowTower(build(spec), spec.family)
+    expected = torch.stack([second_order(slow, images, layer) for layer in layers])
+    monkeypatch.setattr(Writes, "_late", lambda *_: late)
+    monkeypatch.setattr(secondlens.applications.heatmaps.writes, "BLOCK", 1)
+    writes, shared = Writes(model, layers), SharedPass(model, images, layers)
+    found = writes.tokens(shared, texts[None])
+    for row, layer in enumerate(layers):
+        close(found[layer].sum(dim=-1), torch.einsum("bne,te->bt", expected[row], texts.double()))
+        close(found[layer], patch_contributions(model, images, layer, texts))
+
+
+@pytest.mark.parametrize("rule", ["paper", "share"])
+def test_chosen_neurons_in_blocks_of_one(
+    model: LensModel, spec: Spec, rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers, images = tuple(model.tower.lens_layers)[-2:], pixels(2, spec.size)
+    texts = targets_of(model, 1)
+    writes, shared = Writes(model, layers), SharedPass(model, images, layers)
+    choice = NeuronChoice({layer: directions_of(model)[layer] for layer in layers}, rule, count=9, writes=writes)
+    masks = choice.masks(shared, texts)
+    assert {len(mask) for mask in masks.values()} == ({1} if rule == "paper" else {2})
+    together = writes.tokens(shared, texts, masks)
+    monkeypatch.setattr(secondlens.applications.heatmaps.writes, "BLOCK", 1)
+    each = writes.tokens(shared, texts, masks)
+    # The same texts given for every image, and without what `neurons` left behind.
+    apart = Writes(model, layers).tokens(shared, texts.expand(2, -1, -1).clone(), masks)
+    for layer, mask in masks.items():
+        along = write_projections(model.tower, layer, texts[0])
+        rows = []
+        for row in range(3):
+            for image in range(2):
+                neurons = mask[min(image, len(mask) - 1), row].nonzero()[:, 0]
+                rows.append(token_contributions(shared.trace, model.tower, layer, along[row : row + 1], neurons)[image])
+        expected = torch.cat(rows).unflatten(0, (3, 2)).transpose(0, 1)
+        for found in (together, each, apart):
+            close(found[layer], expected)
+
+
+def test_many_texts_go_last(model: LensModel) -> None:
+    # By the count of the module: of real size the change is at some dozens of texts an image.
+    writes = Writes(model, model.tower.lens_layers)
+    assert not writes._late(1, (1, 17))
+    assert writes._late(10_000, (1, 17))
+    some = Writes(model, model.tower.lens_layers[-1:], paths=[paths_of(model.tower, model.tower.lens_layers[-1])[0]])
+    assert not some._late(10_000, (1, 17))
+    assert not Writes(model, model.tower.lens_layers, convention="released")._late(10_000, (1, 17))
+
+
+def test_released_contributions(clip: LensModel) -> None:
+    images, texts = pixels(2, 64), targets_of(clip, 1)[0]
+    found = Writes(clip, [1], convention="released").tokens(SharedPass(clip, images, [1]), texts[None])[1]
+    close(found, patch_contributions(clip, images, 1, texts, convention="released"))
+
+
+def test_in_half_precision_what_neurons_write_is_summed_again(clip: LensModel) -> None:
+    clip.to(dtype=torch.bfloat16)
+    images, texts = pixels(2, 64), targets_of(clip, 1)[0].float()
+    found = Writes(clip, [1]).tokens(SharedPass(clip, images, [1]), texts[None])[1]
+    close(found, patch_contributions(clip, images, 1, texts))
+
+
+def test_a_block_keeps_two_thirds(model: LensModel, spec: Spec) -> None:
+    shared = SharedPass(model, pixels(2, spec.size))
+    run = SlowPass(SlowTower(build(spec), spec.family), pixels(2, spec.size))
+    for layer, (block, half) in enumerate(zip(shared.mixing("block"), shared.mixing("attention"), strict=True)):
+        matrix = run.layers[layer]["A"].detach().mean(dim=1)
+        eye = torch.eye(matrix.shape[-1], dtype=torch.float64)
+        close(block, (2 * eye + matrix) / 3)
+        close(half, (eye + matrix) / 2)
 
 
 def test_share_takes_the_fewest_neurons() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ class Oracle:
 
     name = "oracle"
     layers = ()
-    whole = False
+    direct = False
+    depths = MappingProxyType({})
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]

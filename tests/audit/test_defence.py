@@ -17,10 +17,12 @@ from secondlens.applications.audit.folder import (
 )
 from secondlens.applications.audit.removal import Projection, RemovalResult, Remover, carriers
 from secondlens.applications.audit.study import study_folder, study_removal
+from secondlens.atlas import Atlas
 from secondlens.cli.app import main
 from secondlens.errors import AuditError
 from secondlens.images.decode import decode
 from secondlens.images.sources import open_source
+from secondlens.viewer.audits import read_audits
 
 
 def test_removal_subtracts_the_centred_effects(auditor: Auditor, world_cache: Path) -> None:
@@ -151,6 +153,27 @@ def test_commands(
     plain = ("--shown", "cat", "--predicted", "boat", "--similarity", "name")
     facts = json.loads(command("audit", model, atlas, *plain, "--draws", "50", "--json")[0])
     assert {"text", "score", "p_value"} <= set(facts["cues"][0])
+    kept = tmp_path / "audits" / "pair.json"
+    command("audit", model, atlas, *plain, "--draws", "50", "--out", str(kept))
+    assert json.loads(kept.read_text()) == facts
+    labels = str(world_cache / "scenes" / "labels.csv")
+    more = ("--similarity", "name", "--json", "--out")
+    command("audit", "folder", model, atlas, labels, "--pairs", "1", *more, str(kept.with_name("folder.json")))
+    command(
+        "audit", "removal", model, atlas, *plain, "--images", labels, "--sizes", "0,2", "--limit", "20",
+        "--json", "--out", str(kept.with_name("removal.json")),
+    )  # fmt: skip
+    classes = tmp_path / "classes.txt"
+    classes.write_text("cat\nboat\ndog\n")
+    command("audit", "matrix", model, atlas, "--classes", str(classes), *more, str(kept.with_name("matrix.json")))
+    # The review page takes them as they are, and only with their own atlas.
+    counts, files = read_audits(kept.parent, Atlas.open(world_cache / "atlas"))
+    assert counts == {"pairs": 1, "matrices": 1, "folders": 1, "removals": 1}
+    assert [cue["text"] for cue in json.loads(files["data/audit/pair-000.json"])["cues"]] == [
+        cue["text"] for cue in facts["cues"]
+    ]
+    refused = command("audit", model, atlas, *plain, "--out", str(tmp_path / "pair.csv"), code=2)
+    assert "ends in .json" in refused[1]
     failed = command("audit", model, atlas, "--shown", "cat", "--predicted", "deer", code=2)
     assert "knows no word 'deer'" in failed[1]
     out = tmp_path / "attack"

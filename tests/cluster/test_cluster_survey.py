@@ -15,6 +15,7 @@ from cluster_runs import SETTINGS, pictures_of, same, survey
 import secondlens as sl
 from secondlens.atlas.manifest import MANIFEST
 from secondlens.cli import app
+from secondlens.cli.cluster import ray_notes
 from secondlens.cluster import cluster_survey
 from secondlens.cluster import survey as module
 from secondlens.cluster.crew import Crew
@@ -166,6 +167,15 @@ def test_a_worker_without_the_model_is_named(
     with pytest.raises(ClusterError, match=r"node .*: no such model folder or file: /only/here"):
         cluster_survey("hf:/only/here", pictures_of(plain), out, **SETTINGS, workers=1, threads=1)
     assert not out.exists()
+
+
+def test_rays_messages_stay_away_from_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+    with ray_notes():
+        print("(raylet) A worker died or was killed while executing a task by an unexpected system error.")
+        print("(raylet) Task survey failed. There are 3 retries remaining")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "secondlens: a worker was lost; another one takes over what it had\n"
 
 
 def test_impossible_crews(ray: Any, reference: str, plain: sl.Atlas, tmp_path: Path) -> None:

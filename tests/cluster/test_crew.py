@@ -5,13 +5,13 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from secondlens.cluster.costs import Costs, Tally
-from secondlens.cluster.crew import Crew, Failure, guarded
+from secondlens.cluster.crew import Crew, Failure, Share, guarded, share_out
 from secondlens.cluster.report import check_reports, report, versions
 from secondlens.cluster.shards import ShardFiles, gaps
 from secondlens.errors import ClusterError, SurveyError
@@ -103,6 +103,56 @@ def test_errors_of_a_worker_come_back_as_values() -> None:
     assert out.message.startswith("out of memory (CUDA out of memory)")
     with pytest.raises(ZeroDivisionError):
         guarded("n", lambda: 1 / 0)
+
+
+def test_an_idle_worker_makes_room_for_one_whose_machine_is_lost() -> None:
+    """With a Ray that only says which nodes are alive and which actors were given up."""
+
+    class Nodes:
+        killed: ClassVar[list[str]] = []
+
+        def nodes(self) -> list[dict[str, Any]]:
+            return [{"NodeID": "alive", "Alive": True}, {"NodeID": "gone", "Alive": False}]
+
+        def kill(self, actor: str) -> None:
+            self.killed.append(actor)
+
+    class Pool:
+        idle: ClassVar[list[str]] = []
+
+        def pop_idle(self) -> str | None:
+            return self.idle.pop() if self.idle else None
+
+    crew, pool = Crew(Nodes(), object, (), Share(3, 1, 0, False)), Pool()
+    crew._actors, crew._nodes = ["one", "two", "three"], ["alive", "gone", "alive"]
+    crew._make_room(pool)
+    assert not Nodes.killed
+    Pool.idle.extend(["one", "three"])
+    crew._make_room(pool)
+    crew._make_room(pool)
+    assert Nodes.killed == ["three"]
+    assert crew._actors == ["one", "two"]
+
+
+def test_what_is_not_asked_for_is_filled_in() -> None:
+    class Nodes:
+        def __init__(self, *resources: dict[str, float]) -> None:
+            self.resources = resources
+
+        def nodes(self) -> list[dict[str, Any]]:
+            return [{"Alive": True, "Resources": one} for one in self.resources]
+
+    two = Nodes({"CPU": 8.0, "GPU": 4.0}, {"CPU": 4.0})
+    assert share_out(two, None, None, None, True) == Share(4, 1, 4, True)
+    # A worker a node, and no more threads than the smallest node has cores.
+    assert share_out(two, None, None, None, False) == Share(2, 4, 4, False)
+    assert share_out(two, None, 2, None, False) == Share(6, 2, 2, False)
+    assert share_out(two, 4, None, 0, False) == Share(4, 2, 0, False)
+    assert share_out(two, 12, 1, None, False) == Share(12, 1, 0, False)
+    with pytest.raises(ClusterError, match="5 workers on cuda need a GPU each, the cluster has 4"):
+        share_out(two, 5, None, None, True)
+    with pytest.raises(ClusterError, match="expected a cluster with at least one node"):
+        share_out(Nodes(), None, None, None, False)
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="the kernel of this system does not say")

@@ -15,7 +15,18 @@ import pytest
 import torch
 from PIL import Image
 from starlette.testclient import TestClient
-from viewer_world import ABLATIONS, ARGUMENTS, HOSTILE_NAMES, HOSTILE_TEXTS, World, application, chromium, save_attack
+from viewer_world import (
+    ABLATIONS,
+    ARGUMENTS,
+    HOSTILE_NAMES,
+    HOSTILE_TEXTS,
+    World,
+    application,
+    chromium,
+    save_attack,
+    save_audits,
+    save_quality,
+)
 
 from builders import WORDS, save_worded
 from secondlens.atlas import Atlas
@@ -45,6 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     atlas = survey(model, pictures, out=folder / "atlas <b>&", layers=[0, 1], top=25, workers=0, progress=False)
     words = [*HOSTILE_TEXTS, *WORDS[3:43]]
     describe(atlas, open_pool(words, model, name="things & <i>"), 12, null_draws=10)
+    save_quality(atlas, "things-i")
     describe(atlas, open_pool(WORDS[3:33], model, name="second"), 5, null_draws=5)
     yield World(Atlas.open(atlas.folder), model, pictures, folder / "cache")
     if before is None:
@@ -62,10 +74,11 @@ def site(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder.parent / "ablations.json").write_text(json.dumps(ABLATIONS))
     save_attack(folder.parent / "attack")
+    save_audits(folder.parent / "audits", world.atlas)
     export(
         world.atlas, folder, title="A <b>title</b> & more", model=world.model, source=open_source(world.pictures),
         heat_images=6, beside=other, ablations=folder.parent / "ablations.json",
-        attack=folder.parent / "attack",
+        attack=folder.parent / "attack", audit=folder.parent / "audits",
     )  # fmt: skip
     return folder
 

@@ -16,6 +16,8 @@ PAGES = {
     "layers": ("#/compare/layers", "Compare layers"),
     "atlases": ("#/compare/atlases", "Compare atlases"),
     "attack": ("#/attack", "Semantic adversarial images"),
+    "audit": ("#/audit", "Spurious cues"),
+    "review": ("#/audit/0?cue=1", "cat taken for <b>boat</b>"),
     "failure": ("#/nothing", "That did not work"),
 }
 

@@ -2,14 +2,16 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, encoded, go
+from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, encoded, go, new_picture
 
+from secondlens.applications.concepts import ConceptFinder
 from secondlens.descriptions import Descriptions
 from secondlens.viewer.card import full_card
 
@@ -184,10 +186,23 @@ def test_the_slider_is_in_the_address(page: Any, address: str) -> None:
     assert page.locator(".wordtable tbody tr").count() == 4
 
 
+def test_a_neuron_is_fetched_while_the_pointer_rests_on_its_link(page: Any, exported: str) -> None:
+    go(page, f"{exported}#/layer/1?sort=neuron", "Layer 1")
+    with page.expect_request("**/layers/01/neurons-0000.bin"), page.expect_request("**/images/sprite-*.jpg"):
+        page.locator("[data-place='3']").hover()
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.locator("[data-place='3']").click()
+    page.get_by_role("heading", name="Layer 1, neuron 3", exact=True).wait_for()
+    assert [url for url in asked if "/neurons-" in url] == []
+
+
 def test_heat_maps_are_drawn(page: Any, address: str) -> None:
     go(page, f"{address}#/neuron/0/20", "Layer 0, neuron 20")
     page.get_by_role("radio", name="Effect").check()
     canvases = page.locator("canvas.heat:visible")
+    canvases.first.wait_for()
     assert canvases.count() == 6
     pixels = canvases.first.evaluate("c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
     assert len(pixels) == 2 * 2 * 4
@@ -207,7 +222,8 @@ def test_the_json_is_the_command_lines(page: Any, address: str, world: World) ->
         for sense in card["senses"]:
             # A sum of float32 numbers, in one order or another.
             sense["share"] = pytest.approx(sense["share"], rel=1e-6)
-    assert expected.pop("held_out") is None
+    assert expected["held_out"]["second_opinion"] == HOSTILE_TEXTS[0]
+    assert number(page.locator("[data-held-out=auc]").inner_text()) == pytest.approx(expected["held_out"]["auc"])
     # The atlas's own is float64, the site's float32.
     expected["selectivity"] = pytest.approx(expected["selectivity"], rel=1e-6)
     assert expected == found
@@ -267,14 +283,35 @@ def test_comparisons(page: Any, exported: str, world: World) -> None:
 
 def test_a_picture_of_ones_own(page: Any, served: str, world: World, tmp_path: Path) -> None:
     go(page, f"{served}#/image", "Image")
-    page.set_input_files("#file", world.pictures / HOSTILE_NAMES[0])
+    mine = tmp_path / HOSTILE_NAMES[0]
+    mine.write_bytes(encoded(new_picture()))
+    page.set_input_files("#file", mine)
     page.get_by_role("heading", name="Active neurons").wait_for()
     assert HOSTILE_NAMES[0] in page.locator("main").inner_text()
     assert page.locator("main table").first.locator("tr").count() == 5
+    finder = ConceptFinder(world.model, world.atlas, Descriptions.open(world.atlas))
+    active = finder.find(world.model.preprocess([new_picture()])).neurons
+    row = page.locator(".neurons tbody tr").first.locator("th, td").all_inner_texts()
+    assert row[0] == f"{active[0].layer}/{active[0].neuron}"
+    shown = [number(cell) for cell in row[1:4]]
+    assert shown == pytest.approx([active[0].norm, active[0].threshold, active[0].projection], rel=5e-3)
     page.get_by_label("Where is").fill(HOSTILE_TEXTS[0])
     page.get_by_role("button", name="Show").click()
     page.get_by_text("comes through the neurons of layer 1").wait_for()
     assert page.locator("canvas.heat:visible").count() == 1
+    page.get_by_label("Why").fill(HOSTILE_TEXTS[0])
+    page.get_by_label("rather than").fill("den")
+    page.get_by_role("button", name="Explain").click()
+    steps = page.locator(".waterfall tbody tr")
+    steps.first.wait_for()
+    parts = [number(row.split("\t")[-1]) for row in steps.all_inner_texts()]
+    # The last row is the score; each part is rounded to three digits.
+    assert sum(parts[:-1]) == pytest.approx(parts[-1], abs=5e-3 * max(map(abs, parts)) * len(parts))
+    boxes = "all => all.map(one => [parseFloat(one.style.left), parseFloat(one.style.width)])"
+    bars = page.locator(".waterfall .fall > :not(.zero)").evaluate_all(boxes)
+    # A bar begins or ends where the one before it ended.
+    for (left, width), (next_left, next_width) in pairwise(bars[:-1]):
+        assert min(abs(a - b) for a in (left, left + width) for b in (next_left, next_left + next_width)) < 0.01
     other = tmp_path / "not-a-picture.txt"
     other.write_text("text")
     page.set_input_files("#file", other)

@@ -140,17 +140,28 @@ def test_without_the_pool_the_full_length_is_there(
     assert set(texts) - {""} == used
 
 
+def test_figures_on_held_out_images_are_those_of_the_command(world: World, site: Path) -> None:
+    words = {found["folder"]: found for found in facts_of(site)["words"]}
+    assert (words[WORDS]["held_out"], words["second"]["held_out"]) == (True, False)
+    found = json.loads((site / f"data/words/{WORDS}/held-01-0001.json").read_text())
+    described = Descriptions.open(world.atlas, WORDS)
+    assert found == [described.neuron(1, neuron)["held_out"] for neuron in range(32, 48)]
+    columns = np.fromfile(site / f"data/words/{WORDS}/layer-01-columns.bin", "<f4", 48 * 6).reshape(6, 48)
+    assert words[WORDS]["columns"][5] == "prediction_auc"
+    assert np.allclose(columns[5], 0.5 + np.arange(48) / 100)
+
+
 def test_pictures_lie_in_their_cells(world: World, site: Path) -> None:
     ids = json.loads((site / "data/images/ids-0000.json").read_text())
     assert ids["ids"] == world.atlas.source_ids
     assert set(HOSTILE_NAMES) <= set(ids["ids"])
-    sprite = Image.open(site / "data/images/sprite-00001.jpg")
-    assert sprite.size == (384, 384)
-    # Position 21 is cell 5 of the second sprite: row 1, column 1.
-    width, height = ids["sizes"][21]
+    sprite = Image.open(site / "data/images/sprite-00005.jpg")
+    assert sprite.size == (192, 192)
+    # Position 23 is cell 3 of the sixth sprite: row 1, column 1.
+    width, height = ids["sizes"][23]
     assert max(width, height) == 96
     cell = sprite.crop((96, 96, 192, 192))
-    thumbnail = Image.open(io.BytesIO(world.atlas.thumbnails([ids["ids"][21]])[ids["ids"][21]])).resize((width, height))
+    thumbnail = Image.open(io.BytesIO(world.atlas.thumbnails([ids["ids"][23]])[ids["ids"][23]])).resize((width, height))
     left, upper = (96 - width) // 2, (96 - height) // 2
     inside = np.asarray(cell.crop((left, upper, left + width, upper + height)), dtype=float)
     # Two JPEG encodings of a smooth picture: a few of 255 levels.

@@ -69,10 +69,12 @@ class World:
     cache: Path
 
 
-def application(world: World, access: Access | None = None, limits: Limits | None = None) -> Any:
+def application(
+    world: World, access: Access | None = None, limits: Limits | None = None, files: Site | None = None
+) -> Any:
     """The server's application, with the model."""
     analysis = Analysis(world.model, world.atlas, open_pool("things & <i>", world.model))
-    files = Site(world.atlas)
+    files = files or Site(world.atlas)
     served = Served(files, files.title, world.atlas, analysis, surveyed_images(world.atlas), 6, limits or Limits())
     files.add_heat(world.model, 6)
     files.extra["served"] = served.status()
@@ -84,6 +86,12 @@ def encoded(picture: Image.Image | None = None, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     (picture or Image.new("RGB", (40, 30), "teal")).save(buffer, kind)
     return buffer.getvalue()
+
+
+def new_picture() -> Image.Image:
+    """A picture unlike those of the survey, so that no effect lies at its threshold by a rounding."""
+    rows = np.indices((64, 64)).sum(axis=0) // 8 % 2 * 255
+    return Image.fromarray(np.stack([rows, 255 - rows, np.full_like(rows, 20)], axis=2).astype(np.uint8))
 
 
 def save_attack(folder: Path) -> Path:
@@ -109,6 +117,80 @@ def save_attack(folder: Path) -> Path:
     }
     pq.write_table(pa.Table.from_pylist([row]), folder / "report/verdicts.parquet")
     return folder
+
+
+def save_audits(folder: Path, atlas: Atlas) -> Path:
+    """Audits of every kind, with hostile texts where texts stand; and a JSON file that is none."""
+    folder.mkdir()
+    marked = {"atlas": atlas.manifest.created}
+    pair = {"shown": "cat", "predicted": "<b>boat</b>"}
+    evidence = {"weight": 0.5, "coefficient": 0.5, "images": [*HOSTILE_NAMES[:2], "picture-07.png"]}
+    cues = [
+        {
+            "text": text,
+            "score": 0.5 / (place + 1),
+            "p_value": 0.01,
+            "q_value": 0.02,
+            "p_family": 0.03,
+            "similarity": 0.25,
+            "neurons": 7,
+            "evidence": [
+                {**evidence, "layer": 1, "neuron": 40 - place, "contribution": 0.125, "sense": [text, "-" + text]},
+                {**evidence, "layer": 0, "neuron": place, "contribution": 0.0625, "sense": []},
+            ],
+            "also": ["<i>also</i>"] if place == 0 else [],
+        }
+        for place, text in enumerate(HOSTILE_TEXTS)
+    ]
+    audits: dict[str, dict[str, Any]] = {
+        "pair": {
+            **pair, "source": "second order", "pool": "things & <i>", "scoring": "paper", "similarity": "name",
+            "draws": 50, "length": 1.0, "cues": cues, "synonyms": {"<u>ship</u>": 0.9}, "chosen": [[1, 40, 0.5]],
+        },
+        "matrix": {
+            "classes": ["cat", "<b>boat</b>", "dog"],
+            "pairs": [
+                {**pair, "exploitability": 0.5, "cues": [{"text": HOSTILE_TEXTS[0], "score": 1.0}]},
+                {"shown": "dog", "predicted": "cat", "exploitability": 0.25, "cues": []},
+            ],
+        },
+        "folder": {
+            "images": 60, "accuracy": 0.75, "presence": "captions", "pairs": [{**pair, "images": 20, "errors": 5}],
+            "explained": [
+                {
+                    **pair, "cue": HOSTILE_TEXTS[0], "images_with": 8, "images_without": 12, "errors_with": 4,
+                    "errors_without": 1, "difference": 4 / 8 - 1 / 12, "p_value": 0.04, "q_value": 0.05,
+                }
+            ],
+        },
+        "removal": {
+            **pair, "cues": HOSTILE_TEXTS[:1], "scoring": "paper", "clean_images": 50, "adversarial_images": 4,
+            "curve": [removed(0, 0.9, 1.0), removed(5, 0.875, 0.25)], "best": removed(5, 0.875, 0.25),
+            "projection": {"clean_accuracy": 0.8, "adversarial_success": 0.0}, "neurons": [[1, 40]],
+        },
+    }  # fmt: skip
+    for kind, facts in audits.items():
+        (folder / f"{kind}.json").write_text(json.dumps({"audit": kind, **marked, **facts}))
+    (folder / "package.json").write_text("{}")
+    return folder
+
+
+def removed(neurons: int, clean: float, success: float) -> dict[str, Any]:
+    """A row of a removal's curve."""
+    intervals = {"clean_accuracy_interval": [clean - 0.1, clean], "adversarial_success_interval": [success, success]}
+    return {"neurons": neurons, "clean_accuracy": clean, "adversarial_success": success, **intervals}
+
+
+def save_quality(atlas: Atlas, description: str) -> None:
+    """Figures on held-out images, as `secondlens evaluate descriptions` writes them."""
+    rows = [
+        {"layer": layer, "neuron": neuron, "auc": 0.5 + neuron / 100, "second_opinion": HOSTILE_TEXTS[0]}
+        for layer in atlas.layers
+        for neuron in range(48)
+    ]
+    table = pa.Table.from_pylist(rows)
+    table = table.set_column(2, "auc", table["auc"].cast(pa.float32()))
+    pq.write_table(table, atlas.folder / "descriptions" / description / "quality.parquet")
 
 
 def go(page: Any, address: str, heading: str) -> None:

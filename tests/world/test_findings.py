@@ -22,9 +22,9 @@ def test_a_late_layer_matters_through_its_large_effects_in_one_direction_a_neuro
     }
     late, before = shares[4], shares[3]
     lost = late["baseline"] - late["without_all"]
-    # Over 1,000 scenes 17.6 points are lost, 94 % of it kept, and 0.1 lost at rank one; of 400 scenes 2.5 points are
-    # one standard deviation of a paired difference of that size at the most.
-    assert lost >= 0.10
+    # Over 1,000 scenes 56.7 points are lost, 92 % of it kept, and none lost at rank one; of 400 scenes 2.5 points are
+    # one standard deviation of a difference of that size at the most.
+    assert lost >= 0.40
     assert late["without_small"] - late["without_all"] >= 0.8 * lost
     assert late["baseline"] - late["rank_one"] <= 0.02
-    assert before["baseline"] - before["without_all"] <= 0.02
+    assert before["baseline"] - before["without_all"] <= 0.03

@@ -12,11 +12,8 @@ from secondlens.cli.audit import (
     PoolOption,
     SimilarityOption,
     TemplateOption,
-    classes_of,
-    open_described,
-    split_pair,
-    templates_of,
 )
+from secondlens.cli.auditor import classes_of, open_described, split_pair, templates_of
 from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 from secondlens.cli.survey import parse_layers

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from secondlens.cli.auditor import make_auditor, split_pair
 from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from secondlens.applications.audit import Auditor
-    from secondlens.atlas import Atlas
-    from secondlens.descriptions import Descriptions
-    from secondlens.models import LensModel
+    from secondlens.applications.audit.results import Kind
 
 DEFAULT = "pair"
 
@@ -52,6 +49,7 @@ SimilarityOption = Annotated[str, typer.Option(help="auto, sentence[:FOLDER], to
 SynonymOption = Annotated[float, typer.Option(help="Phrases at least this similar to the class are left out.")]
 TemplateOption = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the class; may be repeated.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+OutOption = Annotated[Path | None, typer.Option(help="Write all of it to this .json, for the viewer's review page.")]
 
 
 @app.command(name=DEFAULT)
@@ -72,15 +70,18 @@ def pair_command(
     draws: Annotated[int, typer.Option(help="Draws of random neurons for the p-values.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the random neurons.")] = 0,
     device: DeviceOption = "cpu",
+    out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the cues of one pair (also without the word `pair`): what makes the shown class look like the predicted."""
+    _prepare(out)
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
     wanted = auditor.pair(shown, predicted)
     with warnings_to_stderr():
         found = auditor.audit(wanted, neurons=neurons, cues=cues, synonym=synonym, draws=draws, seed=seed)
+    facts = _kept("pair", auditor, found.facts(), out)
     if as_json:
-        print_json(found.facts())
+        print_json(facts)
         return
     print_facts(
         {
@@ -110,7 +111,7 @@ def pair_command(
 def matrix(
     model: ModelArgument,
     atlas: AtlasArgument,
-    out: Annotated[Path, typer.Option(help="Where the pairs go: a .csv or .parquet.")],
+    out: Annotated[Path, typer.Option(help="Where the pairs go: a .csv, .parquet or, for the viewer, .json.")],
     classes: ClassesOption = None,
     picture: Annotated[Path | None, typer.Option(help="A PNG of the strongest pairs.")] = None,
     limit: Annotated[int, typer.Option(help="Pairs to print.")] = 20,
@@ -125,7 +126,7 @@ def matrix(
 ) -> None:
     """Audit all pairs of a set of classes: which can be exploited most, and by which cues."""
     from secondlens.applications.audit import class_head
-    from secondlens.applications.audit.matrix import audit_matrix, image_matrix, write_matrix
+    from secondlens.applications.audit.matrix import audit_matrix, draw_matrix, image_matrix, write_matrix
     from secondlens.errors import AuditError
 
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
@@ -145,7 +146,12 @@ def matrix(
                 synonym=synonym,
                 progress=advance,
             )
-        write_matrix(found, out, picture)
+        if out.suffix == ".json":
+            _kept("matrix", auditor, found.facts(), out)
+            if picture is not None:
+                draw_matrix(found, picture)
+        else:
+            write_matrix(found, out, picture)
     pairs = found.ranked(limit)
     if as_json:
         print_json({"pairs": pairs, "file": str(out), "picture": None if picture is None else str(picture)})
@@ -180,15 +186,18 @@ def folder(
     similarity: SimilarityOption = "auto",
     template: TemplateOption = None,
     device: DeviceOption = "cpu",
+    out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask of your own labelled images which errors are explained by which cues."""
     from secondlens.applications.audit.study import study_folder
 
+    _prepare(out)
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         wanted = None if pair is None else [split_pair(text) for text in pair]
         found = study_folder(auditor, images, wanted, captions, pairs=pairs, cues=cues, progress=advance)
+        found = _kept("folder", auditor, found, out)
     if as_json:
         print_json(found)
         return
@@ -223,11 +232,13 @@ def removal(
     template: TemplateOption = None,
     limit: Annotated[int, typer.Option(help="Clean images at most.")] = 2000,
     device: DeviceOption = "cpu",
+    out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Hold the neurons that carry a cue at their mean: what it costs on clean images, what it saves on adversarial."""
     from secondlens.applications.audit.study import study_removal
 
+    _prepare(out)
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         numbers = _numbers(sizes)
@@ -235,6 +246,7 @@ def removal(
             auditor, auditor.pair(shown, predicted), images, attack, cue, cues=cues, sizes=numbers, cost=cost,
             limit=limit, methods=method, progress=advance,
         )  # fmt: skip
+        found = _kept("removal", auditor, found, out)
     if as_json:
         print_json(found)
         return
@@ -249,36 +261,22 @@ def removal(
     )
 
 
-def make_auditor(
-    model: str,
-    atlas: Path,
-    pool: str | None,
-    layers: str | None,
-    scoring: str,
-    classes: Path | None,
-    similarity: str,
-    template: list[str] | None,
-    device: str,
-) -> "Auditor":
-    """What all audits share, from the command line's words."""
-    from secondlens.applications.audit import Auditor, open_similarity
-    from secondlens.cli.survey import parse_layers
+def _prepare(out: Path | None) -> None:
+    from secondlens.applications.audit.results import prepare_audit_path
 
-    opened, loaded, described = open_described(model, atlas, pool, device)
-    templates = templates_of(template, loaded)
-    measure = open_similarity(similarity, loaded, described, templates)
-    known = classes_of(classes, loaded)
-    return Auditor(loaded, opened, described, measure, templates, scoring, known, parse_layers(layers))
+    if out is not None:
+        prepare_audit_path(out)
 
 
-def split_pair(text: str) -> tuple[str, str]:
-    """ "dog:deer" as two names."""
-    from secondlens.errors import AuditError
+def _kept(kind: "Kind", auditor: "Auditor", facts: dict[str, Any], out: Path | None) -> dict[str, Any]:
+    """The facts with what they are of, written where that was asked for."""
+    from secondlens.applications.audit.results import audit_facts, write_audit
 
-    shown, colon, predicted = text.partition(":")
-    if not colon or not shown.strip() or not predicted.strip():
-        raise AuditError(f"expected a pair as SHOWN:PREDICTED, got {text!r}")
-    return shown.strip(), predicted.strip()
+    marked = audit_facts(kind, auditor.atlas, facts)
+    if out is not None:
+        write_audit(out, marked)
+        typer.echo(f"wrote {out}", err=True)
+    return marked
 
 
 def _numbers(text: str) -> list[int]:
@@ -288,40 +286,3 @@ def _numbers(text: str) -> list[int]:
     if not all(part.isdigit() for part in parts):
         raise AuditError(f"expected numbers of neurons such as 0,5,20, got {text!r}")
     return [int(part) for part in parts]
-
-
-def open_described(model: str, atlas: Path, pool: str | None, device: str) -> "tuple[Atlas, LensModel, Descriptions]":
-    """An atlas, its model and its description; refuses another model."""
-    from secondlens.atlas import Atlas
-    from secondlens.descriptions import Descriptions
-    from secondlens.models import load_model
-
-    opened = Atlas.open(atlas)
-    described = Descriptions.open(opened, pool)
-    loaded = load_model(model, device=device)
-    opened.require_model(loaded)
-    return opened, loaded, described
-
-
-def templates_of(template: "Sequence[str] | None", model: "LensModel") -> tuple[str, ...]:
-    """The templates that were asked for, or those that fit the model."""
-    from secondlens.errors import AuditError
-    from secondlens.studies.classifier import default_templates
-
-    wrong = [text for text in template or () if text.count("{}") != 1]
-    if wrong:
-        raise AuditError(f"expected templates with one {{}} where the class goes, got {wrong[0]!r}")
-    return tuple(template) if template else default_templates(model)
-
-
-def classes_of(file: Path | None, model: "LensModel") -> list[str] | None:
-    """The classes of a file, a classifier's own, the embedded world's things; None where nothing is known."""
-    from secondlens.pools.texts import read_texts
-    from secondlens.studies.classifier import WORLD_TEMPLATES, default_templates
-    from secondlens.world import NOUNS
-
-    if file is not None:
-        return read_texts(file)
-    if model.classifier is not None:
-        return list(model.classifier.labels)
-    return list(NOUNS) if default_templates(model) == WORLD_TEMPLATES else None

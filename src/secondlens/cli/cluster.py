@@ -1,5 +1,9 @@
 """`secondlens cluster`: surveys and descriptions on many GPUs or machines, through Ray."""
 
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +74,7 @@ def survey(
             as_json,
         )
         return
-    with interruptible(), warnings_to_stderr():
+    with interruptible(), warnings_to_stderr(), ray_notes():
         atlas, nodes = cluster_survey(
             model,
             images,
@@ -118,7 +122,7 @@ def describe(
     from secondlens.cluster import cluster_describe
 
     opened = Atlas.open(atlas)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with interruptible(), warnings_to_stderr(), ray_notes(), bar() as advance:
         found, nodes = cluster_describe(
             opened,
             pool,
@@ -139,6 +143,22 @@ def describe(
     report_description(found, as_json, {"nodes": as_rows(nodes)})
     if not as_json:
         print_nodes(nodes, "parts", "texts and directions")
+
+
+class _Notes(io.TextIOBase):
+    """Takes what Ray prints about lost processes, and says it in one line."""
+
+    def write(self, text: str) -> int:
+        if "died or was killed" in text:
+            print("secondlens: a worker was lost; another one takes over what it had", file=sys.stderr)
+        return len(text)
+
+
+@contextmanager
+def ray_notes() -> Iterator[None]:
+    """Keep Ray's own messages away from stdout, which is for data."""
+    with redirect_stdout(_Notes()):
+        yield
 
 
 def as_rows(nodes: "list[NodeCost]") -> list[dict[str, object]]:

@@ -7,6 +7,7 @@ import typer
 
 from secondlens.cli.output import JsonOption, print_json, print_table
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+from secondlens.cli.survey import parse_layers
 
 SHOWN = ("pixel_accuracy", "miou", "map", "miou_at_mean")
 
@@ -32,6 +33,14 @@ def segmentation(
         typer.Option(help="A pool of class names to predict from, for a model without labels; default: the names."),
     ] = None,
     methods: Annotated[str | None, typer.Option(help="Names with commas; default: all that apply.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Neurons of these, e.g. 8,9,10; default: the atlas's.")] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="How neurons are chosen: paper, signed, share or all; default: each method's own."),
+    ] = None,
+    neurons: Annotated[int, typer.Option(help="How many, for the rules paper and signed.")] = 200,
+    share: Annotated[float, typer.Option(help="Of the score, for the rule share.")] = 0.5,
+    mixing: Annotated[str, typer.Option(help="How traced methods go back: norms, attention or block.")] = "norms",
     reference: Annotated[str | None, typer.Option(help="The method that the others are compared with.")] = None,
     resolution: Annotated[
         str, typer.Option(help="model: score on the model's square, as the harnesses do; image: at the image's size.")
@@ -49,7 +58,7 @@ def segmentation(
     as_json: JsonOption = False,
 ) -> None:
     """Score every heat map method against masks: pixel accuracy, mIoU and mAP, with intervals and paired tests."""
-    from secondlens.applications.heatmaps import make_methods
+    from secondlens.applications.heatmaps import Options, make_methods
     from secondlens.applications.segmentation.evaluate import Plan, evaluate_segmentation
     from secondlens.applications.segmentation.pictures import make_panels
     from secondlens.applications.segmentation.readers import open_masked
@@ -60,6 +69,8 @@ def segmentation(
     from secondlens.models import load_model
     from secondlens.pools import open_pool
 
+    some = parse_layers(layers)
+    options = Options(None if some is None else tuple(some), rule, neurons, share, mixing)
     opened = Atlas.open(atlas)
     images = open_masked(pairs, dataset, root, split, by_class=target == "name", void=void)
     files = []
@@ -67,7 +78,7 @@ def segmentation(
         loaded = load_model(model, device=device)
         opened.require_model(loaded)
         chosen = None if methods is None else [name.strip() for name in methods.split(",")]
-        made = make_methods(loaded, chosen, opened)
+        made = make_methods(loaded, chosen, opened, options)
         pool = None if classes is None else open_pool(classes, loaded)
         wanted = make_targets(loaded, images, target, pool)
         plan = Plan(resolution, views, batch_size, first, limit)

@@ -21,6 +21,9 @@ def export_command(
         Path | None, typer.Option(help="ablations.json of 'secondlens ablate --out', to draw.")
     ] = None,
     attack: Annotated[Path | None, typer.Option(help="An attack's folder, for its gallery.")] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="JSON of 'secondlens audit ... --out', or a folder of such files, to review.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     as_json: JsonOption = False,
@@ -44,6 +47,7 @@ def export_command(
             beside=other,
             ablations=ablations,
             attack=attack,
+            audit=audit,
             workers=workers,
             progress=advance,
         )

@@ -32,7 +32,7 @@ def segment_command(
     path: Annotated[
         list[str] | None, typer.Option(help="Contributions only through READER:HEAD; may be repeated.")
     ] = None,
-    mixing: Annotated[str, typer.Option(help="How traced methods go back: norms, or attention (cheaper).")] = "norms",
+    mixing: Annotated[str, typer.Option(help="How traced methods go back: norms, attention or block.")] = "norms",
     fit: Annotated[str, typer.Option(help="squash, aspect or windows: how a picture is brought to size.")] = "squash",
     overlap: Annotated[float, typer.Option(help="Of neighbouring windows.")] = 0.5,
     threshold: Annotated[float, typer.Option(help="Of a normalised heat map, for the masks.")] = 0.5,

@@ -20,10 +20,14 @@ def view_command(
     title: Annotated[str | None, typer.Option(help="Shown on every page; default: the folder's name.")] = None,
     model: Annotated[str | None, typer.Option(help="The atlas's model: new images, any text, heat maps.")] = None,
     images: Annotated[str | None, typer.Option(help="Where the surveyed images are now, for heat maps.")] = None,
+    beside: Annotated[Path | None, typer.Option(help="A second atlas of the same images, to compare.")] = None,
     ablations: Annotated[
         Path | None, typer.Option(help="ablations.json of 'secondlens ablate --out', to draw.")
     ] = None,
     attack: Annotated[Path | None, typer.Option(help="An attack's folder, for its gallery.")] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="JSON of 'secondlens audit ... --out', or a folder of such files, to review.")
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine a token is needed.")
     ] = "127.0.0.1",
@@ -45,7 +49,8 @@ def view_command(
     from secondlens.viewer.server.guard import Access
 
     with warnings_to_stderr():
-        served = _served(atlas, title, model, images, device, ablations, attack)
+        more = {"beside": beside, "ablations": ablations, "attack": attack, "audit": audit}
+        served = _served(atlas, title, model, images, device, more)
     access = Access.of(host, allow_host or (), token)
     settings = uvicorn.Config(
         create_app(served, access),
@@ -77,8 +82,7 @@ def _served(
     model: str | None,
     images: str | None,
     device: str,
-    ablations: Path | None,
-    attack: Path | None,
+    more: dict[str, Path | None],
 ) -> "Served":
     from secondlens.viewer.exported import ExportedSite, is_exported
     from secondlens.viewer.server.app import Served
@@ -86,9 +90,11 @@ def _served(
     if is_exported(folder):
         if model is not None:
             raise AtlasError(f"{folder} is an exported site; give the atlas itself to serve it with a model")
+        if any(given is not None for given in more.values()):
+            raise AtlasError(f"{folder} is an exported site, which is shown as it is; export the atlas again with more")
         site = ExportedSite(folder)
         return Served(site, title or site.title)
-    return _served_atlas(folder, title, model, images, device, ablations, attack)
+    return _served_atlas(folder, title, model, images, device, more)
 
 
 def _served_atlas(
@@ -97,12 +103,10 @@ def _served_atlas(
     model: str | None,
     images: str | None,
     device: str,
-    ablations: Path | None,
-    attack: Path | None,
+    more: dict[str, Path | None],
 ) -> "Served":
     from secondlens.atlas import Atlas
     from secondlens.models import load_model
-    from secondlens.viewer.ablations import read_ablations
     from secondlens.viewer.heat import IMAGES, surveyed_images
     from secondlens.viewer.server.analysis import Analysis
     from secondlens.viewer.server.app import Served
@@ -110,10 +114,13 @@ def _served_atlas(
 
     opened = Atlas.open(folder)
     site = Site(opened, title=title)
-    if ablations is not None:
-        site.extra["ablations"] = read_ablations(ablations)
-    if attack is not None:
-        site.add_attack(attack)
+    beside = more["beside"]
+    site.add(
+        beside=None if beside is None else Atlas.open(beside),
+        ablations=more["ablations"],
+        attack=more["attack"],
+        audit=more["audit"],
+    )
     if model is None:
         return Served(site, site.title, opened)
     loaded = load_model(model, device=device)

@@ -55,6 +55,16 @@ class DemoSettings:
         return self.out / "atlas"
 
     @property
+    def audits(self) -> Path:
+        """Folder of the audits, for the atlas's review page."""
+        return self.out / "audits"
+
+    @property
+    def attack(self) -> Path:
+        """The attack's folder."""
+        return self.out / "attack"
+
+    @property
     def pictures(self) -> Path:
         """Folder of the report's pictures."""
         return self.out / "pictures"

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.effects.histogram import NormHistogram
+from secondlens.effects.runners import Runners, by_position, ranks
 from secondlens.effects.sums import WideSum
 from secondlens.errors import SecondLensError
 
@@ -54,7 +55,6 @@ class TopEffects:
 
 SUMS = ("total", "square_total")
 HELD = {"held": 0.0, "norms": -1.0, "positions": -1}
-RUNNERS = {"runner_norms": -1.0, "runner_positions": -1}
 """Tensors with a place a candidate, and what marks an empty place: every image that comes is larger."""
 
 
@@ -87,14 +87,11 @@ class EffectStatistics:
         self.held = torch.zeros(neurons, candidates, paths, device=device)
         self.norms = torch.full((neurons, candidates), -1.0, device=device)
         self.positions = torch.full((neurons, candidates), -1, dtype=torch.int64, device=device)
-        self.runner_norms = torch.full_like(self.norms, -1.0)
-        self.runner_positions = torch.full_like(self.positions, -1)
-        self.released = torch.zeros(neurons, device=device)
-        self._pending: list[tuple[Tensor, Tensor]] = []
         # Images that wait for their selection. On an accelerator sorting a few times is cheaper than sorting often; on
         # a CPU waiting would only cost memory.
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._patience = 0 if device.type == "cpu" else candidates
+        self.runners = Runners(neurons, candidates, device)
 
     @property
     def filling(self) -> bool:
@@ -139,8 +136,9 @@ class EffectStatistics:
             return
         assert self.reference is not None
         assert other.reference is not None
-        other._sort_runners()
-        apart, norms = torch.zeros_like(self.released), other.norms
+        other._select()
+        other.runners.settle()
+        apart, norms = torch.zeros_like(self.runners.released), other.norms
         if not torch.equal(self.reference, other.reference):
             apart = self._norms(other.reference[:, None])[:, 0]
             norms = torch.where(other.positions >= 0, self._norms(other.held), -1.0)
@@ -154,9 +152,7 @@ class EffectStatistics:
         self.count += other.count
         self.histogram.merge(other.histogram)
         self._keep_largest(other.held, norms, other.positions)
-        bounds = torch.where(other.runner_positions >= 0, other.runner_norms + apart[:, None], -1.0)
-        self._keep_runners(bounds, other.runner_positions)
-        self.released = torch.maximum(self.released, torch.where(other.released > 0, other.released + apart, 0.0))
+        self.runners.merge(other.runners, apart)
 
     def shard_state(self) -> dict[str, Tensor]:
         """The state with which statistics of other images begin, to be merged here: nothing yet around the same
@@ -197,8 +193,9 @@ class EffectStatistics:
         norms = norms.gather(1, order)
         drift, slack, variance = self._around(mean)
         threshold = norms[:, -1:]
-        maybe = (self.runner_positions >= 0) & (self.runner_norms + (drift + slack)[:, None] >= threshold)
-        lost = (self.released > 0) & (self.released + drift + slack >= threshold[:, 0])
+        runners = self.runners
+        maybe = (runners.positions >= 0) & (runners.norms + (drift + slack)[:, None] >= threshold)
+        lost = (runners.released > 0) & (runners.released + drift + slack >= threshold[:, 0])
         return TopEffects(
             mean=mean,
             positions=positions.gather(1, order),
@@ -208,7 +205,7 @@ class EffectStatistics:
             variance=variance,
             proved=~(maybe.any(dim=1) | lost),
             drift=drift,
-            ambiguous=None if lost.any() else self.runner_positions[maybe].unique(),
+            ambiguous=None if lost.any() else runners.positions[maybe].unique(),
         )
 
     def second_pass(self, neurons: Tensor, top: int) -> "EffectStatistics":
@@ -231,12 +228,13 @@ class EffectStatistics:
         """Everything but `root`, as tensors, without empty places; a reference that is not yet fixed is absent."""
         self._put_in_order()
         held = self.count if self.filling else int((self.positions >= 0).sum(dim=1).max())
-        runners = int((self.runner_positions >= 0).sum(dim=1).max())
+        behind = int((self.runners.positions >= 0).sum(dim=1).max())
         state = {name: getattr(self, name)[:, :held].clone() for name in HELD}
-        state |= {name: getattr(self, name)[:, :runners].clone() for name in RUNNERS}
+        state["runner_norms"] = self.runners.norms[:, :behind].clone()
+        state["runner_positions"] = self.runners.positions[:, :behind].clone()
         for name in SUMS:
             state |= {f"{name}.high": getattr(self, name).high.clone(), f"{name}.low": getattr(self, name).low.clone()}
-        state |= {"released": self.released.clone(), "count": torch.tensor(self.count)}
+        state |= {"released": self.runners.released.clone(), "count": torch.tensor(self.count)}
         state["histogram"] = self.histogram.counts.clone()
         if self.reference is not None:
             state["reference"] = self.reference.clone()
@@ -245,7 +243,7 @@ class EffectStatistics:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state; the same `root` and `candidates` must have been given."""
         device = self.root.device
-        for name, nothing in (HELD | RUNNERS).items():
+        for name, nothing in HELD.items():
             mine, found = getattr(self, name), state[name]
             places = found.shape[1]
             if places > mine.shape[1] or (found.shape[0], *found.shape[2:]) != (mine.shape[0], *mine.shape[2:]):
@@ -255,11 +253,14 @@ class EffectStatistics:
             made = torch.full_like(mine, nothing)
             made[:, :places] = found.to(device)
             setattr(self, name, made)
+        self.runners = Runners(len(self.root), self.candidates, device)
+        self.runners.add(state["runner_norms"].to(device), state["runner_positions"].to(device))
+        self.runners.settle()
+        self.runners.released = state["released"].to(device, copy=True)
         for name in SUMS:
             parts = (state[f"{name}.{part}"].to(device, copy=True) for part in ("high", "low"))
             setattr(self, name, WideSum.of(*parts))
-        self.released = state["released"].to(device, copy=True)
-        self._pending, self._waiting = [], []
+        self._waiting = []
         self.count = int(state["count"])
         self.histogram.counts = state["histogram"].to(device, copy=True)
         reference = state.get("reference")
@@ -322,9 +323,9 @@ class EffectStatistics:
 
     def _keep_largest(self, coefficients: Tensor, norms: Tensor, positions: Tensor) -> None:
         """Of what is held and what comes, keep the largest norms; what enters takes the place of what leaves."""
-        ranks = _ranks(torch.cat([self.norms, norms], dim=1), torch.cat([self.positions, positions], dim=1))
-        stays = torch.zeros_like(ranks, dtype=torch.bool)
-        stays.scatter_(1, ranks.topk(self.candidates, dim=1, sorted=False).indices, True)
+        both = ranks(torch.cat([self.norms, norms], dim=1), torch.cat([self.positions, positions], dim=1))
+        stays = torch.zeros_like(both, dtype=torch.bool)
+        stays.scatter_(1, both.topk(self.candidates, dim=1, sorted=False).indices, True)
         entering, leaving = stays[:, self.candidates :], ~stays[:, : self.candidates]
         # Row by row as many enter as leave, and nonzero goes row by row: the two lists pair up.
         neuron, source = entering.nonzero(as_tuple=True)
@@ -336,39 +337,18 @@ class EffectStatistics:
         self.norms[neuron, place] = norms[neuron, source]
         self.positions[neuron, place] = positions[neuron, source]
         if not self.complete:
-            self._keep_runners(out_norms, out_positions)
-
-    def _keep_runners(self, norms: Tensor, positions: Tensor) -> None:
-        """Of the runners-up and those who were let go, keep the largest; put off until there are enough of them."""
-        self._pending.append((norms, positions))
-        if sum(some.shape[1] for some, _ in self._pending) >= self.candidates:
-            self._sort_runners()
-
-    def _sort_runners(self) -> None:
-        self._select()
-        if not self._pending:
-            return
-        both = torch.cat([self.runner_norms, *(norms for norms, _ in self._pending)], dim=1)
-        positions = torch.cat([self.runner_positions, *(some for _, some in self._pending)], dim=1)
-        self._pending = []
-        kept = _ranks(both, positions).topk(self.candidates, dim=1, sorted=False).indices
-        self.runner_norms, self.runner_positions = both.gather(1, kept), positions.gather(1, kept)
-        # Wherever the places are full, nobody outside is above the smallest inside.
-        gone = (both >= 0).sum(dim=1) > self.candidates
-        self.released = torch.where(gone, torch.maximum(self.released, self.runner_norms.amin(dim=1)), self.released)
+            self.runners.add(out_norms, out_positions)
 
     def _put_in_order(self) -> None:
         """Sort by position what is held, and the runners-up: the order in which images came does not show."""
-        self._sort_runners()
+        self._select()
+        self.runners.put_in_order()
         if self.filling:
             return
-        order = _by_position(self.positions)
+        order = by_position(self.positions)
         if not torch.equal(order, torch.arange(order.shape[1], device=order.device).expand_as(order)):
             self.held = self.held.gather(1, order[:, :, None].expand_as(self.held))
             self.norms, self.positions = self.norms.gather(1, order), self.positions.gather(1, order)
-        order = _by_position(self.runner_positions)
-        self.runner_norms = self.runner_norms.gather(1, order)
-        self.runner_positions = self.runner_positions.gather(1, order)
 
     def _around(self, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(drift, slack, variance) around the final mean; slack is what float32 may add to a norm around c."""
@@ -382,16 +362,3 @@ class EffectStatistics:
         # A float32 sum over paths of products of the size of |s R|, less |c R|.
         size = self.norms.amax(dim=1).clamp(min=0) + self._wide(reference[:, None])[:, 0].norm(dim=1)
         return drift, FLOAT32_EPS * self.root.shape[2] ** 0.5 * size, variance
-
-
-def _by_position(positions: Tensor) -> Tensor:
-    """Places in the order of their images' numbers, empty ones last."""
-    return torch.where(positions < 0, torch.iinfo(torch.int64).max, positions).argsort(dim=1, stable=True)
-
-
-def _ranks(norms: Float[Tensor, "neuron image"], positions: Int[Tensor, "neuron image"]) -> Tensor:
-    """Numbers that order images by norm and, where norms are equal, by position, the lower one first.
-
-    The bits of floats that are not negative order as the floats do; an empty place (-1) is below all of them.
-    """
-    return (norms.contiguous().view(torch.int32).long() << 32) - positions

@@ -19,6 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from secondlens.errors import CaptureError
+from secondlens.models.heads import EachAttention, HeadSites
+from secondlens.models.heads import wide as wide
 from secondlens.models.tower import AttentionWeights, Reader, VisionTower
 
 
@@ -47,7 +49,8 @@ class Trace:
     activations: layer to post-activation values of its neurons at every token.
     readers: reader index to what it saw. residuals: layer to the residual stream after it, in upstream's precision.
     final_sigma: sigma of the final layer norm at the pooled token; ones where there is no such norm.
-    Only with `first_order`: `pooled_activations`, layer to activations at token 0 (-1: the pooling head's MLP), and
+    Only with `written`: `written`, layer to what its neurons wrote together at every token (no bias). Only with
+    `first_order`: `pooled_activations`, layer to activations at token 0 (-1: the pooling head's MLP), and
     `final_residual`, the input of the final layer norm at token 0.
     """
 
@@ -56,6 +59,7 @@ class Trace:
     readers: dict[int, ReaderTrace] = field(default_factory=dict)
     residuals: dict[int, Float[Tensor, "image token width"]] = field(default_factory=dict)
     final_sigma: Float[Tensor, " image"] | None = None
+    written: dict[int, Float[Tensor, "image token width"]] = field(default_factory=dict)
     pooled_activations: dict[int, Float[Tensor, "image neuron"]] = field(default_factory=dict)
     final_residual: Float[Tensor, "image width"] | None = None
 
@@ -78,6 +82,9 @@ def capture(
     residuals: Sequence[int] = (),
     each_reader: EachReader | None = None,
     streams: bool = False,
+    written: bool = False,
+    each_attention: EachAttention | None = None,
+    attentions: Sequence[int] = (),
 ) -> Trace:
     """Run the model once on preprocessed pixels and keep the parts that `layers` need.
 
@@ -86,6 +93,8 @@ def capture(
     residuals: layers after which to keep the residual stream.
     each_reader: called at each of these readers while what it sees exists; nothing of it is kept.
     streams: keep the residual stream before each reader at every token.
+    written: keep what each of `layers` wrote to the residual stream, from the output of its MLP.
+    each_attention: called at the layers `attentions` with queries, keys and values; nothing of it is kept.
 
     Raises `CaptureError` where a site did not fire exactly once.
     """
@@ -107,6 +116,12 @@ def capture(
                 _on_mlp(layer, trace, layer in layers, first_order),
                 before=True,
             )
+        if layer in layers and written:
+            sites.add(f"output of the MLP of layer {layer}", mlp.project, _on_written(tower, layer, trace))
+    if each_attention is not None:
+        for layer in attentions:
+            for site in HeadSites(layer, tower.attentions[layer], each_attention).sites:
+                sites.add(*site)
     for layer in residuals:
         sites.add(f"layer {layer}", tower.blocks[layer].module, _on_layer(layer, trace))
     if first_order and tower.pool_mlp is not None:
@@ -124,11 +139,6 @@ def capture(
     if trace.final_sigma is None:
         trace.final_sigma = torch.ones_like(trace.embeddings[:, 0])
     return trace
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """Half precisions as float32: the lens's own sums are never narrower."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def wide_trace(trace: Trace) -> Trace:
@@ -206,6 +216,21 @@ def _on_mlp(layer: int, trace: Trace, keep: bool, first_order: bool) -> Callable
             trace.activations[layer] = wide(inputs[0])
         if first_order:
             trace.pooled_activations[layer] = wide(inputs[0][:, 0])
+
+    return hook
+
+
+def _on_written(tower: VisionTower, layer: int, trace: Trace) -> Callable[..., None]:
+    mlp = tower.mlps[layer]
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        values = wide(inputs[0])
+        if output.dtype is not values.dtype:
+            # A half-precision output is rounded after the bias was added: sum again.
+            trace.written[layer] = values @ mlp.weight().to(values).T
+            return
+        scaled = output if mlp.gain is None else output * mlp.gain()
+        trace.written[layer] = scaled - mlp.bias()
 
     return hook
 

@@ -14,7 +14,7 @@ from secondlens.models.hf_common import (
 )
 from secondlens.models.model import LensModel
 from secondlens.models.preprocessing import OPENAI_MEAN, OPENAI_STD, load_processor
-from secondlens.models.tower import MLP, Reader, VisionTower
+from secondlens.models.tower import MLP, VisionTower
 
 MODEL_TYPES = ("clip", "clip_vision_model")
 
@@ -60,7 +60,7 @@ def tower(model: Any) -> VisionTower:
     return VisionTower(
         module=nn.ModuleDict({"vision": vision, "projection": model.visual_projection}),
         forward=forward,
-        readers=tuple(Reader(block.norm, block.weights, layers_before=i) for i, block in enumerate(blocks)),
+        readers=tuple(block.reader(layer) for layer, block in enumerate(blocks)),
         mlps=tuple(MLP(layer.mlp.fc2, norm=layer.layer_norm2, expand=layer.mlp.fc1) for layer in layers),
         blocks=blocks,
         readout=lambda tokens: finish(tokens[:, 0]),

@@ -131,7 +131,8 @@ def encoder_block(layer: Any) -> Block:
     def mlp(residual: Tensor) -> Tensor:
         return residual + layer.mlp(layer.layer_norm2(residual))
 
-    return Block(layer, run, layer.layer_norm1, weights, mlp)
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    return Block(layer, run, layer.layer_norm1, weights, mlp, projections)
 
 
 def activation_name(config: Any) -> str:

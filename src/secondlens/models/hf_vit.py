@@ -14,7 +14,7 @@ from secondlens.errors import ModelError, closest
 from secondlens.models.hf_common import activation_name, image_size, load_weights
 from secondlens.models.model import Classifier, LensModel
 from secondlens.models.preprocessing import load_processor
-from secondlens.models.tower import MLP, AttentionWeights, Block, Reader, VisionTower
+from secondlens.models.tower import MLP, AttentionWeights, Block, VisionTower
 
 MODEL_TYPES = ("vit",)
 
@@ -94,7 +94,8 @@ def tower(model: Any) -> VisionTower:
         def mlp(residual: Tensor) -> Tensor:
             return residual + layer.mlp(layer.layernorm_after(residual))
 
-        return Block(layer, layer, layer.layernorm_before, weights, mlp)
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        return Block(layer, layer, layer.layernorm_before, weights, mlp, projections)
 
     size = image_size(config)
 
@@ -105,7 +106,7 @@ def tower(model: Any) -> VisionTower:
     return VisionTower(
         module=nn.ModuleDict({"vit": vit}),
         forward=forward,
-        readers=tuple(Reader(block.norm, block.weights, layers_before=i) for i, block in enumerate(blocks)),
+        readers=tuple(block.reader(layer) for layer, block in enumerate(blocks)),
         mlps=tuple(MLP(layer.mlp.fc2, norm=layer.layernorm_after, expand=layer.mlp.fc1) for layer in vit.layers),
         blocks=blocks,
         readout=lambda tokens: vit.layernorm(tokens[:, 0]),

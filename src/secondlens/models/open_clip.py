@@ -15,7 +15,7 @@ from secondlens.errors import MissingExtra, ModelError, closest
 from secondlens.models.model import LensModel, Preprocessing
 from secondlens.models.preprocessing import from_processor, quiet
 from secondlens.models.reference import ModelReference
-from secondlens.models.tower import MLP, AttentionWeights, Block, Reader, VisionTower
+from secondlens.models.tower import MLP, AttentionWeights, Block, VisionTower
 
 
 def load(reference: ModelReference) -> LensModel:
@@ -147,7 +147,7 @@ def tower(model: Any, name: str) -> VisionTower:
     return VisionTower(
         module=visual,
         forward=visual,
-        readers=tuple(Reader(block.norm, block.weights, layers_before=i) for i, block in enumerate(blocks)),
+        readers=tuple(block.reader(layer) for layer, block in enumerate(blocks)),
         mlps=tuple(MLP(layer.mlp.c_proj, _layer_scale(layer.ls_2), layer.ln_2, layer.mlp.c_fc) for layer in layers),
         blocks=blocks,
         readout=lambda tokens: finish(tokens[:, 0]),

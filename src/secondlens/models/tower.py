@@ -104,12 +104,15 @@ class Reader:
     weights: a function, so that the reference survives a change of precision or device.
     layers_before: it sees what layers 0 .. layers_before - 1 wrote.
     probe: the fixed query [width] of an attention-pooling head; None where the class token asks.
+    projections: the modules that make queries, keys and values of the layer norm's output, hook sites too; None where
+    upstream calls them functionally.
     """
 
     norm: nn.LayerNorm
     weights: Callable[[], AttentionWeights]
     layers_before: int
     probe: Callable[[], Tensor] | None = None
+    projections: tuple[nn.Linear, nn.Linear, nn.Linear] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ class Block:
     module: upstream's layer, whose output is the residual stream after it. run: calls it on a residual stream.
     norm, weights: the layer norm before its attention, and that attention (LayerScale included).
     mlp: the second half, x + MLP(layer norm(x)), through upstream's own modules and for any tokens.
+    projections: of its attention, as in `Reader`.
     """
 
     module: nn.Module
@@ -155,6 +159,11 @@ class Block:
     norm: nn.LayerNorm
     weights: Callable[[], AttentionWeights]
     mlp: Callable[[Tensor], Tensor]
+    projections: tuple[nn.Linear, nn.Linear, nn.Linear] | None = None
+
+    def reader(self, layers_before: int) -> Reader:
+        """Its attention."""
+        return Reader(self.norm, self.weights, layers_before, projections=self.projections)
 
 
 @dataclass(frozen=True)
@@ -196,7 +205,7 @@ class VisionTower:
         """The attention of every layer, reader or not; with a class token they are the readers."""
         if self.pool_mlp is None:
             return self.readers
-        return tuple(Reader(block.norm, block.weights, layers_before=layer) for layer, block in enumerate(self.blocks))
+        return tuple(block.reader(layer) for layer, block in enumerate(self.blocks))
 
     @property
     def pooling(self) -> str:

@@ -11,7 +11,6 @@ from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError
 from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
-from secondlens.viewer.ablations import read_ablations
 from secondlens.viewer.heat import IMAGES, heat_maps
 from secondlens.viewer.site import Site
 
@@ -30,6 +29,7 @@ def export(
     beside: Atlas | None = None,
     ablations: Path | None = None,
     attack: Path | None = None,
+    audit: Path | None = None,
     workers: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -39,38 +39,31 @@ def export(
     model, source: the model and the images of the survey, for heat maps on each neuron's first `heat_images` images.
     beside: a second atlas of the same images, for the page that compares the two. ablations: `ablations.json` of a
     study, for the chart of accuracies on the overview page. attack: an attack's folder, for its gallery.
+    audit: a JSON file of an audit or a folder of them, for the review page.
 
-    Raises `AtlasError` for a folder that holds something else than a site, an atlas of another model, or a second
-    atlas of other images.
+    Raises `AtlasError` for a folder that holds something else than a site, an atlas of another model, a second atlas of
+    other images, or an audit of another atlas.
     """
     out = Path(out)
     _require_free(out)
     tell = progress or (lambda name, done, total: None)
     # What can be refused comes before what takes long.
     site = Site(atlas, title=title)
-    sites = {"": site}
-    if ablations is not None:
-        site.extra["ablations"] = read_ablations(ablations)
-    if attack is not None:
-        site.add_attack(attack)
-    if beside is not None:
-        sites["beside/"] = Site(beside)
-        site.add_comparison(sites["beside/"])
+    site.add(beside=beside, ablations=ablations, attack=attack, audit=audit)
     if model is not None:
         if source is None:
             raise AtlasError("heat maps need the images of the survey beside the model")
         maps = heat_maps(model, atlas, source, atlas.layers, images=heat_images, workers=workers, progress=tell)
         site.add_heat(model, heat_images, maps)
-    names = [(before, name) for before, site in sites.items() for name in site.names if name != FACTS]
     partial = out.with_name(f".{out.name}.partial")
     size = 0
     with disk_errors(out.parent):
         shutil.rmtree(partial, ignore_errors=True)
         # The facts last: a folder that has them is complete.
-        ordered = [*names, *((before, FACTS) for before in sites)]
-        for done, (before, name) in enumerate(ordered, 1):
-            content = sites[before].make(name)
-            path = partial / before / name
+        ordered = sorted(site.names, key=lambda name: (name == FACTS, name.endswith(FACTS)))
+        for done, name in enumerate(ordered, 1):
+            content = site.make(name)
+            path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             size += len(content)

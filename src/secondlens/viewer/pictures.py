@@ -11,8 +11,10 @@ from PIL import Image
 from secondlens.atlas.manifest import THUMBNAILS
 from secondlens.atlas.store import Atlas
 
-CELL, ACROSS = 96, 4
-"""Pixels of a cell, and cells a row and column of a sprite. Small sprites: a neuron's images lie far apart."""
+CELL, ACROSS = 96, 2
+"""Pixels of a cell, and cells a row and column of a sprite. Small sprites: a neuron's images lie far apart, so that of
+each sprite it needs one cell, and reads and decodes them all.
+"""
 
 PER_SPRITE = ACROSS * ACROSS
 IDS = 1024

@@ -19,7 +19,9 @@ from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.effects.histogram import HIGHEST, LOWEST, PER_OCTAVE
 from secondlens.models.model import LensModel
+from secondlens.viewer.ablations import read_ablations
 from secondlens.viewer.attacks import read_attack
+from secondlens.viewer.audits import read_audits
 from secondlens.viewer.beside import compare_atlases
 from secondlens.viewer.heat import HeatMaps, framing, grid_of, heat_fields
 from secondlens.viewer.layout import SLICE, slices
@@ -58,10 +60,34 @@ class Site:
         self._lock = threading.RLock()
         self._kept: OrderedDict[str, bytes] = OrderedDict()
 
+    def add(
+        self,
+        *,
+        beside: Atlas | None = None,
+        ablations: Path | None = None,
+        attack: Path | None = None,
+        audit: Path | None = None,
+    ) -> None:
+        """What the site shows besides its atlas. beside: a second atlas of the same images, to compare. ablations:
+        `ablations.json` of a study. attack: an attack's folder. audit: a JSON file of an audit, or a folder of them.
+
+        Raises `AtlasError` for what cannot be read, or is of another atlas or other images.
+        """
+        if ablations is not None:
+            self.extra["ablations"] = read_ablations(ablations)
+        if attack is not None:
+            self.add_attack(attack)
+        if audit is not None:
+            self.add_audits(audit)
+        if beside is not None:
+            self.add_comparison(Site(beside))
+
     def add_comparison(self, other: "Site") -> None:
         """Compare with a second atlas of the same images, whose own site lies in `beside/`."""
         facts, matches = compare_atlases(self.atlas, other.atlas)
         self.extra["beside"] = {"title": other.title, **facts}
+        for name in other.names:
+            self._add(self._makers, f"beside/{name}", other.make, name)
         for layer, content in matches.items():
             self._makers[f"data/layers/{layer:02d}/beside.bin"] = lambda content=content: content  # type: ignore[misc]
 
@@ -84,6 +110,12 @@ class Site:
         self.extra["attack"], files = read_attack(folder)
         for name, path in files.items():
             self._add(self._makers, name, path.read_bytes)
+
+    def add_audits(self, path: Path) -> None:
+        """Show audits, one file or a folder of them, for review."""
+        self.extra["audit"], files = read_audits(path, self.atlas)
+        for name, content in files.items():
+            self._makers[name] = lambda content=content: content  # type: ignore[misc]
 
     @property
     def names(self) -> list[str]:
@@ -130,6 +162,8 @@ class Site:
                 self._add(made, f"{base}/layer-{layer:02d}-columns.bin", words.column_file, layer)
                 for number, rows in slices(count):
                     self._add(made, f"{base}/layer-{layer:02d}-{number:04d}.bin", words.part, layer, rows)
+                    if words.held_out.there:
+                        self._add(made, f"{base}/held-{layer:02d}-{number:04d}.json", words.held_out.part, layer, rows)
         pictures = len(self.atlas.source_ids)
         for number, rows in slices(pictures, IDS):
             self._add(made, f"data/images/ids-{number:04d}.json", self.pictures.ids, rows)
@@ -167,6 +201,7 @@ class Site:
             "heat": None,
             "ablations": None,
             "attack": None,
+            "audit": None,
             "beside": None,
             "served": None,
             **self.extra,

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
-from secondlens.descriptions.store import QUALITY, Descriptions, texts_file
+from secondlens.descriptions.store import Descriptions, texts_file
 from secondlens.descriptions.tables import code_shares
 from secondlens.errors import TextError
 from secondlens.pools.build import find_pools
 from secondlens.pools.pool import Pool
 from secondlens.text.dictionary import text_atoms
 from secondlens.text.sparse import SparseCodes
+from secondlens.viewer.held_out import HeldOut
 from secondlens.viewer.layout import Field, pack
 
 HEADLINE = 6
@@ -45,6 +46,7 @@ class WordFiles:
         self.description = description
         self.settings = description.card.settings
         self.layers = description.card.layers
+        self.held_out = HeldOut(description)
         # The last layer's: an export goes layer by layer, and all of them together are large.
         self._kept: tuple[int, dict[str, Tensor]] | None = None
 
@@ -71,8 +73,8 @@ class WordFiles:
 
     def columns(self) -> list[str]:
         """Names of the columns of `column_file`."""
-        held_out = [] if self._held_out is None else ["prediction_auc"]
-        return ["polysemy", "senses", "cosine", "p_isotropic", "p_matched", *held_out]
+        predicted = ["prediction_auc"] if self.held_out.predicts else []
+        return ["polysemy", "senses", "cosine", "p_isotropic", "p_matched", *predicted]
 
     def fields(self) -> list[Field]:
         """The arrays of a neuron's slice; coefficients and shares of each length follow one another."""
@@ -102,6 +104,7 @@ class WordFiles:
             "fields": [field.described() for field in self.fields()],
             "texts_per_file": TEXTS,
             "found": self._found_count() if self.pool is not None else 0,
+            "held_out": self.held_out.there,
         }
 
     def texts(self) -> bytes:
@@ -119,8 +122,8 @@ class WordFiles:
             figures["p_matched"][:, last],
         ]  # fmt: skip
         columns = [row.float().numpy() for row in rows]
-        if self._held_out is not None:
-            columns.append(self._held_out.get(layer, np.full(len(columns[0]), np.nan)))
+        if self.held_out.predicts:
+            columns.append(self.held_out.auc(layer, len(columns[0])))
         return np.stack(columns).astype("<f4").tobytes() + self._headline(layer).astype("<i4").tobytes()
 
     def part(self, layer: int, rows: slice) -> bytes:
@@ -247,15 +250,3 @@ class WordFiles:
         kept = np.arange(len(row)) - first[row] < DESCRIBED
         row, number, share = row[kept], number[kept], share[kept]
         return np.searchsorted(row, np.arange(self.settings.texts + 1)), number, share
-
-    @cached_property
-    def _held_out(self) -> dict[int, np.ndarray] | None:
-        """ROC-AUC of the words on held-out images by layer, where descriptions were evaluated."""
-        path = self.description.folder / QUALITY
-        if not path.is_file():
-            return None
-        table = pq.read_table(path)
-        if "auc" not in table.column_names:
-            return None
-        layer, auc = table["layer"].to_numpy(), table["auc"].to_numpy()
-        return {int(index): auc[layer == index] for index in np.unique(layer)}

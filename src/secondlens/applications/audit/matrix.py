@@ -59,6 +59,11 @@ class PairMatrix:
             for shown, predicted in [pair for pair in pairs if pair[0] != pair[1]][:limit]
         ]
 
+    def facts(self) -> dict[str, Any]:
+        """As plain data: classes, and all pairs by falling exploitability; those without a value are left out."""
+        pairs = [pair for pair in self.ranked() if np.isfinite(pair["exploitability"])]
+        return {"classes": list(self.classes), "pairs": pairs}
+
 
 def audit_matrix(
     table: NeuronTable,
@@ -168,7 +173,7 @@ def write_matrix(matrix: PairMatrix, path: Path, picture: Path | None = None) ->
     """The pairs by falling exploitability, as a .csv or .parquet, and the picture as a PNG.
 
     Columns: shown, predicted, exploitability, cues (texts, "; " between), scores. Raises `AuditError` for another
-    ending of the file's name, `MissingExtra` for a picture without matplotlib.
+    ending of the file's name, `MissingExtra` for a picture without matplotlib. For JSON see `results`.
     """
     rows = matrix.ranked()
     columns = {
@@ -192,11 +197,14 @@ def write_matrix(matrix: PairMatrix, path: Path, picture: Path | None = None) ->
     else:
         raise AuditError(f"expected a file that ends in .csv or .parquet for the matrix, got {path}")
     if picture is not None:
-        _draw(matrix, picture)
+        draw_matrix(matrix, picture)
 
 
-def _draw(matrix: PairMatrix, path: Path) -> None:
-    """Exploitability as a map: the classes that occur in the strongest pairs, each pair's first cue in small cases."""
+def draw_matrix(matrix: PairMatrix, path: Path) -> None:
+    """Exploitability as a PNG: a map of the classes that occur in the strongest pairs.
+
+    Raises `MissingExtra` without matplotlib.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from secondlens.applications.concepts.thresholds import Thresholds, norm_thresholds
 from secondlens.applications.concepts.words import Rule
-from secondlens.atlas.store import AtlasLayer
+from secondlens.atlas.store import Atlas, AtlasLayer
 from secondlens.effects.layer import gram_roots
 from secondlens.effects.parallel import block_size
 from secondlens.effects.paths import coefficients, path_weights, write_maps
@@ -84,3 +84,8 @@ class LayerMeter:
         rows = torch.bmm(centred[:, None], self.root[neurons])
         norms = rows.norm(dim=2, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
         return torch.bmm(rows / norms, self.root[neurons].mT)[:, 0]
+
+
+def layer_meters(model: LensModel, atlas: Atlas, percentile: float = 98.0) -> dict[int, LayerMeter]:
+    """The meters of all layers of an atlas."""
+    return {index: LayerMeter(model, atlas.layer(index), percentile) for index in atlas.layers}

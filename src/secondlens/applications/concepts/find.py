@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondlens.applications.concepts.activity import LayerActivity, LayerMeter
+from secondlens.applications.concepts.activity import LayerActivity, LayerMeter, layer_meters
 from secondlens.applications.concepts.words import (
     AlignedWords,
     DescribedWords,
@@ -85,7 +85,8 @@ class ConceptFinder:
     """Finds concepts in images, by an atlas and its descriptions over one pool.
 
     pool: that of the descriptions, opened by its name where it is not given and the rule needs it. percentile: see
-    `norm_thresholds`. rule: see `words`.
+    `norm_thresholds`. rule: see `words`. meters: of the atlas's layers, where they are there already; they hold the
+    write directions' Gram factors.
 
     Raises `AtlasError` for an atlas of another model or a layer that is not described, `TextError` where the pool is
     not there any more, `SecondLensError` for an unknown rule or a percentile outside 0 to 100.
@@ -100,6 +101,7 @@ class ConceptFinder:
         *,
         percentile: float = 98.0,
         rule: Rule = "alignment",
+        meters: dict[int, LayerMeter] | None = None,
     ) -> None:
         check_rule(rule)
         atlas.require_model(model)
@@ -109,7 +111,7 @@ class ConceptFinder:
             self.words = AlignedWords(atlas, pool or described_pool(model, descriptions))
         else:
             self.words = DescribedWords(atlas, descriptions)
-        self.meters = {index: LayerMeter(model, atlas.layer(index), percentile) for index in atlas.layers}
+        self.meters = meters or layer_meters(model, atlas, percentile)
 
     @property
     def exact(self) -> bool:

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.heatmaps.base import SharedPass, distinct
+from secondlens.applications.heatmaps.base import PlainMethod, SharedPass, distinct
 from secondlens.applications.heatmaps.choice import NeuronChoice
 
 
 @dataclass
-class Activation:
+class Activation(PlainMethod):
     """Mean activation of the neurons chosen for a text (Gandelsman et al. 2025, section 5.2).
 
     H[i] = 1/|N| sum_{n in N} p[n,i]                   N: the paper's 200 neurons with the largest |<r[n], t>|
@@ -26,11 +26,6 @@ class Activation:
     def layers(self) -> tuple[int, ...]:
         """Layers of the neurons to choose from."""
         return self.choice.layers
-
-    @property
-    def whole(self) -> bool:
-        """Later readers are enough."""
-        return False
 
     @torch.no_grad()
     def maps(

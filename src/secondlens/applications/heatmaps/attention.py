@@ -7,19 +7,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.heatmaps.base import SharedPass
+from secondlens.applications.heatmaps.base import PlainMethod, SharedPass
+from secondlens.applications.heatmaps.mixing import Mixing, back_to_input
 
 
 @dataclass(frozen=True)
-class RawAttention:
+class RawAttention(PlainMethod):
     """The last attention from the pooled token to each patch, mean over heads.
 
     H[i] = 1/heads sum_h A[last,h,pooled,i]
     """
 
     name: str = "raw-attention"
-    layers: tuple[int, ...] = ()
-    whole: bool = False
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
@@ -32,47 +31,35 @@ class RawAttention:
 
 
 @dataclass(frozen=True)
-class Rollout:
+class Rollout(PlainMethod):
     """Attention rollout (Abnar and Zuidema 2020): attention through all layers, the residual stream as an identity.
 
     B[l] = (I + 1/heads sum_h A[l,h]) / 2
     H    = the pooled query's row of B[last] ... B[1] B[0]
 
     With an attention-pooling head the row is that head's attention (mean over heads) times the product.
+    attentions: how many the tower has. mixing: another B than the paper's.
     """
 
+    attentions: int
+    mixing: Mixing = "attention"
     name: str = "rollout"
-    layers: tuple[int, ...] = ()
-    whole: bool = True
+
+    @property
+    def depths(self) -> Mapping[Mixing, int]:
+        """All attentions."""
+        return {self.mixing: self.attentions}
 
     def maps(
         self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
     ) -> Float[Tensor, "image target row column"]:
         """One map an image, repeated for every target."""
         shared.check_targets(targets)
-        mixing = shared.halves
+        mixing = shared.mixing(self.mixing, self.attentions)
         if shared.model.tower.pool_mlp is None:
             row = torch.zeros_like(mixing[0][:, 0])
             row[:, 0] = 1
         else:
-            row = shared.attention.last_row.mean(dim=1)
+            row = shared.trace.readers[0].attention.mean(dim=1)
         rows = back_to_input({len(mixing): row[:, None]}, mixing)
         return shared.to_grid(rows).expand(-1, targets.shape[1], -1, -1)
-
-
-def back_to_input(
-    found: Mapping[int, Float[Tensor, "image target token"]], mixing: list[Float[Tensor, "image token token"]]
-) -> Float[Tensor, "image target token"]:
-    """Values of tokens at some depths to the tokens of the input: sum_d found[d] B[d-1] ... B[0].
-
-    found: by depth, i.e. how many attentions came before. mixing: B of each layer; where its rows sum to one, sums over
-    tokens are kept.
-    """
-    total: Tensor | None = found.get(len(mixing))
-    for depth in range(len(mixing) - 1, -1, -1):
-        if total is not None:
-            total = total @ mixing[depth]
-        if depth in found:
-            total = found[depth] if total is None else total + found[depth]
-    assert total is not None
-    return total

@@ -11,36 +11,33 @@ Maps are raw: on the patch grid, in the method's own unit, signed where that mea
 `postprocess` brings them to [0, 1] and to the image's size.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.heatmaps.gradients import AttentionPass, attention_matrix, mixing_shares
+from secondlens.applications.heatmaps.gradients import AttentionPass
+from secondlens.applications.heatmaps.mixing import Mixing, mix
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import Trace, capture, wide
+from secondlens.models.capture import Trace, capture
+from secondlens.models.heads import HeadInputs
 from secondlens.models.model import LensModel
-
-Mixing = Literal["norms", "attention"]
-"""How tokens are followed back through an attention: by the norms of what it moves, or as rollout does (cheaper)."""
 
 
 class DirectTokens(NamedTuple):
-    """What one reader reads: its layer norm's output, the pooled query's attention to it, and what came before."""
+    """What one reader reads: its layer norm's output and the pooled query's attention to it."""
 
     tokens: Float[Tensor, "image token width"]
     attention: Float[Tensor, "image head token"]
-    residual: Float[Tensor, "image token width"]
 
 
 class SharedPass:
     """One batch of images through the model; each part is computed when a method first asks for it, and once.
 
     model, pixels: the model and the preprocessed images [image, 3, height, width], of any size that the tower takes.
-    layers: whose neurons' activations `trace` keeps. whole: whether some method reads every layer's tokens (`direct`,
-    `mixing`): then the first pass keeps them, else another one is made when they are asked for.
+    layers, direct, depths: what the first pass keeps, as in `HeatMapMethod`; what it did not keep takes another one.
     """
 
     def __init__(
@@ -48,12 +45,15 @@ class SharedPass:
         model: LensModel,
         pixels: Float[Tensor, "image 3 height width"],
         layers: Iterable[int] = (),
-        whole: bool = False,
+        direct: bool = False,
+        depths: Mapping[Mixing, int] | None = None,
     ) -> None:
         self.model = model
         self.pixels = pixels
         self.layers = tuple(sorted(set(layers)))
-        self.whole = whole
+        self._plan = (direct, dict(depths or {}))
+        self._direct: dict[int, DirectTokens] = {}
+        self._mixing: dict[Mixing, list[Tensor]] = {}
         height, width = pixels.shape[-2:]
         patch = model.tower.patch
         if height % patch or width % patch:
@@ -68,7 +68,11 @@ class SharedPass:
         cls, model: LensModel, pixels: Float[Tensor, "image 3 height width"], methods: Sequence["HeatMapMethod"]
     ) -> "SharedPass":
         """One that keeps at once what these methods need."""
-        return cls(model, pixels, layers_of(methods), any(method.whole for method in methods))
+        depths: dict[Mixing, int] = {}
+        for method in methods:
+            for kind, depth in method.depths.items():
+                depths[kind] = max(depth, depths.get(kind, 0))
+        return cls(model, pixels, layers_of(methods), any(method.direct for method in methods), depths)
 
     @property
     def images(self) -> int:
@@ -78,73 +82,56 @@ class SharedPass:
     @cached_property
     def trace(self) -> Trace:
         """Activations of `layers`, the pooled token's attention in every later reader, scales; without gradients."""
-        if self.whole and self.model.tower.pool_mlp is None:
-            _ = self.direct
-            return self.__dict__["trace"]
-        # The last reader's attention is needed where no layer's neurons are.
-        return capture(self.model.tower, self.pixels, self.layers or [self.model.tower.lens_layers[-1]])
+        return self._run(*self._plan)
 
-    @cached_property
+    def _run(self, direct: bool, depths: Mapping[Mixing, int]) -> Trace:
+        tower = self.model.tower
+        mixed: dict[Mixing, dict[int, Tensor]] = {kind: {} for kind in depths}
+
+        def read(index: int, tokens: Tensor, attention: Tensor, residual: Tensor) -> None:
+            self._direct[index] = DirectTokens(tokens, attention)
+
+        def attend(layer: int, inputs: HeadInputs) -> None:
+            weights = tower.attentions[layer].weights()
+            for kind, depth in depths.items():
+                if layer < depth:
+                    mixed[kind][layer] = mix(kind, weights, inputs)
+
+        trace = capture(
+            tower,
+            self.pixels,
+            # The last reader's attention is needed where no layer's neurons are.
+            self.layers or [tower.lens_layers[-1]],
+            first_order=direct,
+            each_reader=read if direct else None,
+            written=bool(self.layers),
+            each_attention=attend,
+            attentions=range(max(depths.values(), default=0)),
+        )
+        self._mixing |= {kind: [of_kind[layer] for layer in range(depths[kind])] for kind, of_kind in mixed.items()}
+        return trace
+
+    @property
     def direct(self) -> list[DirectTokens]:
-        """Tokens and pooled attention of every reader, in order; the same pass serves a `trace` yet to come."""
-        found: dict[int, DirectTokens] = {}
+        """Tokens and pooled attention of every reader, in order."""
+        _ = self.trace
+        if not self._direct:
+            self._run(True, {})
+        return [self._direct[index] for index in range(len(self.model.tower.readers))]
 
-        def keep(index: int, tokens: Tensor, attention: Tensor, residual: Tensor) -> None:
-            found[index] = DirectTokens(tokens, attention, residual)
-
-        trace = capture(self.model.tower, self.pixels, self.layers, first_order=True, each_reader=keep)
-        self.__dict__.setdefault("trace", trace)
-        return [found[index] for index in range(len(self.model.tower.readers))]
+    def mixing(self, kind: Mixing, depth: int | None = None) -> list[Float[Tensor, "image token token"]]:
+        """`mixing.mix` of the first `depth` attentions, all by default."""
+        depth = len(self.model.tower.attentions) if depth is None else depth
+        _ = self.trace
+        if len(self._mixing.get(kind, ())) < depth:
+            self._run(False, {kind: depth})
+        return self._mixing[kind][:depth]
 
     @cached_property
     def embeddings(self) -> Float[Tensor, "image embed"]:
         """The model's own embedding, unnormalised, by whichever pass has been made."""
         done = "trace" in self.__dict__ or "attention" not in self.__dict__
         return self.trace.embeddings if done else self.attention.embeddings.detach()
-
-    def mixing(self, kind: Mixing) -> list[Float[Tensor, "image token token"]]:
-        """How much of each token after an attention came from each token before it; rows sum to one."""
-        return self.halves if kind == "attention" else self.shares
-
-    @cached_property
-    def halves(self) -> list[Float[Tensor, "image token token"]]:
-        """(I + mean over heads A) / 2 of every layer, as in rollout."""
-        found = []
-        for matrix in self.matrices:
-            mean = matrix.mean(dim=1) / 2
-            mean.diagonal(dim1=1, dim2=2).add_(0.5)
-            found.append(mean)
-        return found
-
-    @cached_property
-    def matrices(self) -> list[Float[Tensor, "image head token token"]]:
-        """Attention matrices of every layer, from whichever pass is made anyway."""
-        tower = self.model.tower
-        if tower.pool_mlp is not None or "attention" in self.__dict__:
-            return self.attention.matrices
-        # Every layer's attention is a reader: its tokens are at hand.
-        return [
-            attention_matrix(reader.weights(), seen.tokens)
-            for reader, seen in zip(tower.readers, self.direct, strict=True)
-        ]
-
-    @cached_property
-    def shares(self) -> list[Float[Tensor, "image token token"]]:
-        """The same by the norms of what is moved, every layer.
-
-        w[q,i] = |sum_h A[h,q,i] W_O[h] v[h,i] + [q = i] x[q]|,    shares = w / sum_i w        x: the residual stream
-
-        (Kobayashi et al. 2021, without their layer norm after.)
-        """
-        tower = self.model.tower
-        if tower.pool_mlp is not None or "attention" in self.__dict__:
-            layers = [(wide(layer.normed.detach()), wide(layer.before.detach())) for layer in self.attention.layers]
-        else:
-            layers = [(seen.tokens, seen.residual) for seen in self.direct]
-        return [
-            mixing_shares(reader.weights(), *tensors, matrix)
-            for reader, tensors, matrix in zip(tower.attentions, layers, self.matrices, strict=True)
-        ]
 
     @cached_property
     def attention(self) -> AttentionPass:
@@ -187,10 +174,10 @@ class SharedPass:
 
 @runtime_checkable
 class HeatMapMethod(Protocol):
-    """One way to say where in an image a target is.
+    """One way to say where in an image a target is, and what the shared pass must keep for it.
 
-    name: as in `METHODS`. layers: whose neurons' activations `SharedPass.trace` must hold for it.
-    whole: whether it reads every layer's tokens.
+    name: as in `METHODS`. layers: whose neurons' activations and outputs. direct: whether what every reader reads.
+    depths: a kind of mixing, and of how many attentions from the first one on.
     """
 
     @property
@@ -200,12 +187,17 @@ class HeatMapMethod(Protocol):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Layers that `SharedPass` must be told of."""
+        """Layers of the neurons."""
         ...
 
     @property
-    def whole(self) -> bool:
-        """Whether it reads every layer's tokens."""
+    def direct(self) -> bool:
+        """Whether `SharedPass.direct` is read."""
+        ...
+
+    @property
+    def depths(self) -> Mapping[Mixing, int]:
+        """How deep `SharedPass.mixing` is read."""
         ...
 
     def maps(
@@ -213,6 +205,25 @@ class HeatMapMethod(Protocol):
     ) -> Float[Tensor, "image target row column"]:
         """Raw maps on the patch grid, float32 or wider."""
         ...
+
+
+class PlainMethod:
+    """A method that needs nothing of the shared pass but the pooled token's attention, or says what it needs."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+    @property
+    def direct(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def depths(self) -> Mapping[Mixing, int]:
+        """None."""
+        return {}
 
 
 def layers_of(methods: Sequence[HeatMapMethod]) -> tuple[int, ...]:

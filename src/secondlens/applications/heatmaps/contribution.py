@@ -1,19 +1,20 @@
 """Heat maps of what neurons *do* to the score of a text: exact, signed, complete."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.heatmaps.attention import back_to_input
-from secondlens.applications.heatmaps.base import Mixing, SharedPass, distinct
+from secondlens.applications.heatmaps.base import PlainMethod, SharedPass, distinct
 from secondlens.applications.heatmaps.choice import NeuronChoice
+from secondlens.applications.heatmaps.mixing import Mixing, back_to_input
 from secondlens.applications.heatmaps.writes import Writes
 
 
 @dataclass
-class Contribution:
+class Contribution(PlainMethod):
     """Second-order contribution of each patch to the text, through neurons.
 
     H[i] = sum_{n, k} b[k,i] p[n,i] <u[n,k], t>        b = a / (sigma sigma_post |z|)
@@ -23,7 +24,7 @@ class Contribution:
 
     traced: by layer l of the neurons, followed back to the input through what mixed the tokens before:
 
-        H = sum_l c[l] B[l] ... B[0]         B: `SharedPass.mixing`, how much of a token came from which
+        H = sum_l c[l] B[l] ... B[0]         B: `mixing`, how much of a token came from which
 
     A patch's token at layer 8 has gathered from other patches; this says from where. Rows of B sum to one, so the map
     (with the class token) still sums to the neurons' share of the score.
@@ -41,9 +42,9 @@ class Contribution:
         return self.writes.layers
 
     @property
-    def whole(self) -> bool:
-        """Following back takes every layer's attention."""
-        return self.traced
+    def depths(self) -> Mapping[Mixing, int]:
+        """Of the attentions before the last of the layers: neurons of layer l come after l + 1."""
+        return {self.mixing: max(self.layers) + 1} if self.traced else {}
 
     @torch.no_grad()
     def maps(
@@ -52,12 +53,10 @@ class Contribution:
         """Signed, in units of the score."""
         shared.check_targets(targets)
         shared.check_layers(self.layers)
-        # First what needs every layer: its pass serves the rest.
-        mixing = shared.mixing(self.mixing) if self.traced else []
         sets = distinct(targets)
         masks = None if self.choice is None else self.choice.masks(shared, sets)
-        if self.traced:
-            found = self.writes.tokens(shared, sets, masks)
-            # Neurons of layer l come after l + 1 attentions.
-            return shared.to_grid(back_to_input({layer + 1: part for layer, part in found.items()}, mixing))
-        return shared.to_grid(torch.stack(list(self.writes.tokens(shared, sets, masks).values())).sum(dim=0))
+        found = self.writes.tokens(shared, sets, masks)
+        if not self.traced:
+            return shared.to_grid(torch.stack(list(found.values())).sum(dim=0))
+        mixing = shared.mixing(self.mixing, max(self.layers) + 1)
+        return shared.to_grid(back_to_input({layer + 1: part for layer, part in found.items()}, mixing))

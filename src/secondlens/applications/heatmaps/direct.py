@@ -1,32 +1,43 @@
 """TextSpan's heat map, and the same followed back to the input: what the heads write to the embedding directly."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.heatmaps.attention import back_to_input
-from secondlens.applications.heatmaps.base import Mixing, SharedPass, distinct
+from secondlens.applications.heatmaps.base import PlainMethod, SharedPass, distinct
+from secondlens.applications.heatmaps.mixing import Mixing, back_to_input
 from secondlens.effects.first_order_patches import read_directions, reader_contributions
 
 
 @dataclass(frozen=True)
-class TextSpan:
+class TextSpan(PlainMethod):
     """First-order token map (Gandelsman et al. 2024, section 5): each token's direct contribution through all heads.
 
     H[i] = sum_{readers, heads} a[h,i] <Proj diag(g_post) C W_O[h] (W_V[h] x[i] + b_V[h]), t> / (sigma_post |z|)
 
     used: how many of the last readers; None: all. traced: each reader's part followed back to the input through the
-    attention before it, as in `Contribution`; it keeps the sum over tokens.
+    attention before it, as in `Contribution`; it keeps the sum over tokens. before: how many layers the last reader has
+    before it.
     """
 
+    before: int
     used: int | None = None
     traced: bool = False
     mixing: Mixing = "norms"
     name: str = "text-span"
-    layers: tuple[int, ...] = ()
-    whole: bool = True
+
+    @property
+    def direct(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def depths(self) -> Mapping[Mixing, int]:
+        """Of the attentions before the last reader."""
+        return {self.mixing: self.before} if self.traced else {}
 
     @torch.no_grad()
     def maps(
@@ -41,7 +52,7 @@ class TextSpan:
             parts = [self._rows(shared, sets[image], slice(image, image + 1)) for image in range(shared.images)]
             found = {depth: torch.cat([part[depth] for part in parts]) for depth in parts[0]}
         if self.traced:
-            return shared.to_grid(back_to_input(found, shared.mixing(self.mixing)))
+            return shared.to_grid(back_to_input(found, shared.mixing(self.mixing, self.before)))
         return shared.to_grid(torch.stack(list(found.values())).sum(dim=0))
 
     def _rows(self, shared: SharedPass, targets: Float[Tensor, "target embed"], images: slice) -> dict[int, Tensor]:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from secondlens.errors import CaptureError, SecondLensError
 from secondlens.models.capture import pooled_attention, wide
+from secondlens.models.heads import HeadInputs, head_inputs
 from secondlens.models.model import LensModel
 from secondlens.models.tower import AttentionWeights
 
@@ -100,10 +101,14 @@ class AttentionPass:
     @cached_property
     def matrices(self) -> list[Float[Tensor, "image head token token"]]:
         """A of every layer, without a graph."""
-        attentions = self.model.tower.attentions
+        return [seen.matrix(self.weights(layer).scale) for layer, seen in enumerate(self.inputs)]
+
+    @cached_property
+    def inputs(self) -> list[HeadInputs]:
+        """Queries, keys and values of every layer, without a graph."""
         return [
-            attention_matrix(reader.weights(), wide(layer.normed.detach()))
-            for reader, layer in zip(attentions, self.layers, strict=True)
+            head_inputs(self.weights(layer), wide(seen.normed.detach()), wide(seen.before.detach()))
+            for layer, seen in enumerate(self.layers)
         ]
 
     @cached_property
@@ -126,11 +131,8 @@ class AttentionPass:
         gradient = wide(torch.autograd.grad(scores.sum(), self._pool_read, retain_graph=True)[0])
         weights = self.model.tower.readers[-1].weights()
         asked = torch.einsum("bw,hwd->bhd", gradient.flatten(1), weights.output.to(gradient))
-        return torch.einsum("bhd,bhid->bhi", asked, attention_values(weights, wide(self._pool_tokens.detach())))
-
-    def values(self, layer: int) -> Float[Tensor, "image head token dim"]:
-        """v of one layer."""
-        return attention_values(self.weights(layer), wide(self.layers[layer].normed.detach()))
+        tokens = wide(self._pool_tokens.detach())
+        return torch.einsum("bhd,bhid->bhi", asked, head_inputs(weights, tokens, tokens).value)
 
     def middle_gradients(
         self, targets: Float[Tensor, "image target embed"], target: int
@@ -173,47 +175,8 @@ class AttentionPass:
         """(W_O[h]^T g[q]) . v[h,i] for a gradient g at m."""
         output = self.weights(layer).output.to(middle_gradient)
         asked = torch.einsum("bqw,hwd->bhqd", middle_gradient, output)
-        return asked @ self.values(layer).mT
+        return asked @ self.inputs[layer].value.mT
 
     def weights(self, layer: int) -> AttentionWeights:
         """The attention's weights of one layer."""
         return self.model.tower.attentions[layer].weights()
-
-
-def attention_matrix(
-    weights: AttentionWeights, tokens: Float[Tensor, "image token width"]
-) -> Float[Tensor, "image head token token"]:
-    """A[h,q,i]: every token's attention to every token."""
-    query = torch.einsum("bqw,hdw->bhqd", tokens, weights.query.to(tokens)) + weights.query_bias.to(tokens)[:, None]
-    key = torch.einsum("biw,hdw->bhid", tokens, weights.key.to(tokens))
-    return torch.softmax(query @ key.mT * weights.scale, dim=-1)
-
-
-def mixing_shares(
-    weights: AttentionWeights,
-    tokens: Float[Tensor, "image token width"],
-    residual: Float[Tensor, "image token width"],
-    matrix: Float[Tensor, "image head token token"],
-) -> Float[Tensor, "image token token"]:
-    """|sum_h A[h,q,i] W_O[h] v[h,i] + [q = i] x[q]| over its sum over i.
-
-    Through the Gram matrix of each token's vectors f[h] = W_O[h] v[h,i]: nothing of [token, token, width] is made.
-    """
-    written = torch.einsum("bhid,hwd->bihw", attention_values(weights, tokens), weights.output.to(tokens))
-    gram = written @ written.mT
-    by_source = matrix.permute(0, 3, 2, 1)
-    squares = ((by_source @ gram) * by_source).sum(dim=-1).mT
-    # The token itself comes along on the residual stream.
-    own = torch.einsum("bhii->bih", matrix)
-    crossed = (own * (written @ residual[..., None])[..., 0]).sum(dim=-1)
-    norms = squares + torch.diag_embed(2 * crossed + residual.square().sum(dim=-1))
-    norms = norms.clamp(min=0).sqrt()
-    return norms / norms.sum(dim=-1, keepdim=True)
-
-
-def attention_values(
-    weights: AttentionWeights, tokens: Float[Tensor, "image token width"]
-) -> Float[Tensor, "image head token dim"]:
-    """v[h,i]."""
-    values = torch.einsum("biw,hdw->bhid", tokens, weights.value.to(tokens))
-    return values + weights.value_bias.to(tokens)[:, None]

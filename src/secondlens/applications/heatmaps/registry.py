@@ -10,12 +10,13 @@ from torch import Tensor
 
 from secondlens.applications.heatmaps.activation import Activation
 from secondlens.applications.heatmaps.attention import RawAttention, Rollout
-from secondlens.applications.heatmaps.base import HeatMapMethod, Mixing
+from secondlens.applications.heatmaps.base import HeatMapMethod
 from secondlens.applications.heatmaps.choice import NeuronChoice, Rule
 from secondlens.applications.heatmaps.contribution import Contribution
 from secondlens.applications.heatmaps.direct import TextSpan
 from secondlens.applications.heatmaps.gradcam import GradCam, LeGrad
 from secondlens.applications.heatmaps.lrp import LRP, GenericAttribution, PartialLRP, TransformerAttribution
+from secondlens.applications.heatmaps.mixing import Mixing
 from secondlens.applications.heatmaps.writes import Writes
 from secondlens.atlas.store import Atlas
 from secondlens.errors import SecondLensError, closest
@@ -36,7 +37,7 @@ class Options:
     `share` of the positive contributions to this image's score ("share"), or all ("all", contributions only).
     None: each method's own: "paper" for activations, "all" for contributions, for traced ones "paper" with an atlas.
     neurons: how many, for the rules "paper" and "signed".
-    mixing: how traced methods follow tokens back: by the norms of what attention moves, or by attention (cheaper).
+    mixing: how traced methods follow tokens back (`mixing`): "norms", "attention" or "block".
     paths: contributions only through these (reader, head) pairs; None: all.
     """
 
@@ -65,6 +66,11 @@ class Build:
         if self.options.layers is not None:
             return self.options.layers
         return tuple(self.atlas.layers) if self.atlas is not None else tuple(self.model.tower.lens_layers)[-3:]
+
+    @property
+    def before(self) -> int:
+        """How many layers come before the last reader."""
+        return self.model.tower.readers[-1].layers_before
 
     @cached_property
     def writes(self) -> Writes:
@@ -150,13 +156,16 @@ METHODS: dict[str, Entry] = {
         Build.traced_share, "the same for the neurons that carry the score: nearly one map for all texts", ours=True
     ),
     "traced-direct": Entry(
-        lambda build: TextSpan(TRACED_READERS, traced=True, mixing=build.mixing, name="traced-direct"),
+        lambda build: TextSpan(build.before, TRACED_READERS, True, build.mixing, "traced-direct"),
         "direct contributions of the last four readers' heads, followed back to the input patches",
         ours=True,
         units=True,
     ),
     "raw-attention": Entry(lambda *_: RawAttention(), "last attention of the pooled token"),
-    "rollout": Entry(lambda *_: Rollout(), "attention through all layers (Abnar and Zuidema 2020)"),
+    "rollout": Entry(
+        lambda build: Rollout(len(build.model.tower.attentions)),
+        "attention through all layers (Abnar and Zuidema 2020)",
+    ),
     "lrp": Entry(lambda *_: LRP(), "relevance of the input tokens (Binder et al. 2016)", class_token=True),
     "partial-lrp": Entry(
         lambda *_: PartialLRP(), "relevance of the last attention (Voita et al. 2019)", class_token=True
@@ -171,7 +180,9 @@ METHODS: dict[str, Entry] = {
     "legrad": Entry(
         lambda *_: LeGrad(), "attention gradients of all layers (Bousselham et al. 2024)", class_token=True
     ),
-    "text-span": Entry(lambda *_: TextSpan(), "heads' direct contributions (Gandelsman et al. 2024)", units=True),
+    "text-span": Entry(
+        lambda build: TextSpan(build.before), "heads' direct contributions (Gandelsman et al. 2024)", units=True
+    ),
 }
 
 

@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.heatmaps.gradients import AttentionPass, attention_values
+from secondlens.applications.heatmaps.gradients import AttentionPass
 from secondlens.models.capture import wide
+from secondlens.models.heads import HeadInputs
 from secondlens.models.tower import AttentionWeights
 
 # As the released code's: keeps a division finite, far below any value that matters.
@@ -63,7 +64,7 @@ def _propagate(found: AttentionPass, target: Float[Tensor, "image embed"]) -> Re
         through = through_linear(mlp.weight(), activations, through)
         relevance = kept + through_linear(mlp.expand.weight, middle_normed, through)
         kept, through = split_sum(before, middle - before, relevance)
-        of_matrix, of_tokens = _through_attention(weights, found.matrices[layer], normed, through)
+        of_matrix, of_tokens = _through_attention(weights, found.inputs[layer], found.matrices[layer], normed, through)
         attention.insert(0, of_matrix)
         relevance = kept + of_tokens
     return Relevances(attention, relevance.sum(dim=-1))
@@ -89,20 +90,18 @@ def _start(found: AttentionPass, target: Float[Tensor, "image embed"]) -> Float[
 
 def _through_attention(
     weights: AttentionWeights,
+    inputs: HeadInputs,
     matrix: Float[Tensor, "image head token token"],
     tokens: Float[Tensor, "image token width"],
     relevance: Float[Tensor, "image token width"],
 ) -> tuple[Float[Tensor, "image head token token"], Float[Tensor, "image token width"]]:
     """Relevance of the attention matrix and of the layer norm's output, from that of the attention's output."""
-    values = attention_values(weights, tokens)
-    query = torch.einsum("biw,hdw->bhid", tokens, weights.query.to(tokens)) + weights.query_bias.to(tokens)[:, None]
-    key = torch.einsum("biw,hdw->bhid", tokens, weights.key.to(tokens))
-    mixed = matrix @ values
+    mixed = matrix @ inputs.value
     heads, dim = mixed.shape[1], mixed.shape[3]
     joined = weights.output.to(tokens).permute(1, 0, 2).flatten(1)
     relevance = through_linear(joined, mixed.transpose(1, 2).flatten(2), relevance)
-    of_matrix, of_values = through_product(matrix, values, relevance.unflatten(2, (heads, dim)).transpose(1, 2))
-    of_query, of_key = through_product(query, key.mT, of_matrix)
+    of_matrix, of_values = through_product(matrix, inputs.value, relevance.unflatten(2, (heads, dim)).transpose(1, 2))
+    of_query, of_key = through_product(inputs.query, inputs.key.mT, of_matrix)
     total = torch.zeros_like(tokens)
     for weight, part in ((weights.query, of_query), (weights.key, of_key.mT), (weights.value, of_values)):
         total = total + through_linear(weight.flatten(0, 1), tokens, part.transpose(1, 2).flatten(2))

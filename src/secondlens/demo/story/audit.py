@@ -18,6 +18,7 @@ def _audit(stage: Stage) -> Told:
         facts = stage.call(
             "audit", "pair", settings.model, settings.atlas, "--shown", shown, "--predicted", predicted,
             "--pool", "world", "--scoring", scoring, "--cues", 8, "--similarity", "name",
+            "--out", settings.audits / f"{scoring}.json",
         )  # fmt: skip
         rows += [
             [scoring, cue["text"], cue["score"], cue["p_value"], "yes" if concepts_of(cue["text"]) & planted else ""]
@@ -36,7 +37,7 @@ def _audit(stage: Stage) -> Told:
 
 def _attack(stage: Stage) -> Told:
     settings = stage.settings
-    folder = settings.out / "attack"
+    folder = settings.attack
     facts = stage.call(
         "attack", "run", settings.model, settings.atlas, "--out", folder,
         "--pair", f"{settings.shown}:{settings.predicted}", "--pool", "world", "--similarity", "name",

@@ -46,7 +46,12 @@ def _atlas(stage: Stage) -> Told:
     settings = stage.settings
     site = settings.out / "site"
     ablations = settings.out / "ablations" / "ablations.json"
-    more = ("--ablations", ablations) if ablations.is_file() else ()
+    found = {
+        "--ablations": ablations,
+        "--audit": settings.audits,
+        "--attack": settings.attack / "report",
+    }
+    more = [part for option, path in found.items() if path.exists() for part in (option, path)]
     facts = stage.call("export", settings.atlas, site, "--title", "The embedded world", *more)
     return Told(
         says=[

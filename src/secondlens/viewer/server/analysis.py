@@ -7,17 +7,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondlens.applications.concepts.activity import LayerActivity, layer_meters
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.search import search_neurons
 from secondlens.effects.patches import token_contributions, write_projections
-from secondlens.effects.paths import coefficients, path_weights
-from secondlens.models.capture import Trace, capture
+from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.pools.pool import Pool
 from secondlens.viewer.heat import framing, grid_of
 
 PREDICTIONS = 5
 NEURONS = 40
+TINY = 1e-30
+"""A threshold of zero, of a neuron that hardly acts on the survey's images, shall not divide."""
 
 
 class Analysis:
@@ -29,28 +31,22 @@ class Analysis:
     def __init__(self, model: LensModel, atlas: Atlas, pool: Pool | None = None) -> None:
         atlas.require_model(model)
         self.model, self.atlas, self.pool = model, atlas, pool
-        self.layers = {index: atlas.layer(index) for index in atlas.layers}
-        self.along = {index: layer.path_projections.to(model.device) for index, layer in self.layers.items()}
-        self.shift = {
-            index: (layer.mean_coefficients * layer.path_projections).sum(dim=1).to(model.device)
-            for index, layer in self.layers.items()
-        }
-        self.thresholds = {index: layer.thresholds.to(model.device) for index, layer in self.layers.items()}
+        self.meters = layer_meters(model, atlas)
 
     @torch.no_grad()
     def images(self, pixels: Sequence[Float[Tensor, "1 3 height width"]]) -> list[dict[str, Any]]:
         """Predictions and active neurons of some preprocessed pictures, in one pass.
 
-        A neuron counts as active where its effect along its own direction, x = <phi - mean, r>, is at least its
-        survey's threshold in size: |x| never exceeds the norm of the effect, so it is then above the threshold too.
+        A neuron is active where the norm of its effect around the survey's mean is above the 98th percentile of the
+        survey, as `secondlens concepts` has it; those come first that are furthest above, as a ratio.
         """
         trace = capture(self.model.tower, torch.cat(list(pixels)), self.atlas.layers)
         predictions = self._predict(trace.embeddings)
-        projections = {index: self._projections(trace, index) for index in self.layers}
+        activity = {index: meter.measure(trace) for index, meter in self.meters.items()}
         found = []
         for image in range(len(pixels)):
-            neurons = [row for index, x in projections.items() for row in self._active(index, x[image])]
-            neurons.sort(key=lambda row: -abs(row["projection"]))
+            neurons = [row for index, seen in activity.items() for row in self._active(index, seen, image)]
+            neurons.sort(key=lambda row: -row["norm"] / max(row["threshold"], TINY))
             found.append({**predictions[image], "active": len(neurons), "neurons": neurons[:NEURONS]})
         return found
 
@@ -66,16 +62,14 @@ class Analysis:
             for text, layer, limit, absolute in asked
         ]
 
-    def _projections(self, trace: Trace, layer: int) -> Float[Tensor, "image neuron"]:
-        found = coefficients(path_weights(trace, self.model.tower, layer), trace.activations[layer])
-        return torch.einsum("bnk,nk->bn", found, self.along[layer]) - self.shift[layer]
-
-    def _active(self, layer: int, x: Float[Tensor, " neuron"]) -> list[dict[str, Any]]:
-        thresholds = self.thresholds[layer]
-        rows = ((x.abs() >= thresholds) & (thresholds > 0)).nonzero()[:, 0]
+    def _active(self, layer: int, seen: LayerActivity, image: int) -> list[dict[str, Any]]:
+        rows = seen.active[image].nonzero()[:, 0]
+        thresholds = self.meters[layer].thresholds.norms.to(rows.device)[rows]
+        columns = (rows, seen.norms[image, rows], thresholds, seen.projections[image, rows])
+        names = ("neuron", "norm", "threshold", "projection")
         return [
-            {"layer": layer, "neuron": neuron, "projection": value, "threshold": threshold}
-            for neuron, value, threshold in zip(rows.tolist(), x[rows].tolist(), thresholds[rows].tolist(), strict=True)
+            {"layer": layer, **dict(zip(names, row, strict=True))}
+            for row in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
     def _predict(self, embeddings: Float[Tensor, "image embed"]) -> list[dict[str, Any]]:

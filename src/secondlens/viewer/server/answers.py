@@ -62,12 +62,15 @@ class Prediction(BaseModel):
 
 
 class Active(BaseModel):
-    """A neuron that acts on a picture: its effect along its direction, and the survey's threshold."""
+    """A neuron that acts on a picture. norm: of its effect around the survey's mean; threshold: the norm's percentile
+    over the survey; projection: the effect along the neuron's direction.
+    """
 
     layer: int
     neuron: int
-    projection: float
+    norm: float
     threshold: float
+    projection: float
 
 
 class ImageAnswer(BaseModel):

@@ -109,7 +109,7 @@ class Served:
         if self.source is not None:
             self.handlers["maps"] = self._maps
         for name, handler in {
-            "concepts": parts.concepts(model, self.analysis.atlas),
+            "concepts": parts.concepts(model, self.analysis.atlas, self.analysis.meters),
             "waterfall": parts.waterfall(model),
         }.items():
             if handler is not None:

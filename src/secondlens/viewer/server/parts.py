@@ -8,6 +8,7 @@ from torch import Tensor
 from secondlens.applications.attribution import explain_texts
 from secondlens.applications.attribution.picture import waterfall as largest_parts
 from secondlens.applications.concepts import ConceptFinder
+from secondlens.applications.concepts.activity import LayerMeter
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import SecondLensError
@@ -17,12 +18,14 @@ BEHIND = 5
 """Neurons that are named behind a concept."""
 
 
-def concepts(model: LensModel, atlas: Atlas) -> Callable[[Sequence[tuple[Tensor, int]]], list[dict[str, Any]]] | None:
+def concepts(
+    model: LensModel, atlas: Atlas, meters: dict[int, LayerMeter]
+) -> Callable[[Sequence[tuple[Tensor, int]]], list[dict[str, Any]]] | None:
     """Of (pixels, limit) the concepts of a picture; None without a description, or without its pool."""
     if not Descriptions.names(atlas):
         return None
     try:
-        finder = ConceptFinder(model, atlas, Descriptions.open(atlas))
+        finder = ConceptFinder(model, atlas, Descriptions.open(atlas), meters=meters)
     except SecondLensError:
         # The pool is not on this machine any more: the page does without concepts.
         return None

@@ -2,6 +2,7 @@
 
 import { DataError, layers, open, site } from "./data.js";
 import { h, text } from "./dom.js";
+import { lookAhead } from "./parts/ahead.js";
 
 const PAGES = {
   "": { load: () => import("./pages/overview.js"), title: "Overview" },
@@ -9,6 +10,7 @@ const PAGES = {
   neuron: { load: () => import("./pages/neuron.js"), title: "Neuron" },
   search: { load: () => import("./pages/search.js"), title: "Search" },
   compare: { load: () => import("./pages/compare.js"), title: "Compare" },
+  audit: { load: () => import("./pages/audit.js"), title: "Spurious cues" },
   attack: { load: () => import("./pages/attack.js"), title: "Semantic adversarial images" },
   image: { load: () => import("./pages/image.js"), title: "Image" },
 };
@@ -18,6 +20,7 @@ let shown = null;
 
 function navigation() {
   const entries = [["#/", "Overview"], ["#/layer/all", "Neurons"], ["#/search", "Search"], ["#/compare", "Compare"]];
+  if (site.audit) entries.push(["#/audit", "Audit"]);
   if (site.attack) entries.push(["#/attack", "Attack"]);
   if (site.served?.model) entries.push(["#/image", "Image"]);
   document.getElementById("pages").append(
@@ -104,6 +107,7 @@ try {
   addEventListener("hashchange", show);
   await show();
   document.documentElement.dataset.ready = layers().join(",");
+  lookAhead();
 } catch (error) {
   main.replaceChildren(h("div", { class: "notice", role: "alert" }, h("h1", {}, "The atlas could not be opened"),
     h("p", {}, text(error.message))));

@@ -61,6 +61,17 @@ export function wordsRow(words, layer, neuron) {
   return row(`data/words/${words.folder}/layer-${pad(layer, 2)}`, words.fields, neuron);
 }
 
+/** One neuron's figures on held-out images; null where its description was not evaluated on any. */
+export async function heldOut(words, layer, neuron) {
+  if (!words.held_out) return null;
+  const part = pad(Math.floor(neuron / site.slice), 4);
+  return (await json(`data/words/${words.folder}/held-${pad(layer, 2)}-${part}.json`))[neuron % site.slice];
+}
+
+/** The audits' index, and the cues of one of its pairs. */
+export const audits = () => json("data/audit/index.json");
+export const auditedPair = (place) => json(`data/audit/pair-${pad(place, 3)}.json`);
+
 /** One neuron's heat maps, from a slice or from the server; null where the site has none. */
 export async function heatRow(layer, neuron) {
   if (site.heat === null) return null;
@@ -125,6 +136,12 @@ export function sprite(position) {
     cell,
     across,
   };
+}
+
+/** Ask for the sprites of some images before anything shows them. */
+export function askForSprites(positions) {
+  if (site.images.sprite === null) return;
+  for (const address of new Set(Array.from(positions, (position) => sprite(position).url))) new Image().src = address;
 }
 
 /** The best matches of a neuron in the second atlas. */

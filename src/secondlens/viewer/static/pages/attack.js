@@ -4,12 +4,15 @@ import { DataError, site } from "../data.js";
 import { empty, h, section, text } from "../dom.js";
 import { count, percent, sign } from "../format.js";
 
+// Judges whose names say little by themselves; others are named as they are.
+const JUDGES = { exact: "the renderer, which knows what it drew", person: "a person" };
+
 export async function render() {
   if (!site.attack) throw new DataError("This site was made without an attack: secondlens export ATLAS SITE --attack FOLDER.");
   const { judge, rates, gallery } = site.attack;
   return { content: h("div", {}, h("h1", {}, "Semantic adversarial images"),
     h("p", {}, "Synthetic pictures, made from cues that neurons share between two classes, to test this model. Each shows the one "
-      + "class and is taken for the other. Judged valid by ", text(judge), "."),
+      + "class and is taken for the other. Judged valid by ", JUDGES[judge] ?? text(judge), "."),
     section("How often it works", rates.length === 0 ? empty("No pairs.") : rateTable(rates)),
     section("Gallery", gallery.length === 0 ? empty("No valid picture fooled the model.")
       : h("ol", { class: "exhibits" }, gallery.map(exhibit)))) };

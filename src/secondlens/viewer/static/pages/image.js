@@ -1,7 +1,7 @@
 // A picture of one's own, where the site is served with its model: prediction, neurons, concepts, a text's heat map.
 
 import { DataError, description, layers, numberOf, site } from "../data.js";
-import { empty, facts, h, section, text } from "../dom.js";
+import { empty, h, section, text } from "../dom.js";
 import { count, number, percent, sign } from "../format.js";
 import { cover, drawMap } from "../parts/images.js";
 import { neuronTable } from "../parts/list.js";
@@ -35,14 +35,19 @@ class ImagePage {
     try {
       const found = await post("api/image", file);
       const picture = await this.picture(file);
-      const neurons = await neuronTable(found.neurons.map((each) => numberOf(each.layer, each.neuron)),
-        found.neurons.map((each) => each.projection), { title: "Effect", write: sign }, description(null));
+      const of = (name) => found.neurons.map((each) => each[name]);
+      const neurons = await neuronTable(found.neurons.map((each) => numberOf(each.layer, each.neuron)), [
+        { title: "Norm", values: of("norm"), write: number, about: "Norm of its effect around the survey’s mean" },
+        { title: "Threshold", values: of("threshold"), write: number, about: "The norm’s 98th percentile over the survey" },
+        { title: "Along", values: of("projection"), write: sign, about: "Its effect along its direction" },
+      ], description(null));
       this.results.replaceChildren(
         h("div", { class: "columns" }, h("div", {}, picture, this.heatForm()), predictions(found)),
         site.served.concepts ? this.concepts() : "",
         site.served.waterfall ? this.waterfall() : "",
-        section("Active neurons", h("p", { class: "quiet" }, `${count(found.active)} neurons have an effect along their `
-          + `direction of at least their threshold in the survey; the ${count(found.neurons.length)} largest:`),
+        section("Active neurons", h("p", { class: "quiet" }, `${count(found.active)} neurons have an effect whose norm is `
+          + "above their threshold, the 98th percentile of the survey"
+          + (found.active > found.neurons.length ? `; the ${count(found.neurons.length)} furthest above it:` : ".")),
         found.neurons.length > 0 ? neurons : empty("None.")));
     } catch (error) {
       this.results.replaceChildren(failed(error));
@@ -129,13 +134,20 @@ function predictions({ measure, predictions: found }) {
       h("td", { style: { width: "40%" } }, h("span", { class: "meter", style: { width: `${(100 * Math.abs(each.value)) / most}%` } })))))));
 }
 
+/** A waterfall: each part's bar starts where the one before it ended; the last one is the whole score. */
 function bars({ score, parts }) {
-  const most = Math.max(...parts.map((part) => Math.abs(part.value))) || 1;
-  return h("div", {}, facts([["Score", sign(score)]]), h("table", { class: "wordtable" }, h("caption", { class: "hidden" }, "Parts of the score"),
-    h("tbody", {}, parts.map((part) => h("tr", {}, h("th", { scope: "row" }, text(part.label)),
-      h("td", { class: "weight" }, h("span", { class: "diverging", "aria-hidden": "true" },
-        h("span", { class: part.value < 0 ? "minus" : "plus", style: { width: `${(50 * Math.abs(part.value)) / most}%` } }))),
-      h("td", { class: "numeric" }, sign(part.value)))))));
+  let sum = 0;
+  const steps = parts.map((part) => ({ ...part, from: sum, to: sum += part.value }));
+  const ends = [0, score, ...steps.map((step) => step.to)];
+  const [low, high] = [Math.min(...ends), Math.max(...ends)];
+  const at = (value) => `${(100 * (value - low)) / (high - low || 1)}%`;
+  const row = ({ label, value, from, to }, name) => h("tr", {}, h("th", { scope: "row" }, name ?? text(label)),
+    h("td", { class: "weight" }, h("span", { class: "fall", "aria-hidden": "true" }, h("span", { class: "zero", style: { left: at(0) } }),
+      h("span", { class: value < 0 ? "minus" : "plus",
+        style: { left: at(Math.min(from, to)), width: `${(100 * Math.abs(to - from)) / (high - low || 1)}%` } }))),
+    h("td", { class: "numeric" }, sign(value)));
+  return h("table", { class: "wordtable waterfall" }, h("caption", { class: "hidden" }, "Parts of the score, which sum to it"),
+    h("tbody", {}, steps.map((step) => row(step)), row({ value: score, from: 0, to: score }, h("strong", {}, "Score"))));
 }
 
 function failed(error) {

@@ -69,8 +69,16 @@ class LayerPage {
     const { layer, neuron } = placeOf(this.table.first + row);
     const link = h("a", { href: this.address(row), tabindex: -1 }, `${layer}/${neuron}`);
     const said = this.table.headline === null ? "not described"
-      : headline(this.table.headline.subarray(row * this.table.perNeuron, (row + 1) * this.table.perNeuron), this.list);
+      : headline(this.wordsOf(row), this.list);
     return [link, said, ...shown.map((name) => COLUMNS[name].write(this.table.values[name][row]))];
+  }
+
+  /** Rows of a neuron's first words; those that were asked for come first, for the line may end before the others. */
+  wordsOf(row) {
+    const found = Array.from(this.table.headline.subarray(row * this.table.perNeuron, (row + 1) * this.table.perNeuron));
+    if (this.mask === null) return found;
+    const asked = (word) => word !== -1 && this.mask[word < 0 ? -2 - word : word] === 1;
+    return [...found.filter(asked), ...found.filter((word) => !asked(word))];
   }
 
   address(row) {
@@ -134,7 +142,8 @@ class LayerPage {
 
   update(remember = true) {
     const started = performance.now();
-    const found = select(this.table, this.state, matchingTexts(this.list, this.state.words));
+    this.mask = matchingTexts(this.list, this.state.words);
+    const found = select(this.table, this.state, this.mask);
     this.grid.show(found, this.state.sort, this.state.down);
     performance.measure("filter", { start: started });
     this.none.hidden = found.length > 0;

@@ -1,10 +1,11 @@
 // One neuron: words, images, figures, paths and neighbours. The address is its permalink.
 
 import { histogram } from "../charts.js";
-import { columns, DataError, description, layers, neuronCount, neuronRow, site, wordsRow } from "../data.js";
-import { empty, facts, h, section } from "../dom.js";
+import { askForSprites, columns, DataError, description, heldOut, layers, neuronCount, neuronRow, site, wordsRow } from "../data.js";
+import { empty, facts, h, section, text } from "../dom.js";
 import { COLUMNS, count, number, percent, sign } from "../format.js";
-import { imagesSection } from "../parts/images.js";
+import { download } from "../parts/download.js";
+import { FIRST, imagesSection } from "../parts/images.js";
 import { neuronJson } from "../parts/json.js";
 import { neuronTable } from "../parts/list.js";
 import { pathsSection } from "../parts/paths.js";
@@ -18,21 +19,24 @@ export async function render(parts, query) {
   check(parts, layer, neuron);
   const chosen = description(query.get("pool"));
   const words = chosen?.layers.includes(layer) ? chosen : null;
-  const [row, { values }, said] = await Promise.all([
-    neuronRow(layer, neuron), columns(layer, words), words && wordsRow(words, layer, neuron)]);
+  const own = neuronRow(layer, neuron);
+  // The pictures come from many files: they are asked for as soon as it is known which.
+  own.then((row) => askForSprites(row.top_positions.subarray(0, FIRST)), () => {});
+  const [row, { values }, said, held] = await Promise.all([own, columns(layer, words),
+    words && wordsRow(words, layer, neuron), words && heldOut(words, layer, neuron)]);
   const length = words && lengthOf(words, query.get("m"));
   const remember = (size) => history.replaceState(null, "", `#/neuron/${layer}/${neuron}?${address(query, "m", size)}`);
   const [wordPart, imagePart, nearest] = await Promise.all([
     words && wordsSection(words, said, length, remember),
     imagesSection(layer, neuron, row, said),
-    neuronTable(row.nearest, row.nearest_cosine, { title: "Cosine", write: sign }, words),
+    neuronTable(row.nearest, [{ title: "Cosine", values: row.nearest_cosine, write: sign }], words),
   ]);
   const title = `Neuron ${layer}/${neuron}`;
   return { title, content: h("article", { class: "neuron" },
-    heading(layer, neuron, query, () => save(layer, neuron, row, words, said)),
+    heading(layer, neuron, query, async () => download(`neuron-${layer}-${neuron}.json`, await neuronJson(layer, neuron, row, words, said, held))),
     h("div", { class: "columns" },
       h("div", {}, wordPart ?? section("Words", empty("Not described yet: “secondlens describe” finds words for it."))),
-      h("div", {}, figures(layer, neuron, values), norms(row, values.threshold[neuron]), words && quality(words, said))),
+      h("div", {}, figures(layer, neuron, values), norms(row, values.threshold[neuron]), words && quality(words, said), held && heldOutSection(held))),
     imagePart,
     h("div", { class: "columns" }, h("div", {}, pathsSection(layer, row.path_shares), spectrum(row.spectrum)),
       h("div", {}, section("Nearest neurons", nearest,
@@ -78,13 +82,6 @@ function heading(layer, neuron, query, save) {
       h("button", { type: "button", onclick: save }, "JSON")));
 }
 
-async function save(layer, neuron, row, words, said) {
-  const content = JSON.stringify(await neuronJson(layer, neuron, row, words, said), null, 2);
-  const address = URL.createObjectURL(new Blob([content], { type: "application/json" }));
-  h("a", { href: address, download: `neuron-${layer}-${neuron}.json` }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 1000);
-}
-
 function figures(layer, neuron, values) {
   return section("Figures", facts(FIGURES.filter((name) => name in values).map((name) => [
     h("span", { title: COLUMNS[name].about }, COLUMNS[name].title),
@@ -113,6 +110,15 @@ function quality(words, said) {
       h("th", { scope: "col", class: "numeric" }, name)))),
     h("tbody", {}, words.sizes.map((size, place) => h("tr", {}, h("th", { scope: "row", class: "numeric" }, count(size)),
       [said.cosines, said.p_isotropic, said.p_matched].map((values) => h("td", { class: "numeric" }, number(values[place]))))))));
+}
+
+/** What the evaluation on held-out images says of the words; a label is the second opinion's. */
+function heldOutSection(found) {
+  const names = { auc: "ROC-AUC", rank_correlation: "Rank correlation", second_opinion: "Second opinion" };
+  return section("On images it has not seen", facts(Object.entries(found).map(([name, value]) => [
+    names[name] ?? name.replaceAll("_", " "),
+    h("span", { "data-held-out": name }, typeof value === "number" ? number(value) : text(value ?? "–"))])),
+  h("p", { class: "quiet" }, "Whether the words predict the neuron’s effect on held-out images; chance is 0.5 for the AUC, 0 for correlations."));
 }
 
 function spectrum(values) {

@@ -51,12 +51,12 @@ async function inPool(words, row) {
   const { along, described } = await textRow(words, row);
   const parts = [];
   if (along !== null) {
-    parts.push(section("Directions along it", await neuronTable(along.numbers, along.values,
-      { title: "Product", write: number }, words)));
+    parts.push(section("Directions along it", await neuronTable(along.numbers,
+      [{ title: "Product", values: along.values, write: number }], words)));
   }
   parts.push(section("Described by it", described.numbers.length === 0
     ? empty("No description has this word.")
-    : await neuronTable(described.numbers, described.values, { title: "Share", write: percent }, words)));
+    : await neuronTable(described.numbers, [{ title: "Share", values: described.values, write: percent }], words)));
   return [h("div", { class: "columns" }, parts)];
 }
 
@@ -71,5 +71,5 @@ async function anyText(wanted, words) {
     return section(title, h("p", { class: "notice", role: "alert" }, text(error.message)));
   }
   return section(title, await neuronTable(neurons.map((each) => numberOf(each.layer, each.neuron)),
-    neurons.map((each) => each.score), { title: "Product", write: number }, words));
+    [{ title: "Product", values: neurons.map((each) => each.score), write: number }], words));
 }

@@ -5,7 +5,8 @@ import { heatRow, pictures, site, sprite } from "../data.js";
 import { empty, h, section, text } from "../dom.js";
 import { count, number } from "../format.js";
 
-const FIRST = 20;
+/** Pictures shown at first. */
+export const FIRST = 20;
 
 /** One picture as an element; null-safe where the atlas kept no thumbnails. */
 export function picture({ position, id, size }) {
@@ -21,11 +22,13 @@ const share = (start, cell, across) => (across === 1 ? 0 : (100 * start) / (cell
 
 /** The section of top images. row: the neuron's slice; said: its description's row or null. */
 export async function imagesSection(layer, neuron, row, said) {
-  const [found, heat] = await Promise.all([pictures(row.top_positions), heatRow(layer, neuron).catch(() => null)]);
+  const found = await pictures(row.top_positions);
   const list = h("ol", { class: "pictures" });
   const senses = said === null ? 0 : new Set(said.top_senses).size;
-  let kind = "none";
-  const figures = found.map((each, place) => figure(each, place));
+  const state = h("p", { class: "quiet", role: "status" });
+  let [kind, heat] = ["none", null];
+  // Those that are not shown yet are not made yet: a hundred figures are most of the page.
+  const figures = found.slice(0, FIRST).map(figure);
   function figure(each, place) {
     const canvas = h("canvas", { class: "heat", "aria-hidden": "true", hidden: true });
     const held = picture(each);
@@ -35,23 +38,38 @@ export async function imagesSection(layer, neuron, row, said) {
       h("figcaption", {}, note, senses > 1 && said.top_senses[place] >= 0 &&
         h("span", { class: "badge", title: `Sense ${said.top_senses[place] + 1}` }, `${said.top_senses[place] + 1}`)))) };
   }
+  // Maps are read, or made by the server's model, when somebody wants to see them.
+  async function choose(chosen) {
+    kind = chosen;
+    try {
+      if (kind !== "none" && heat === null) {
+        state.textContent = "Making heat maps…";
+        heat = await heatRow(layer, neuron);
+      }
+      state.replaceChildren();
+      heated();
+    } catch (error) {
+      state.replaceChildren("No heat maps: ", text(error.message));
+    }
+  }
   function heated() {
     for (const each of figures) {
-      each.canvas.hidden = kind === "none" || each.place >= site.heat.images;
+      each.canvas.hidden = kind === "none" || heat === null || each.place >= site.heat.images;
       each.canvas.parentElement.classList.toggle("heated", !each.canvas.hidden);
     }
-    if (kind !== "none") figures.slice(0, site.heat.images).forEach((each) => paint(each, heat, kind));
+    if (kind !== "none" && heat !== null) figures.slice(0, site.heat.images).forEach((each) => paint(each, heat, kind));
   }
-  list.append(...figures.slice(0, FIRST).map((each) => each.element));
-  const more = figures.length > FIRST && h("button", { type: "button", class: "more", onclick: () => {
+  list.append(...figures.map((each) => each.element));
+  const more = found.length > FIRST && h("button", { type: "button", class: "more", onclick: () => {
+    figures.push(...found.slice(FIRST).map((each, place) => figure(each, FIRST + place)));
     list.append(...figures.slice(FIRST).map((each) => each.element));
+    heated();
     more.remove();
-  } }, `Show all ${count(figures.length)}`);
-  const choice = heat && choices((chosen) => { kind = chosen; heated(); });
-  return section("Images with the largest effect", choice,
+  } }, `Show all ${count(found.length)}`);
+  return section("Images with the largest effect", site.heat && choices(choose), state,
     figures.length === 0 ? empty("No images were kept.") : list, more,
     h("p", { class: "quiet" }, "With the norm of the effect. ",
-      heat && `Heat maps of the first ${count(site.heat.images)}: violet where the neuron is active or writes along its `
+      site.heat && `Heat maps of the first ${count(site.heat.images)}: violet where the neuron is active or writes along its `
         + "direction, orange where it is negative; an image’s strongest patch has full colour."));
 }
 

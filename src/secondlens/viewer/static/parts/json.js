@@ -3,7 +3,7 @@
 import { card, columns, pictures, texts } from "../data.js";
 import { wordsOf } from "./words.js";
 
-export async function neuronJson(layer, neuron, row, words, said) {
+export async function neuronJson(layer, neuron, row, words, said, held) {
   const { values } = await columns(layer, words);
   const found = await pictures(row.top_positions);
   const facts = {
@@ -19,10 +19,10 @@ export async function neuronJson(layer, neuron, row, words, said) {
     texts: [],
     top_images: found.map(({ id }, place) => ({ id, norm: row.top_norms[place], projection: row.top_projections[place] })),
   };
-  return said === null ? facts : { ...facts, ...await described(words, said, values, neuron) };
+  return said === null ? facts : { ...facts, ...await described(words, said, values, neuron, held) };
 }
 
-async function described(words, said, values, neuron) {
+async function described(words, said, values, neuron, held) {
   const list = wordsOf(words, said, await texts(words), words.settings.nonzero);
   const senses = Array.from({ length: values.senses[neuron] }, (_, sense) => {
     const mine = list.filter((word) => word.sense === sense);
@@ -34,6 +34,7 @@ async function described(words, said, values, neuron) {
   });
   return {
     pool: words.name,
+    held_out: held,
     texts: list.map(({ rank, row, text, coefficient, share, sense }) => ({ rank, row, text, coefficient, share, sense })),
     senses,
     polysemy: values.polysemy[neuron],

@@ -16,15 +16,17 @@ export async function headlines(numbers, words) {
   };
 }
 
-/** A table of neurons: numbers, their values and what those are called. */
-export async function neuronTable(numbers, values, { title, write, caption }, words) {
+/** A table of neurons: numbers, and columns [{title, values, write}] of theirs. */
+export async function neuronTable(numbers, columns, words) {
   const said = await headlines(numbers, words);
-  return h("table", { class: "neurons" }, h("caption", { class: caption ? "" : "hidden" }, caption ?? title),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Neuron"), h("th", { scope: "col", class: "numeric" }, title),
+  return h("table", { class: "neurons" },
+    h("caption", { class: "hidden" }, `Neurons: ${columns.map(({ title }) => title).join(", ")}`),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Neuron"),
+      columns.map(({ title, about }) => h("th", { scope: "col", class: "numeric", title: about }, title)),
       h("th", { scope: "col" }, "Words"))),
     h("tbody", {}, Array.from(numbers, (number, place) => {
       const { layer, neuron } = placeOf(number);
       return h("tr", {}, h("th", { scope: "row", class: "place" }, h("a", { href: withPool(`#/neuron/${layer}/${neuron}`, words) }, `${layer}/${neuron}`)),
-        h("td", { class: "numeric" }, write(values[place])), h("td", {}, said(number)));
+        columns.map(({ values, write }) => h("td", { class: "numeric" }, write(values[place]))), h("td", {}, said(number)));
     })));
 }

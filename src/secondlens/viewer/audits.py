@@ -1,0 +1,223 @@
+"""Audits for the review page: the JSON files of `secondlens audit`, checked against the atlas that they are shown with.
+
+A pair's cues become a file of their own, for a site may hold many. Top images are kept as positions in the source, as
+everywhere on the site. Of a matrix the classes of its strongest pairs are kept: a page cannot show a thousand.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
+
+from secondlens.atlas.store import Atlas
+from secondlens.errors import AtlasError
+
+CLASSES, STRONGEST, TESTS = 30, 30, 200
+"""Of a matrix: classes drawn and pairs listed at most; of a folder: tests listed at most."""
+
+Number = FiniteFloat | None
+
+
+class _Evidence(BaseModel):
+    layer: int
+    neuron: int
+    contribution: FiniteFloat
+    sense: list[str]
+    images: list[str]
+
+
+class _Cue(BaseModel):
+    text: str
+    score: FiniteFloat
+    p_value: FiniteFloat
+    q_value: FiniteFloat
+    p_family: FiniteFloat
+    similarity: FiniteFloat
+    neurons: int
+    evidence: list[_Evidence]
+    also: list[str] = []
+
+
+class _Pair(BaseModel):
+    audit: Literal["pair"]
+    atlas: str
+    shown: str
+    predicted: str
+    source: str
+    pool: str
+    scoring: str
+    similarity: str
+    draws: int
+    cues: list[_Cue]
+    synonyms: dict[str, FiniteFloat]
+
+
+class _Named(BaseModel):
+    text: str
+    score: FiniteFloat
+
+
+class _Entry(BaseModel):
+    shown: str
+    predicted: str
+    exploitability: FiniteFloat
+    cues: list[_Named]
+
+
+class _Matrix(BaseModel):
+    audit: Literal["matrix"]
+    atlas: str
+    classes: list[str]
+    pairs: list[_Entry]
+
+
+class _Confusion(BaseModel):
+    shown: str
+    predicted: str
+    images: int
+    errors: int
+
+
+class _Test(BaseModel):
+    shown: str
+    predicted: str
+    cue: str
+    images_with: int
+    images_without: int
+    errors_with: int
+    errors_without: int
+    difference: FiniteFloat
+    p_value: FiniteFloat
+    q_value: FiniteFloat
+
+
+class _Folder(BaseModel):
+    audit: Literal["folder"]
+    atlas: str
+    images: int
+    accuracy: FiniteFloat
+    presence: str
+    pairs: list[_Confusion]
+    explained: list[_Test]
+
+
+class _Rates(BaseModel):
+    clean_accuracy: Number
+    clean_accuracy_interval: tuple[FiniteFloat, FiniteFloat] | None = None
+    adversarial_success: Number
+    adversarial_success_interval: tuple[FiniteFloat, FiniteFloat] | None = None
+
+
+class _Removed(_Rates):
+    neurons: int
+
+
+class _Removal(BaseModel):
+    audit: Literal["removal"]
+    atlas: str
+    shown: str
+    predicted: str
+    cues: list[str]
+    scoring: str
+    clean_images: int
+    adversarial_images: int
+    curve: list[_Removed] = Field(min_length=1)
+    best: _Removed
+    projection: _Rates
+
+
+_ANY: TypeAdapter[_Pair | _Matrix | _Folder | _Removal] = TypeAdapter(_Pair | _Matrix | _Folder | _Removal)
+
+
+def read_audits(path: Path, atlas: Atlas) -> tuple[dict[str, int], dict[str, bytes]]:
+    """Facts for `site.json` and the files of the site by name. path: a JSON file, or a folder of them.
+
+    Other JSON files of a folder are left alone. Raises `AtlasError` where there is no audit, where one cannot be read,
+    or where one is of another atlas.
+    """
+    found = [_read(file, atlas) for file in _files(path)]
+    pairs = [audit for audit in found if isinstance(audit, _Pair)]
+    positions = {name: position for position, name in enumerate(atlas.source_ids)}
+    files, index = {}, []
+    for number, pair in enumerate(pairs):
+        name = f"data/audit/pair-{number:03d}.json"
+        files[name] = _json(_with_positions(pair, positions))
+        index.append({**pair.model_dump(include={"shown", "predicted", "scoring", "pool"}), "cues": len(pair.cues)})
+    others = {
+        "matrices": [_matrix(audit) for audit in found if isinstance(audit, _Matrix)],
+        "folders": [_folder(audit) for audit in found if isinstance(audit, _Folder)],
+        "removals": [_plain(audit) for audit in found if isinstance(audit, _Removal)],
+    }
+    files["data/audit/index.json"] = _json({"pairs": index, **others})
+    return {"pairs": len(pairs), **{name: len(some) for name, some in others.items()}}, files
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = [file for file in sorted(path.glob("*.json")) if _is_audit(file)]
+    if not found:
+        raise AtlasError(f"{path} has no audits; make some with: secondlens audit ... --out {path}/NAME.json")
+    return found
+
+
+def _is_audit(file: Path) -> bool:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "audit" in content
+
+
+def _read(file: Path, atlas: Atlas) -> _Pair | _Matrix | _Folder | _Removal:
+    try:
+        audit = _ANY.validate_python(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise AtlasError(
+            f"cannot read an audit from {file}: {' '.join(str(error).split())[:200]}; "
+            "give a file as 'secondlens audit ... --out FILE.json' writes it"
+        ) from error
+    if audit.atlas != atlas.manifest.created:
+        raise AtlasError(
+            f"{file} is an audit of the atlas made {audit.atlas[:40]}, {atlas.folder} was made "
+            f"{atlas.manifest.created}: its neurons are others; audit this atlas again"
+        )
+    return audit
+
+
+def _with_positions(pair: _Pair, positions: dict[str, int]) -> dict[str, Any]:
+    facts = _plain(pair)
+    for cue in facts["cues"]:
+        for seen in cue["evidence"]:
+            seen["images"] = [positions[name] for name in seen["images"] if name in positions]
+    return facts
+
+
+def _matrix(audit: _Matrix) -> dict[str, Any]:
+    """of: all classes; classes: of the strongest pairs; values: a row a shown class; strongest: pairs with cues."""
+    chosen: list[str] = []
+    for pair in sorted(audit.pairs, key=lambda pair: -pair.exploitability):
+        chosen += [name for name in (pair.shown, pair.predicted) if name not in chosen and len(chosen) < CLASSES]
+    known = {(pair.shown, pair.predicted): pair.exploitability for pair in audit.pairs}
+    names = sorted(chosen)
+    return {
+        "of": len(audit.classes),
+        "classes": names,
+        "values": [[known.get((shown, predicted)) for predicted in names] for shown in names],
+        "strongest": [pair.model_dump() for pair in audit.pairs[:STRONGEST]],
+    }
+
+
+def _folder(audit: _Folder) -> dict[str, Any]:
+    facts = _plain(audit)
+    return {**facts, "tests": len(audit.explained), "explained": facts["explained"][:TESTS]}
+
+
+def _plain(audit: BaseModel) -> dict[str, Any]:
+    return audit.model_dump(exclude={"audit", "atlas"})
+
+
+def _json(content: dict[str, Any] | Iterable[Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
