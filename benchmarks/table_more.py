@@ -93,7 +93,7 @@ def _growth(entries: Entries) -> str:
         rows: list[list[object]] = []
         for series in entry["figures"]["series"]:
             for name, fit in series["fits"].items():
-                rows.append(  # noqa: PERF401
+                rows.append(
                     [
                         series["title"],
                         f"{series['sizes'][0]:,} to {series['sizes'][-1]:,}",
