@@ -12,7 +12,6 @@ The second takes random weights of that size and as many random pictures, which 
 """
 
 import argparse
-import os
 import shlex
 import statistics
 import subprocess
@@ -58,26 +57,23 @@ def run(command: str, places: dict[str, str]) -> Ran:
         process = subprocess.Popen(words, stdout=sys.stderr)
     except OSError as error:
         raise SystemExit(f"cannot run {words[0]!r}: {error.strerror}") from error
-    # The kernel tells the peak of the largest child that was waited for, of grandchildren only once they were; a look
-    # from time to time finds those that are alive.
-    children = _Children(process.pid)
-    children.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return Ran(seconds, max(usage.ru_maxrss * 1024, children.end()), process.returncode)
+    # Not the peak that `wait` reports: a child's begins with its parent's, and this process holds torch.
+    family = _Family(process.pid)
+    family.start()
+    status = process.wait()
+    return Ran(time.perf_counter() - started, family.end(), status)
 
 
-class _Children(threading.Thread):
-    """The largest peak among a process and its descendants, asked for every half second."""
+class _Family(threading.Thread):
+    """The largest peak among a process and its descendants: the kernel's own, asked for ten times a second."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.pid, self.peak, self.over = pid, 0, threading.Event()
 
     def run(self) -> None:
-        while not self.over.wait(0.5):
-            self.peak = max(self.peak, *(self._peak(pid) for pid in self._family(self.pid)), 0)
+        while not self.over.wait(0.1):
+            self.peak = max(self.peak, *map(self._peak, self._family(self.pid)))
 
     def end(self) -> int:
         self.over.set()
