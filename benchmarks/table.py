@@ -1,9 +1,12 @@
 """README.md, made from the JSON files in results/."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from benchmarks.report import FOLDER, RESULTS
+from benchmarks.table_more import more_sections
+from benchmarks.table_more import table as _table
 
 HEAD = """# Benchmarks
 
@@ -17,7 +20,10 @@ SURVEY_HEAD = """## A survey beside the plain forward pass
 The floor is upstream's own forward pass over the same images at the same batch size; decoding is in neither. *A batch*
 is the median over batches of the paired ratio. *In all* adds what happens once, before the first batch (write
 directions, Gram factors) and after the last (principal components), over this number of images. *5,124 images* is the
-paper's survey set: the same figures, with what happens once spread over so many.
+paper's survey set: the same figures, with what happens once spread over so many. *Share of roofline*: the time that the
+batch's counted operations and bytes would take at the peaks of a large product and a large copy, measured in the same
+run, over the time it took (`benchmarks/roofline.py`). *Limit*: where a batch's time goes; *at best*: the larger part of
+the counted time.
 
 """
 
@@ -25,7 +31,7 @@ ORACLE_HEAD = """
 ## Against a straightforward implementation
 
 One that materialises [token, neuron, width] a path: the oracle of the tests, in its float64 and in float32. Ours is
-float32, in batches of 32. Seconds an image, forward pass included.
+float32, in batches of 32. Seconds an image, forward pass included. What limits it: memory, read and written a path.
 
 """
 
@@ -34,12 +40,15 @@ ABLATION_HEAD = """
 
 All variants of all layers (unchanged, at the mean, large and small effects at the mean, one, two and four components, a
 set of texts) in one pass, beside upstream's forward pass over the same images, in turn. *In all* adds write directions
-and Gram factors, made once.
+and Gram factors, made once. What limits it beyond the forward pass: memory, as coefficients and the factors of the
+write directions are read several times a batch (counted in `secondlens.studies.ablator`).
 
 """
 
 RENDERING_HEAD = """
 ## Drawing scenes of the embedded world
+
+What limits it: one core's drawing, a process.
 
 """
 
@@ -50,6 +59,7 @@ Orthogonal matching pursuit of 9,216 signals (three layers of ViT-B-32) over 30,
 a signal. The floor of a step is one product [signal, embed] x [embed, text] for a block of signals, in the precision in
 which the search runs first; *share of floor* is the floor over what a step takes. scikit-learn runs on a few signals
 in the same process (its `SparseCoder`, and `orthogonal_mp` without a Gram matrix of the texts); supports are compared.
+What limits it: on a CPU that product; on a GPU what is between two of them, small matrices a signal.
 
 """
 
@@ -57,6 +67,7 @@ DECODING_HEAD = """
 ## Decoding
 
 A survey of photographs, decoded by worker processes, beside the same survey of the same pixels from memory, in turn.
+The limit is whichever of the two is slower alone.
 
 """
 
@@ -65,6 +76,8 @@ INDIRECT_HEAD = """
 
 A neuron at its mean in the running model: upstream's whole forward pass with a hook, once a neuron, beside ours, the
 clean pass spread over the neurons. *Counted* is the same ratio in multiplications: the floor. Layers count from 0.
+*Of the floor*: the ratio over the counted one; near 1, multiplications are the limit, far below it what is between
+them.
 
 """
 
@@ -95,12 +108,17 @@ same images, in turn; medians (quartiles). The neurons' methods read the last th
 
 def write_table() -> None:
     """Write README.md."""
-    entries = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    (FOLDER / "README.md").write_text(table_text())
+
+
+def table_text(results: Path = RESULTS) -> str:
+    """README.md, from the results in a folder."""
+    entries = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     text = HEAD + _machines(entries)
     surveys = [entry for entry in entries if entry["benchmark"] == "survey"]
     text += SURVEY_HEAD + _table(
         ["machine", "precision", "model", "layers", "images", "batch", "plain images/s", "a batch", "in all",
-         "5,124 images", "before, after (s)", "proved in one pass", "peak memory"],
+         "5,124 images", "before, after (s)", "proved in one pass", "peak memory", "share of roofline", "limit"],
         [[_chip(entry), *_survey_row(entry["figures"])] for entry in surveys],
     )  # fmt: skip
     oracles = [entry["figures"] for entry in entries if entry["benchmark"] == "oracle"]
@@ -120,10 +138,12 @@ def write_table() -> None:
     )  # fmt: skip
     decodings = [entry["figures"] for entry in entries if entry["benchmark"] == "decoding"]
     text += DECODING_HEAD + _table(
-        ["model", "layers", "images", "workers", "survey images/s", "from memory", "decoding alone", "ratio"],
+        ["model", "layers", "images", "workers", "survey images/s", "from memory", "decoding alone", "ratio", "limit"],
         [
             [f["model"], f["layers"], f["images"], f["workers"], f["survey_images_per_second"],
-             f["from_memory_images_per_second"], f["decoding_alone_images_per_second"], f["ratio_to_memory"]]
+             f["from_memory_images_per_second"], f["decoding_alone_images_per_second"], f["ratio_to_memory"],
+             "decoding" if f["decoding_alone_images_per_second"] < f["from_memory_images_per_second"]
+             else "the survey, which shares its cores with the decoders"]
             for f in decodings
         ],
     )  # fmt: skip
@@ -142,10 +162,12 @@ def write_table() -> None:
         text += RENDERING_HEAD + _table(list(drawn[0]), [list(figures.values()) for figures in drawn])
     indirect = [entry["figures"] for entry in entries if entry["benchmark"] == "indirect"]
     text += INDIRECT_HEAD + _table(
-        ["model", "device", "layer", "images", "re-run s/neuron", "ours s/neuron", "ratio", "counted", "difference"],
+        ["model", "device", "layer", "images", "re-run s/neuron", "ours s/neuron", "ratio", "counted", "of the floor",
+         "difference"],
         [
             [f["model"], f["device"], f["layer"], f["images"], f["rerun_seconds_per_neuron"],
              f["ours_seconds_per_neuron"], f"{f['ratio']} x", f"{f['ratio_of_multiplications']} x",
+             round(f["ratio"] / f["ratio_of_multiplications"], 2),
              f"{f['largest_difference']:.0e}"]
             for f in indirect
         ],
@@ -162,9 +184,9 @@ def write_table() -> None:
             for method, ratio in f["ratios"].items()
         ],
     )  # fmt: skip
+    text += more_sections(entries)
     text += "\n## Commands\n\n"
-    text += "".join(f"    {entry['command']}\n" for entry in entries)
-    (FOLDER / "README.md").write_text(text)
+    return text + "".join(f"    {entry['command']}\n" for entry in entries)
 
 
 def _viewer(entries: list[dict[str, Any]]) -> str:
@@ -245,7 +267,18 @@ def _survey_row(figures: dict[str, Any]) -> list[object]:
         f"{figures['seconds_before']:.1f}, {figures['seconds_after']:.1f}",
         f"{100 * figures['proved']:.1f} %",
         f"{figures['peak_gib']:.1f} GiB",
+        *_roofline(figures),
     ]
+
+
+def _roofline(figures: dict[str, Any]) -> list[object]:
+    """The share of the machine's best, and what a batch is limited by: of the pass, or of what we add to it."""
+    found = figures.get("roofline")
+    added = figures["ratio_per_batch"] - 1
+    limit = "the forward pass" if added < 0.25 else "statistics between products"
+    if found is None:
+        return ["", limit]
+    return [f"{100 * found['share']:.0f} %", f"{limit}; at best {found['limit']}"]
 
 
 def _machines(entries: list[dict[str, Any]]) -> str:
@@ -255,8 +288,3 @@ def _machines(entries: list[dict[str, Any]]) -> str:
         for entry in entries
     }
     return "".join(f"Machine: {kind}.\n" for kind in sorted(kinds)) + "\n"
-
-
-def _table(names: list[str], rows: list[list[object]]) -> str:
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)

@@ -9,7 +9,7 @@ from secondlens.cli.describe import SizeOption, report
 from secondlens.cli.output import JsonOption, print_table
 from secondlens.cli.pool import SOURCE
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
-from secondlens.cli.survey import parse_layers
+from secondlens.cli.survey import AutoBatchOption, parse_batch_size, parse_layers
 
 if TYPE_CHECKING:
     from secondlens.atlas import Atlas
@@ -29,7 +29,7 @@ def run_command(
     layers: Annotated[str | None, typer.Option(help="e.g. 8,9,10 or 4-10; default: all.")] = None,
     nonzero: SizeOption = None,
     top: Annotated[int | None, typer.Option(help="Images kept a neuron; default: 100, or a tenth of few.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
+    batch_size: AutoBatchOption = "auto",
     workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     as_json: JsonOption = False,
@@ -43,7 +43,7 @@ def run_command(
     from secondlens.pools import open_pool
     from secondlens.surveys import survey
 
-    chosen = parse_layers(layers)
+    chosen, size = parse_layers(layers), parse_batch_size(batch_size)
     with interruptible():
         loaded = load_model(model, device=device)
         source = open_source(images)
@@ -60,7 +60,7 @@ def run_command(
             out,
             layers=chosen,
             top=min(100, max(1, len(source.ids) // 10)) if top is None else top,
-            batch_size=batch_size,
+            batch_size=size,
             workers=min(4, os.cpu_count() or 1) if workers is None else workers,
             progress=True,
         )

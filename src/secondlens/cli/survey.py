@@ -11,6 +11,7 @@ from secondlens.errors import SurveyError
 
 if TYPE_CHECKING:
     from secondlens.atlas import Atlas
+    from secondlens.surveys.batch_size import BatchSize
     from secondlens.surveys.estimate import Estimate
 
 ModelArgument = Annotated[str, typer.Argument(help="A model reference, e.g. hf:openai/clip-vit-base-patch32.")]
@@ -21,6 +22,9 @@ OutOption = Annotated[Path, typer.Option(help="The atlas's folder.")]
 LayersOption = Annotated[str | None, typer.Option(help="e.g. 8,9,10 or 4-10; default: all.")]
 TopOption = Annotated[int, typer.Option(help="Images kept a neuron.")]
 BatchOption = Annotated[int, typer.Option(help="Images a forward pass.")]
+AutoBatchOption = Annotated[
+    str, typer.Option(help="Images a forward pass; auto: 32 on a CPU, on a GPU as many as make it faster.")
+]
 MemoryOption = Annotated[
     str | None, typer.Option(help="Limit, e.g. 6GB; default: three quarters of what is available.")
 ]
@@ -45,13 +49,22 @@ def parse_layers(text: str | None) -> list[int] | None:
     return layers
 
 
+def parse_batch_size(text: str) -> "BatchSize":
+    """ "auto", or a number."""
+    if text == "auto":
+        return "auto"
+    if not text.isdigit():
+        raise SurveyError(f"expected a batch size: a number or auto, got {text!r}")
+    return int(text)
+
+
 def survey_command(
     model: ModelArgument,
     images: ImagesArgument,
     out: OutOption,
     layers: LayersOption = None,
     top: TopOption = 100,
-    batch_size: BatchOption = 32,
+    batch_size: AutoBatchOption = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Processes that decode images; default: one a core, at most 4.")
     ] = None,
@@ -70,7 +83,7 @@ def survey_command(
     from secondlens.models import load_model
     from secondlens.surveys import parse_memory, survey
 
-    chosen = parse_layers(layers)
+    chosen, size = parse_layers(layers), parse_batch_size(batch_size)
     limit = None if memory is None else parse_memory(memory)
     if workers is None:
         workers = min(4, os.cpu_count() or 1)
@@ -80,7 +93,7 @@ def survey_command(
             images,
             chosen,
             top,
-            batch_size,
+            size,
             workers,
             limit,
             convention,
@@ -99,7 +112,7 @@ def survey_command(
             layers=chosen,
             top=top,
             convention=convention,  # type: ignore[arg-type]
-            batch_size=batch_size,
+            batch_size=size,
             workers=workers,
             memory=limit,
             thumbnails=thumbnails,
@@ -135,7 +148,7 @@ def say_what_it_takes(
     images: str,
     layers: list[int] | None,
     top: int,
-    batch_size: int,
+    batch_size: "BatchSize",
     workers: int,
     memory: int | None,
     convention: str,
@@ -149,18 +162,20 @@ def say_what_it_takes(
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
     from secondlens.surveys import make_plan
+    from secondlens.surveys.batch_size import find_batch_size
     from secondlens.surveys.estimate import estimate
 
     loaded, source = load_model(model, device=device, dtype=dtype), open_source(images)
     chosen = list(loaded.tower.lens_layers) if layers is None else layers
-    plan = make_plan(loaded, chosen, len(source.ids), top, batch_size, memory)
+    size = find_batch_size(batch_size, loaded, chosen, len(source.ids), top, memory)
+    plan = make_plan(loaded, chosen, len(source.ids), top, size, memory)
     found = estimate(
         loaded,
         source,
         plan,
         top,
         convention=convention,  # type: ignore[arg-type]
-        batch_size=batch_size,
+        batch_size=size,
         workers=workers,
         thumbnails=thumbnails,
     )

@@ -31,11 +31,12 @@ from secondlens.errors import ClusterError
 from secondlens.images.loader import Skipped, batches
 from secondlens.images.sources import open_source
 from secondlens.models.load import load_model
+from secondlens.surveys.batch_size import BATCH_SIZE
 from secondlens.surveys.checkpoint import Checkpoints, Progress
 from secondlens.surveys.interrupt import Interrupt, deferred
 from secondlens.surveys.plan import make_plan
 from secondlens.surveys.progress import SurveyBar
-from secondlens.surveys.run import BATCH_SIZE, THUMBNAIL_SIZE, Clock, Run, load_states, named_states, state_of
+from secondlens.surveys.run import THUMBNAIL_SIZE, Clock, Run, load_states, named_states, state_of
 
 PER_WORKER = 4
 """Shards a worker gets in a pass: the last ones end nearly together, and little is lost with a worker."""

@@ -24,7 +24,8 @@ from secondlens.images.sources import ImageSource
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
 from secondlens.surveys.checkpoint import kept_embeddings
-from secondlens.surveys.run import load_states, named_states, update
+from secondlens.surveys.run import load_states, named_states
+from secondlens.surveys.step import update
 
 Arrays = dict[str, np.ndarray]
 

@@ -30,7 +30,7 @@ from secondlens.studies.ablator import LayerAblator, ablator_bytes, group_layers
 from secondlens.studies.classifier import Head, default_templates, make_head
 from secondlens.studies.descriptions import reconstructions
 from secondlens.studies.labelled import LabelledImages
-from secondlens.surveys.plan import available_memory
+from secondlens.surveys.plan import free_memory
 
 Progress = Callable[[str, int, int], None]
 
@@ -232,8 +232,7 @@ def _groups(
     tokens = (height // tower.patch) * (width // tower.patch) + tower.prefix_tokens
     sizes = {layer: ablator_bytes(tower, layer, targets, batch_size, tokens) for layer in layers}
     if memory is None:
-        free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else available_memory()
-        memory = free * 3 // 4
+        memory = free_memory(model.device) * 3 // 4
     return group_layers(sizes, memory)
 
 

@@ -16,11 +16,12 @@ from secondlens.effects.histogram import BINS
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention, paths_of
 from secondlens.errors import SurveyError
-from secondlens.images.loader import Batch, batches, processing_order
+from secondlens.images.loader import batches, processing_order
 from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
 from secondlens.surveys.plan import SurveyPlan
-from secondlens.surveys.run import THUMBNAIL_SIZE, update
+from secondlens.surveys.run import THUMBNAIL_SIZE
+from secondlens.surveys.step import finish, fix_reference, update
 
 BATCHES = 3
 """Batches that are timed."""
@@ -133,20 +134,15 @@ def _rate(
         sizes += [len(jpeg) for jpeg in batch.thumbnails]
         if not len(batch.positions):
             continue
-        if not seen:
-            for found in statistics:
-                found.restart(len(batch.positions))
-            if len(order) <= 2 * batch_size:
-                # Too few to warm up on.
-                started = time.monotonic()
-                images += len(batch.positions)
-        _update(model, statistics, batch)
-        if not seen:
-            for found in statistics:
-                begun = found.shard_state()
-                found.restart(max(candidates, len(batch.positions)))
-                found.load_state_dict(begun)
-        elif started:
+        if not seen and len(order) <= 2 * batch_size:
+            # Too few to warm up on.
+            started = time.monotonic()
+        if seen:
+            update(model, statistics, batch)
+        else:
+            fix_reference(model, statistics, batch, candidates)
+        finish(model)
+        if started:
             images += len(batch.positions)
         seen += 1
         if not started and seen == 2:
@@ -156,9 +152,3 @@ def _rate(
             f"none of the {len(order)} images that were tried could be timed; expected pictures in a supported format"
         )
     return images / (time.monotonic() - started), sum(sizes) / max(1, len(sizes))
-
-
-def _update(model: LensModel, statistics: list[LayerStatistics], batch: Batch) -> None:
-    update(model, statistics, batch)
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()

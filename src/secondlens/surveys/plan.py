@@ -64,12 +64,17 @@ def available_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that a process can have now where its tensors are: of a GPU, else `available_memory`."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+
+
 def make_plan(
     model: LensModel, layers: Sequence[int], images: int, top: int, batch_size: int, memory: int | None = None
 ) -> SurveyPlan:
     """Group layers into as few passes as memory allows, with as many candidates as then fit.
 
-    memory: the limit in bytes; by default three quarters of what is available.
+    memory: the limit in bytes; by default three quarters of what is available, on the GPU of a model that is on one.
 
     Raises `SurveyError` for layers out of range or given twice, a `top` that fits no image count, and a limit under
     which not even one layer fits.
@@ -86,7 +91,7 @@ def make_plan(
         )
     if batch_size < 1:
         raise SurveyError(f"expected a batch size of at least 1, got {batch_size}")
-    limit = memory if memory is not None else available_memory() * 3 // 4
+    limit = memory if memory is not None else free_memory(model.device) * 3 // 4
     plans = []
     for factor in CANDIDATES_PER_TOP:
         candidates = min(images, factor * top)

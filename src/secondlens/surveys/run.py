@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -29,16 +28,16 @@ from secondlens.effects.paths import Convention, check_convention
 from secondlens.errors import SurveyError
 from secondlens.images.loader import Batch, Skipped, batches, processing_order
 from secondlens.images.sources import ImageSource, open_source
-from secondlens.models.capture import capture
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
+from secondlens.surveys.batch_size import BatchSize, find_batch_size
 from secondlens.surveys.checkpoint import Checkpoints, Progress, kept_embeddings, require_same
 from secondlens.surveys.finish import write_manifest
 from secondlens.surveys.interrupt import deferred
 from secondlens.surveys.plan import SurveyPlan, make_plan
 from secondlens.surveys.progress import SurveyBar
+from secondlens.surveys.step import update
 
-BATCH_SIZE = 32
 THUMBNAIL_SIZE = 128
 
 
@@ -50,7 +49,7 @@ def survey(
     layers: Sequence[int] | None = None,
     top: int = 100,
     convention: Convention = "centred",
-    batch_size: int = BATCH_SIZE,
+    batch_size: BatchSize = "auto",
     workers: int = 0,
     memory: int | None = None,
     thumbnails: bool = True,
@@ -72,6 +71,7 @@ def survey(
     source = open_source(images)
     layers = list(model.tower.lens_layers) if layers is None else list(layers)
     check_convention(convention)
+    batch_size = find_batch_size(batch_size, model, layers, len(source.ids), top, memory, Path(out))
     plan = make_plan(model, layers, len(source.ids), top, batch_size, memory)
     run = Run(model, source, Path(out), plan, top, convention, batch_size, workers, thumbnails)
     return run.conduct(progress)
@@ -131,7 +131,10 @@ class Run:
             return finished
         layers = sorted(layer for group in self.plan.groups for layer in group)
         with SurveyBar(progress) as bar:
-            bar.note(f"{len(self.source.ids)} images, layers {', '.join(map(str, layers))}: {self.plan.sentence}")
+            bar.note(
+                f"{len(self.source.ids)} images, layers {', '.join(map(str, layers))}: {self.plan.sentence}, "
+                f"{self.batch_size} images a batch"
+            )
             self.execute(bar)
         return Atlas.open(self.out)
 
@@ -265,14 +268,6 @@ class Run:
                 f"top is {self.top}, but only {count} of {len(self.source.ids)} images could be read; "
                 f"give --top {count} or less, or more images"
             )
-
-
-def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> Float[Tensor, "image embed"]:
-    """One captured forward pass into the statistics of some layers; the images' embeddings, unnormalised."""
-    trace = capture(model.tower, batch.pixels, [found.layer for found in statistics])
-    for found in statistics:
-        found.update(trace, batch.positions)
-    return trace.embeddings
 
 
 def named_states(states: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,0 +1,40 @@
+"""One batch of a survey."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from secondlens.effects.layer import LayerStatistics
+from secondlens.images.loader import Batch
+from secondlens.models.capture import capture
+from secondlens.models.model import LensModel
+
+
+def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> Float[Tensor, "image embed"]:
+    """One captured forward pass into the statistics of some layers; the images' embeddings, unnormalised."""
+    trace = capture(model.tower, batch.pixels, [found.layer for found in statistics])
+    for found in statistics:
+        found.update(trace, batch.positions)
+    return trace.embeddings
+
+
+def fix_reference(
+    model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch, candidates: int
+) -> Float[Tensor, "image embed"]:
+    """Start afresh around the mean of one batch, with no image held: what follows costs what most of a survey does."""
+    for found in statistics:
+        found.restart(len(batch.positions))
+    embeddings = update(model, statistics, batch)
+    for found in statistics:
+        begun = found.shard_state()
+        found.restart(max(candidates, len(batch.positions)))
+        found.load_state_dict(begun)
+    return embeddings
+
+
+def finish(model: LensModel) -> None:
+    """Wait until an accelerator has done what it was given."""
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
