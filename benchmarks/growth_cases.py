@@ -82,7 +82,7 @@ class Synthetic:
 
 
 def pixels_of(images: list[Image.Image]) -> torch.Tensor:
-    return torch.stack([torch.from_numpy(np.asarray(i)).permute(2, 0, 1).float() / 127.5 - 1 for i in images])
+    return torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1).float() / 127.5 - 1 for i in images])
 
 
 def model_of(case: SurveyCase) -> LensModel:

@@ -22,8 +22,8 @@ is the median over batches of the paired ratio. *In all* adds what happens once,
 directions, Gram factors) and after the last (principal components), over this number of images. *5,124 images* is the
 paper's survey set: the same figures, with what happens once spread over so many. *Share of roofline*: the time that the
 batch's counted operations and bytes would take at the peaks of a large product and a large copy, measured in the same
-run, over the time it took (`benchmarks/roofline.py`). *Limit*: where a batch's time goes; *at best*: the larger part of
-the counted time.
+run, over the time it took (`benchmarks/roofline.py`). *Limit*: where most of a batch's time goes; *at best*: the larger
+part of the counted time.
 
 """
 
@@ -272,10 +272,10 @@ def _survey_row(figures: dict[str, Any]) -> list[object]:
 
 
 def _roofline(figures: dict[str, Any]) -> list[object]:
-    """The share of the machine's best, and what a batch is limited by: of the pass, or of what we add to it."""
+    """The share of the machine's best; which part of a batch is larger, upstream's forward pass or ours beside it."""
     found = figures.get("roofline")
-    added = figures["ratio_per_batch"] - 1
-    limit = "the forward pass" if added < 0.25 else "statistics between products"
+    forward = min(1.0, 1 / figures["ratio_per_batch"])
+    limit = f"forward pass, {100 * forward:.0f} %" if forward >= 0.5 else f"the lens, {100 * (1 - forward):.0f} %"
     if found is None:
         return ["", limit]
     return [f"{100 * found['share']:.0f} %", f"{limit}; at best {found['limit']}"]
