@@ -1,7 +1,7 @@
 """Run every benchmark, each in a process of its own, and write the table in README.md.
 
 python -m benchmarks            all of them (about an hour on two cores); those of the viewer need chromium
-python -m benchmarks --quick    all of them small (about ten minutes), to see that they run: the table goes to stdout,
+python -m benchmarks --quick    all of them small (about five minutes), to see that they run: the table goes to stdout,
                                 results to a folder that is thrown away
 python -m benchmarks --table    only the table, from the results that are there
 
