@@ -14,6 +14,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, SiglipConfig, SiglipModel
 
 from benchmarks.report import gpu_memory_gib, memory_gib, record, timed
+from benchmarks.roofline import roofline
 from secondlens.effects.layer import LayerStatistics
 from secondlens.images.loader import Batch
 from secondlens.models import hf_clip, hf_siglip
@@ -101,6 +102,7 @@ def measure(
         "seconds_before": round(before, 2),
         "seconds_after": round(after, 2),
         "proved": round(float(proved), 4),
+        "roofline": roofline(model, layers, batch_size, statistics.median(ours), device),
         "planned_gib": round(plan.bytes / 2**30, 2),
         "peak_gib": gpu_memory_gib() if device == "cuda" else memory_gib(),
     }
