@@ -191,6 +191,12 @@ def test_every_file_of_the_site_is_served(client: Any, world: World, site: Path)
     assert client.get("/app.js").headers["content-type"].startswith("text/javascript")
 
 
+def clearly_active(answer: dict[str, Any]) -> set[tuple[int, int]]:
+    """Neurons above their threshold by more than rounding: some norms of the survey's own pictures *are* thresholds."""
+    assert answer["active"] == len(answer["neurons"]), "the tiny model has few enough neurons to list all"
+    return {(row["layer"], row["neuron"]) for row in answer["neurons"] if row["norm"] > row["threshold"] * (1 + 1e-4)}
+
+
 def test_many_at_once_get_each_their_own(served: str, world: World) -> None:
     from urllib.request import Request, urlopen
 
@@ -205,7 +211,7 @@ def test_many_at_once_get_each_their_own(served: str, world: World) -> None:
     with ThreadPoolExecutor(12) as pool:
         together = list(pool.map(ask, names))
     for one, other in zip(alone, together, strict=True):
-        assert one["active"] == pytest.approx(other["active"], abs=1)
+        assert clearly_active(one) == clearly_active(other)
         assert one["predictions"][0]["text"] == other["predictions"][0]["text"]
         # Batches of other sizes round float32 differently.
         assert one["predictions"][0]["value"] == pytest.approx(other["predictions"][0]["value"], abs=1e-5)

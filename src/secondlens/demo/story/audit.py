@@ -44,7 +44,7 @@ def _attack(stage: Stage) -> Told:
         "--llm", "world:alone", "--images", "world:", "--judge", "exact",
         "--preset", "smallest" if settings.quick else "quick",
         "--method", "images", "--method", "second-order", "--method", "similar-words", "--method", "random",
-        "--method", "none", "--layers", 4,
+        "--method", "none",
     )  # fmt: skip
     rows = [
         [row["method"], 100 * row["success"], 100 * other["success"], row["valid"]]
