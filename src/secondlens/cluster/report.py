@@ -17,7 +17,7 @@ from secondlens.effects.paths import coefficients, path_weights
 from secondlens.errors import ClusterError
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
-from secondlens.surveys.plan import available_memory
+from secondlens.surveys.plan import free_memory
 
 LIBRARIES = ("torch", "transformers", "pillow", "numpy")
 """Other versions of these may give other numbers."""
@@ -47,14 +47,13 @@ def versions() -> dict[str, str]:
 
 def report(node: str, model: LensModel, batch_size: int) -> Report:
     """Of this process."""
-    on_gpu = model.device.type == "cuda"
     return Report(
         node=node,
         process=os.getpid(),
         versions=versions(),
         weights=model.weights_hash,
-        device=torch.cuda.get_device_name() if on_gpu else "cpu",
-        memory=torch.cuda.mem_get_info()[0] if on_gpu else available_memory(),
+        device=torch.cuda.get_device_name() if model.device.type == "cuda" else "cpu",
+        memory=free_memory(model.device),
         rounding=rounding(model, batch_size),
     )
 

@@ -150,11 +150,6 @@ class _Scan:
     bar: SurveyBar
     clock: Clock
 
-    @property
-    def first(self) -> bool:
-        """The pass in which images are kept and skipped ones noted."""
-        return self.progress.group == 0 and self.progress.scan == "survey"
-
     def dispatch(self, stop: int, size: int, interrupt: Interrupt) -> None:
         """Survey the batches up to `stop` in shards of at most `size` of them."""
         filling = self.statistics[0].filling
@@ -184,11 +179,11 @@ class _Scan:
             if span.start != self.progress.batch:
                 continue
             found = self.files.read(span)
-            self.run._note_skipped(skipped_in(found), self.progress, self.first)
+            self.run._note_skipped(skipped_in(found), self.progress)
             state = state_in(found)
             for layer in self.statistics:
                 layer.merge_state(state_of(layer.layer, state))
-            if self.first and len(found["positions"]):
+            if self.progress.first and len(found["positions"]):
                 self.checkpoints.add_embeddings(found["positions"], found["embeddings"])
                 ids = [self.run.source.ids[position] for position in found["positions"].tolist()]
                 jpegs = thumbnails_in(found)
@@ -212,8 +207,8 @@ class _Scan:
             candidates=candidates,
             convention=self.run.convention,
             rows=self._rows(),
-            thumbnail_size=THUMBNAIL_SIZE if self.first and self.run.thumbnails else None,
-            embeddings=self.first,
+            thumbnail_size=THUMBNAIL_SIZE if self.progress.first and self.run.thumbnails else None,
+            embeddings=self.progress.first,
         )
 
     def _rows(self) -> dict[int, Any] | None:

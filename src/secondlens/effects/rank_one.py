@@ -14,6 +14,9 @@ from torch import Tensor
 from secondlens.effects.parallel import eigh
 from secondlens.effects.statistics import TopEffects
 
+COMPONENTS = 4
+"""Components kept a neuron."""
+
 TINY = torch.finfo(torch.float64).tiny
 
 
@@ -36,7 +39,7 @@ class RankOne:
     path_shares: Float[Tensor, "neuron path"]
 
 
-def rank_one(top: TopEffects, root: Float[Tensor, "neuron path path"], components: int = 4) -> RankOne:
+def rank_one(top: TopEffects, root: Float[Tensor, "neuron path path"], components: int = COMPONENTS) -> RankOne:
     """Decompose the top effects of a block of neurons; a neuron without any effect gets zeros throughout.
 
     components: how many to keep; fewer where there are fewer images or paths.

@@ -50,6 +50,11 @@ class Progress:
     seconds: float = 0.0
     state: str | None = None
 
+    @property
+    def first(self) -> bool:
+        """The scan in which images are kept and skipped ones noted: of all images, and before any other."""
+        return self.group == 0 and self.scan == "survey"
+
 
 class Checkpoints:
     """Reads and writes `Progress` and the statistics' state in an atlas's folder."""

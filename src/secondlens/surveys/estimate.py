@@ -15,6 +15,7 @@ import torch
 from secondlens.effects.histogram import BINS
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention, paths_of
+from secondlens.effects.rank_one import COMPONENTS
 from secondlens.errors import SurveyError
 from secondlens.images.loader import batches, processing_order
 from secondlens.images.sources import ImageSource
@@ -25,7 +26,6 @@ from secondlens.surveys.step import finish, fix_reference, update
 
 BATCHES = 3
 """Batches that are timed."""
-COMPONENTS = 4
 
 
 @dataclass(frozen=True)

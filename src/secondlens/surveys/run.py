@@ -214,18 +214,17 @@ class Run:
     ) -> None:
         load_states(statistics, checkpoints.state(progress))
         bar.restart(title, len(order), min(progress.batch * self.batch_size, len(order)))
-        first = progress.group == 0 and progress.scan == "survey"
 
         def save() -> None:
             progress.seconds = clock()
             checkpoints.save(progress, named_states({s.layer: s.state_dict() for s in statistics}))
 
         with deferred() as interrupt:
-            for batch in self._batches(order, progress.batch, thumbnails=first and self.thumbnails):
-                self._note_skipped(batch.skipped, progress, first)
+            for batch in self._batches(order, progress.batch, thumbnails=progress.first and self.thumbnails):
+                self._note_skipped(batch.skipped, progress)
                 if len(batch.positions):
                     embeddings = update(self.model, statistics, batch)
-                    if first:
+                    if progress.first:
                         checkpoints.add_embeddings(batch.positions, kept_embeddings(embeddings))
                     if batch.thumbnails:
                         ids = [self.source.ids[position] for position in batch.positions.tolist()]
@@ -247,9 +246,9 @@ class Run:
             thumbnail_size=THUMBNAIL_SIZE if thumbnails else None,
         )
 
-    def _note_skipped(self, gaps: Iterable[Skipped], progress: Progress, first: bool) -> None:
+    def _note_skipped(self, gaps: Iterable[Skipped], progress: Progress) -> None:
         for skipped in gaps:
-            if first:
+            if progress.first:
                 progress.skipped[skipped.position] = skipped.reason
             elif skipped.position not in progress.skipped:
                 raise SurveyError(

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from secondlens.errors import AtlasError
+from secondlens.viewer.reading import reading
 
 
 class LayerAccuracies(BaseModel):
@@ -37,13 +37,8 @@ def read_ablations(path: Path) -> dict[str, Any]:
 
     Raises `AtlasError` for a file that is missing or is not such a study.
     """
-    try:
+    with reading("an ablation study", path, "give ablations.json as 'secondlens ablate --out' writes it"):
         found = Ablations.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise AtlasError(
-            f"cannot read an ablation study from {path}: {' '.join(str(error).split())[:200]}; "
-            "give ablations.json as 'secondlens ablate --out' writes it"
-        ) from error
     return {
         "images": found.images,
         "layers": [

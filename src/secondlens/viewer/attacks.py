@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from secondlens.errors import AtlasError
+from secondlens.viewer.reading import reading
 
 CAPTION = ("shown", "predicted", "method", "prompt", "cues", "taken_for", "margin")
 
@@ -48,14 +49,9 @@ def read_attack(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     Raises `AtlasError` where there is no such report, or where it names a picture outside its folder.
     """
     report = folder / "report" if (folder / "report").is_dir() else folder
-    try:
+    with reading("an attack's report", report, "give the folder that the attack wrote, once its report is there"):
         found = _Summary.model_validate(json.loads((report / "summary.json").read_text(encoding="utf-8")))
         rows = {row["name"]: row for row in pq.read_table(report / "verdicts.parquet").to_pylist()}
-    except (OSError, ValueError, ValidationError, KeyError) as error:
-        raise AtlasError(
-            f"cannot read an attack's report from {report}: {' '.join(str(error).split())[:200]}; "
-            "give the folder that the attack wrote, once its report is there"
-        ) from error
     files: dict[str, Path] = {}
     gallery = []
     for number, each in enumerate(found.gallery):

@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
 
 from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError
+from secondlens.viewer.reading import reading
 
 CLASSES, STRONGEST, TESTS = 30, 30, 200
 """Of a matrix: classes drawn and pairs listed at most; of a folder: tests listed at most."""
@@ -172,13 +173,8 @@ def _is_audit(file: Path) -> bool:
 
 
 def _read(file: Path, atlas: Atlas) -> _Pair | _Matrix | _Folder | _Removal:
-    try:
+    with reading("an audit", file, "give a file as 'secondlens audit ... --out FILE.json' writes it"):
         audit = _ANY.validate_python(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise AtlasError(
-            f"cannot read an audit from {file}: {' '.join(str(error).split())[:200]}; "
-            "give a file as 'secondlens audit ... --out FILE.json' writes it"
-        ) from error
     if audit.atlas != atlas.manifest.created:
         raise AtlasError(
             f"{file} is an audit of the atlas made {audit.atlas[:40]}, {atlas.folder} was made "
