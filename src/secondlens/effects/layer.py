@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from secondlens import kernels
 from secondlens.effects.factored import gram_root
 from secondlens.effects.parallel import block_size, map_blocks, setup_block_size
-from secondlens.effects.paths import Convention, WriteMaps, coefficients, path_weights, paths_of, write_maps
+from secondlens.effects.paths import Convention, WriteMaps, coefficients_by_neuron, path_weights, paths_of, write_maps
 from secondlens.effects.rank_one import rank_one
 from secondlens.effects.statistics import EffectStatistics, TopEffects
 from secondlens.errors import SurveyError
@@ -114,8 +115,7 @@ class LayerStatistics:
         activations = trace.activations[self.layer]
         positions = positions.to(activations.device)
         for columns, block in zip(self._columns, self.blocks, strict=True):
-            # Of a model in float64 rounded here: statistics hold images in float32.
-            block.update(coefficients(weights, activations[:, :, columns]).float().transpose(0, 1), positions)
+            block.update(coefficients_by_neuron(weights, activations[:, :, columns]), positions)
 
     def merge(self, other: "LayerStatistics") -> None:
         """Add what another pass over other images found."""
@@ -191,14 +191,14 @@ def _by_block(state: dict[str, Tensor], blocks: int) -> list[dict[str, Tensor]]:
     return parts
 
 
-def statistics_bytes(tower: VisionTower, layer: int, candidates: int) -> int:
+def statistics_bytes(tower: VisionTower, layer: int, candidates: int, batch_size: int) -> int:
     """Memory of a layer's statistics: roots, held coefficients and sums, in float32 and float64."""
     paths = len(paths_of(tower, layer))
     dims = sum(tower.readers[index].weights().value.shape[1] * tower.heads for index in tower.readers_of(layer))
     maps = 4 * dims * (tower.neurons + tower.embed_dim)
     device = tower.mlps[layer].project.weight.device
-    # On an accelerator as many images again wait for their selection.
-    places = candidates if device.type == "cpu" else 2 * candidates
+    # With the kernels some images wait, and a batch's coefficients exist at once.
+    places = 2 * (candidates + batch_size) if kernels.on(device) else candidates
     return maps + tower.neurons * (4 * paths * (paths + places) + 8 * paths + 24 * candidates + 400)
 
 

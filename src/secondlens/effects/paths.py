@@ -22,7 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.errors import SecondLensError, closest
-from secondlens.models.capture import Trace
+from secondlens.kernels import fused
+from secondlens.models.capture import Trace, wide
 from secondlens.models.tower import VisionTower
 
 Convention = Literal["centred", "released"]
@@ -61,10 +62,15 @@ def paths_of(tower: VisionTower, layer: int) -> list[Path]:
 
 def path_weights(trace: Trace, tower: VisionTower, layer: int) -> Float[Tensor, "image path token"]:
     """a[l',h,i] / (sigma[l',i] sigma_post |z|): what turns activations into coefficients."""
-    readers = [trace.readers[index] for index in tower.readers_of(layer)]
-    weights = torch.cat([seen.attention / seen.sigma[:, None, :] for seen in readers], dim=1)
-    assert trace.final_sigma is not None
-    return weights / (trace.final_sigma * trace.embeddings.norm(dim=-1))[:, None, None]
+    first = tower.readers_of(layer)[0]
+    if trace.path_weights is None:
+        # Once a pass, of all readers: those of a layer are the last of them.
+        seen = [trace.readers[index] for index in sorted(trace.readers)]
+        made = torch.cat([reader.attention / reader.sigma[:, None, :] for reader in seen], dim=1)
+        assert trace.final_sigma is not None
+        trace.path_weights = made / (trace.final_sigma * trace.embeddings.norm(dim=-1))[:, None, None]
+    before = sum(index < first for index in trace.readers)
+    return trace.path_weights[:, before * tower.heads :]
 
 
 def coefficients(
@@ -72,6 +78,21 @@ def coefficients(
 ) -> Float[Tensor, "image neuron path"]:
     """s[n,k] = sum_i weights[k,i] p[i,n], one small product an image; nothing of [token, neuron, width] exists."""
     return torch.bmm(activations.transpose(1, 2), weights.transpose(1, 2))
+
+
+def coefficients_by_neuron(
+    weights: Float[Tensor, "image path token"], activations: Float[Tensor, "image token neuron"]
+) -> Float[Tensor, "neuron image path"]:
+    """The same in float32, a neuron's own in one piece; activations in any precision."""
+    if not fused(activations, weights):
+        # Of a model in float64 rounded here.
+        return coefficients(weights, wide(activations)).float().transpose(0, 1)
+    from secondlens.kernels.product import product_into
+
+    images, paths, _ = weights.shape
+    found = weights.new_empty(activations.shape[2], images, paths)
+    product_into(found.permute(1, 2, 0), weights, activations)
+    return found
 
 
 @dataclass(frozen=True)

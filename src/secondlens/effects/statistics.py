@@ -26,7 +26,9 @@ from torch import Tensor
 from secondlens.effects.histogram import NormHistogram
 from secondlens.effects.runners import Runners, by_position, ranks
 from secondlens.effects.sums import WideSum
+from secondlens.effects.waiting import WaitingRoom
 from secondlens.errors import SecondLensError
+from secondlens.kernels import fused
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 
@@ -87,10 +89,8 @@ class EffectStatistics:
         self.held = torch.zeros(neurons, candidates, paths, device=device)
         self.norms = torch.full((neurons, candidates), -1.0, device=device)
         self.positions = torch.full((neurons, candidates), -1, dtype=torch.int64, device=device)
-        # Images that wait for their selection. On an accelerator sorting a few times is cheaper than sorting often; on
-        # a CPU waiting would only cost memory.
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._patience = 0 if device.type == "cpu" else candidates
+        self._waiting: WaitingRoom | None = None
+        self._triangular: bool | None = None
         self.runners = Runners(neurons, candidates, device)
 
     @property
@@ -137,7 +137,7 @@ class EffectStatistics:
         assert self.reference is not None
         assert other.reference is not None
         other._select()
-        other.runners.settle()
+        other._settle()
         apart, norms = torch.zeros_like(self.runners.released), other.norms
         if not torch.equal(self.reference, other.reference):
             apart = self._norms(other.reference[:, None])[:, 0]
@@ -260,7 +260,7 @@ class EffectStatistics:
         for name in SUMS:
             parts = (state[f"{name}.{part}"].to(device, copy=True) for part in ("high", "low"))
             setattr(self, name, WideSum.of(*parts))
-        self._waiting = []
+        self._waiting = None
         self.count = int(state["count"])
         self.histogram.counts = state["histogram"].to(device, copy=True)
         reference = state.get("reference")
@@ -281,6 +281,9 @@ class EffectStatistics:
         self._count_norms(self.norms)
 
     def _stream(self, coefficients: Tensor, positions: Tensor) -> None:
+        if not self.complete and fused(coefficients):
+            self._stream_fused(coefficients, positions)
+            return
         norms, positions = self._norms(coefficients), positions.expand(len(coefficients), -1)
         if self.complete:
             self._keep_largest(coefficients, self._unless_held(norms, positions), positions)
@@ -288,17 +291,39 @@ class EffectStatistics:
         self._count_norms(norms)
         self.total.add(coefficients.sum(dim=1))
         self.count += positions.shape[1]
-        self._waiting.append((coefficients, norms, positions))
-        if sum(some.shape[1] for _, some, _ in self._waiting) >= self._patience:
+        self._keep_largest(coefficients, norms, positions)
+
+    def _stream_fused(self, coefficients: Tensor, positions: Tensor) -> None:
+        images = len(positions)
+        if self._waiting is None or not self._waiting.has_room(images):
             self._select()
+        if self._waiting is None or self._waiting.places < images:
+            neurons, paths = self.root.shape[::2]
+            self._waiting = WaitingRoom(neurons, images + self.candidates, paths, self.root.device)
+            self._waiting.clear(self.runners.floor)
+        assert self.reference is not None
+        self._waiting.take_in(
+            coefficients,
+            positions,
+            self.root,
+            self.reference,
+            self.triangular,
+            self.total,
+            self.square_total,
+            self.histogram,
+        )
+        self.count += images
 
     def _select(self) -> None:
         """Give the images that wait their places."""
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            first, *more = waiting
-            parts = (torch.cat(column, dim=1) for column in zip(*waiting, strict=True)) if more else first
-            self._keep_largest(*parts)
+        if self._waiting is not None:
+            self._keep_largest(*self._waiting.leave())
+            self._settle()
+            self._waiting.clear(self.runners.floor)
+
+    def _settle(self) -> None:
+        # Of more images than there are places, some were let go: here, or when they were below the floor.
+        self.runners.settle(outside=self.count > self.candidates + self.runners.places)
 
     def _count_norms(self, norms: Tensor) -> None:
         self.histogram.update(norms)
@@ -308,12 +333,23 @@ class EffectStatistics:
         """Norms, or -1 for an image that is held already."""
         return torch.where((positions[:, :, None] == self.positions[:, None]).any(dim=2), -1.0, norms)
 
+    @property
+    def triangular(self) -> bool:
+        """Whether R is zero above its diagonal, of every neuron."""
+        if self._triangular is None:
+            self._triangular = bool((self.root.triu(1) == 0).all())
+        return self._triangular
+
     def _norms(
         self, coefficients: Float[Tensor, "neuron image path"], around: Float[Tensor, "neuron path"] | None = None
     ) -> Float[Tensor, "neuron image"]:
         """|(s - c) R| in float32, around the reference if no other c is given."""
         centre = self.reference if around is None else around
         assert centre is not None
+        if fused(coefficients):
+            from secondlens.kernels.stream import norms
+
+            return norms(coefficients, self.root, centre, self.triangular)
         offset = torch.bmm(centre[:, None], self.root)
         return torch.baddbmm(offset, coefficients, self.root, beta=-1).norm(dim=2)
 
@@ -342,6 +378,7 @@ class EffectStatistics:
     def _put_in_order(self) -> None:
         """Sort by position what is held, and the runners-up: the order in which images came does not show."""
         self._select()
+        self._settle()
         self.runners.put_in_order()
         if self.filling:
             return

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from secondlens.errors import CaptureError
+from secondlens.kernels import fused
 from secondlens.models.heads import EachAttention, HeadSites
 from secondlens.models.heads import wide as wide
 from secondlens.models.tower import AttentionWeights, Reader, VisionTower
@@ -51,7 +52,8 @@ class Trace:
     final_sigma: sigma of the final layer norm at the pooled token; ones where there is no such norm.
     Only with `written`: `written`, layer to what its neurons wrote together at every token (no bias). Only with
     `first_order`: `pooled_activations`, layer to activations at token 0 (-1: the pooling head's MLP), and
-    `final_residual`, the input of the final layer norm at token 0.
+    `final_residual`, the input of the final layer norm at token 0. path_weights: made by `effects.paths` when first
+    asked for.
     """
 
     embeddings: Float[Tensor, "image embed"]
@@ -62,6 +64,7 @@ class Trace:
     written: dict[int, Float[Tensor, "image token width"]] = field(default_factory=dict)
     pooled_activations: dict[int, Float[Tensor, "image neuron"]] = field(default_factory=dict)
     final_residual: Float[Tensor, "image width"] | None = None
+    path_weights: Float[Tensor, "image path token"] | None = None
 
 
 POOL_MLP = -1
@@ -85,6 +88,7 @@ def capture(
     written: bool = False,
     each_attention: EachAttention | None = None,
     attentions: Sequence[int] = (),
+    narrow: bool = False,
 ) -> Trace:
     """Run the model once on preprocessed pixels and keep the parts that `layers` need.
 
@@ -95,6 +99,7 @@ def capture(
     streams: keep the residual stream before each reader at every token.
     written: keep what each of `layers` wrote to the residual stream, from the output of its MLP.
     each_attention: called at the layers `attentions` with queries, keys and values; nothing of it is kept.
+    narrow: keep activations in upstream's precision.
 
     Raises `CaptureError` where a site did not fire exactly once.
     """
@@ -113,7 +118,7 @@ def capture(
             sites.add(
                 f"MLP of layer {layer}",
                 mlp.project,
-                _on_mlp(layer, trace, layer in layers, first_order),
+                _on_mlp(layer, trace, layer in layers, first_order, narrow),
                 before=True,
             )
         if layer in layers and written:
@@ -128,7 +133,7 @@ def capture(
         sites.add(
             "MLP of the pooling head",
             tower.pool_mlp.project,
-            _on_mlp(POOL_MLP, trace, False, True),
+            _on_mlp(POOL_MLP, trace, False, True, narrow),
             before=True,
         )
     if tower.final_norm is not None:
@@ -168,12 +173,25 @@ def pooled_attention(
     tokens: Float[Tensor, "image token width"],
     probe: Float[Tensor, " width"] | None,
 ) -> Float[Tensor, "image head token"]:
-    """softmax_i(scale * (W_Q x[0] + b_Q) . W_K x[i]) a head; with a probe, its query instead of token 0's."""
-    asks = tokens[:, 0] if probe is None else probe.to(tokens).expand(len(tokens), -1)
+    """softmax_i(scale * (W_Q x[0] + b_Q) . W_K x[i]) a head; with a probe, its query instead of token 0's.
+
+    Float32 or wider, whatever the tokens are.
+    """
+    asks = wide(tokens[:, 0]) if probe is None else wide(probe).expand(len(tokens), -1)
     heads, dim, width = weights.query.shape
     query = torch.addmm(weights.query_bias.flatten().to(asks), asks, weights.query.reshape(-1, width).to(asks).T)
     folded = torch.bmm(query.view(-1, heads, dim).transpose(0, 1), weights.key.to(asks)).transpose(0, 1)
-    return torch.softmax(torch.bmm(folded, tokens.transpose(1, 2)) * weights.scale, dim=-1)
+    return torch.softmax(_logits(folded, tokens) * weights.scale, dim=-1)
+
+
+def _logits(folded: Float[Tensor, "image head width"], tokens: Float[Tensor, "image token width"]) -> Tensor:
+    if not fused(tokens, folded):
+        return torch.bmm(folded, wide(tokens).transpose(1, 2))
+    from secondlens.kernels.product import product_into
+
+    made = folded.new_empty(*folded.shape[:2], tokens.shape[1])
+    product_into(made, folded, tokens.transpose(1, 2))
+    return made
 
 
 def attention_output(weights: AttentionWeights, mixed: Float[Tensor, "image head width"]) -> Tensor:
@@ -183,7 +201,11 @@ def attention_output(weights: AttentionWeights, mixed: Float[Tensor, "image head
 
 
 def sigma_of(norm: nn.LayerNorm, residual: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
-    """sqrt(var + epsilon) over features, as the layer norm divides by."""
+    """sqrt(var + epsilon) over features, as the layer norm divides by; float32 or wider."""
+    if fused(residual):
+        from secondlens.kernels.sigma import sigma
+
+        return sigma(residual, norm.eps)
     # The layer norm's own kernel gives 1 / sigma ten times as fast as `var` does.
     return torch.native_layer_norm(wide(residual), norm.normalized_shape, None, None, norm.eps)[2][..., 0].reciprocal()
 
@@ -194,26 +216,25 @@ def _on_norm(
     reader: Reader = tower.readers[index]
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        tokens = wide(output)
         probe = None if reader.probe is None else reader.probe()
-        attention = pooled_attention(reader.weights(), tokens, probe)
+        attention = pooled_attention(reader.weights(), output, probe)
         seen = ReaderTrace(attention, sigma_of(reader.norm, inputs[0]))
         if first_order:
-            seen.mixed = torch.bmm(attention, tokens)
+            seen.mixed = torch.bmm(attention, wide(output))
             seen.residual = wide(inputs[0][:, 0])
         if streams:
             seen.stream = wide(inputs[0])
         trace.readers[index] = seen
         if each_reader is not None:
-            each_reader(index, tokens, attention, wide(inputs[0]))
+            each_reader(index, wide(output), attention, wide(inputs[0]))
 
     return hook
 
 
-def _on_mlp(layer: int, trace: Trace, keep: bool, first_order: bool) -> Callable[..., None]:
+def _on_mlp(layer: int, trace: Trace, keep: bool, first_order: bool, narrow: bool) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if keep:
-            trace.activations[layer] = wide(inputs[0])
+            trace.activations[layer] = inputs[0] if narrow else wide(inputs[0])
         if first_order:
             trace.pooled_activations[layer] = wide(inputs[0][:, 0])
 

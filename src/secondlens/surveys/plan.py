@@ -130,7 +130,7 @@ def _bytes(model: LensModel, layers: Sequence[int], candidates: int, batch_size:
     element = torch.finfo(model.dtype).bits // 8
     held = batch_size * tokens * tower.neurons * max(element, 4) * len(layers)
     forward = batch_size * tokens * (2 * tower.neurons + 8 * tower.width) * element
-    statistics = sum(statistics_bytes(tower, layer, candidates) for layer in layers)
+    statistics = sum(statistics_bytes(tower, layer, candidates, batch_size) for layer in layers)
     # A block's result is computed in float64: held coefficients, their images under R, and R itself.
     paths = len(paths_of(tower, min(layers)))
     block = 8 * min(block_size(model.device), tower.neurons) * paths * (3 * candidates + 3 * paths + tower.embed_dim)

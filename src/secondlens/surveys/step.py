@@ -14,7 +14,7 @@ from secondlens.models.model import LensModel
 
 def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> Float[Tensor, "image embed"]:
     """One captured forward pass into the statistics of some layers; the images' embeddings, unnormalised."""
-    trace = capture(model.tower, batch.pixels, [found.layer for found in statistics])
+    trace = capture(model.tower, batch.pixels, [found.layer for found in statistics], narrow=True)
     for found in statistics:
         found.update(trace, batch.positions)
     return trace.embeddings
