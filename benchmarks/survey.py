@@ -72,7 +72,8 @@ def measure(
     pixels = torch.randn(batch_size, 3, 224, 224, generator=generator, device=place)
     model.encode_images(pixels)
     warm = [LayerStatistics(model.tower, layer, plan.candidates) for layer in layers]
-    for number in range(2 if device == "cuda" else 0):
+    # Kernels are compiled when they are first used: some only when the places of the candidates are full.
+    for number in range(2 + plan.candidates // batch_size if device == "cuda" else 0):
         start = number * batch_size
         update(model, warm, Batch(number, torch.arange(start, start + batch_size), pixels, (), ()))
     del warm

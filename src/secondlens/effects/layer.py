@@ -100,7 +100,9 @@ class LayerStatistics:
         groups = [block[chosen[block]] for block in blocks]
         self.rows = [group.to(self.maps.values.device) for group in groups if len(group)]
         roots = gram_roots(self.maps, self.rows)
-        self.blocks = [EffectStatistics(made, candidates, complete=rows is not None) for made in roots]
+        # Of a model in half precision, norms need not be more precise than 16 bits.
+        halved = tower.mlps[layer].project.weight.dtype in (torch.float16, torch.bfloat16)
+        self.blocks = [EffectStatistics(made, candidates, complete=rows is not None, halved=halved) for made in roots]
         # A slice where the block is whole: no copy of the activations.
         self._columns = [slice(int(group[0]), int(group[-1]) + 1) if rows is None else group for group in self.rows]
 
@@ -124,7 +126,7 @@ class LayerStatistics:
 
     def restart(self, candidates: int) -> None:
         """Forget all images; from here on keep `candidates` of them a neuron."""
-        self.blocks = [EffectStatistics(block.root, candidates, block.complete) for block in self.blocks]
+        self.blocks = [EffectStatistics(block.root, candidates, block.complete, block.halved) for block in self.blocks]
 
     @property
     def filling(self) -> bool:

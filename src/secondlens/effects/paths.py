@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.errors import SecondLensError, closest
-from secondlens.kernels import fused
+from secondlens.kernels import fused, product
 from secondlens.models.capture import Trace, wide
 from secondlens.models.tower import VisionTower
 
@@ -87,11 +87,9 @@ def coefficients_by_neuron(
     if not fused(activations, weights):
         # Of a model in float64 rounded here.
         return coefficients(weights, wide(activations)).float().transpose(0, 1)
-    from secondlens.kernels.product import product_into
-
     images, paths, _ = weights.shape
     found = weights.new_empty(activations.shape[2], images, paths)
-    product_into(found.permute(1, 2, 0), weights, activations)
+    product(weights, activations, out=found.permute(1, 2, 0))
     return found
 
 

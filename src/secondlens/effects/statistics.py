@@ -18,6 +18,7 @@ one machine, resumed runs and a cluster use the same code.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +30,9 @@ from secondlens.effects.sums import WideSum
 from secondlens.effects.waiting import WaitingRoom
 from secondlens.errors import SecondLensError
 from secondlens.kernels import fused
+
+if TYPE_CHECKING:
+    from secondlens.kernels.stream import Root
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 
@@ -72,6 +76,7 @@ class EffectStatistics:
         root: Float[Tensor, "neuron path path"],
         candidates: int,
         complete: bool = False,
+        halved: bool = False,
     ) -> None:
         if candidates < 1:
             raise SecondLensError(f"expected at least one candidate image a neuron, got {candidates}")
@@ -84,13 +89,14 @@ class EffectStatistics:
         self.total = WideSum(neurons, paths, device=device)
         self.square_total = WideSum(neurons, device=device)
         self.complete = complete
+        self.halved = halved
         self.reference: Tensor | None = None
         self.histogram = NormHistogram(neurons, device=device)
         self.held = torch.zeros(neurons, candidates, paths, device=device)
         self.norms = torch.full((neurons, candidates), -1.0, device=device)
         self.positions = torch.full((neurons, candidates), -1, dtype=torch.int64, device=device)
         self._waiting: WaitingRoom | None = None
-        self._triangular: bool | None = None
+        self._fused_root: Root | None = None
         self.runners = Runners(neurons, candidates, device)
 
     @property
@@ -160,13 +166,13 @@ class EffectStatistics:
         """
         if self.complete:
             return self.state_dict()
-        empty = EffectStatistics(self.root, self.candidates)
+        empty = EffectStatistics(self.root, self.candidates, halved=self.halved)
         empty.reference = self.reference
         return empty.state_dict()
 
     def merge_state(self, state: dict[str, Tensor]) -> None:
         """Add what statistics in another place found, by their `state_dict`."""
-        other = EffectStatistics(self.root, max(self.candidates, state["held"].shape[1]), self.complete)
+        other = EffectStatistics(self.root, max(self.candidates, state["held"].shape[1]), self.complete, self.halved)
         other.load_state_dict(state)
         self.merge(other)
 
@@ -215,7 +221,7 @@ class EffectStatistics:
         """
         self._put_in_order()
         mean = self.sum / self.count
-        again = EffectStatistics(self.root[neurons], top, complete=True)
+        again = EffectStatistics(self.root[neurons], top, complete=True, halved=self.halved)
         again.reference = mean[neurons].float()
         held, positions = self.held[neurons], self.positions[neurons]
         again._keep_largest(held, torch.where(positions >= 0, again._norms(held), -1.0), positions)
@@ -305,9 +311,8 @@ class EffectStatistics:
         self._waiting.take_in(
             coefficients,
             positions,
-            self.root,
+            self.fused_root,
             self.reference,
-            self.triangular,
             self.total,
             self.square_total,
             self.histogram,
@@ -334,11 +339,13 @@ class EffectStatistics:
         return torch.where((positions[:, :, None] == self.positions[:, None]).any(dim=2), -1.0, norms)
 
     @property
-    def triangular(self) -> bool:
-        """Whether R is zero above its diagonal, of every neuron."""
-        if self._triangular is None:
-            self._triangular = bool((self.root.triu(1) == 0).all())
-        return self._triangular
+    def fused_root(self) -> "Root":
+        """R as the kernels want it."""
+        if self._fused_root is None:
+            from secondlens.kernels.stream import Root
+
+            self._fused_root = Root(self.root, self.halved)
+        return self._fused_root
 
     def _norms(
         self, coefficients: Float[Tensor, "neuron image path"], around: Float[Tensor, "neuron path"] | None = None
@@ -349,7 +356,7 @@ class EffectStatistics:
         if fused(coefficients):
             from secondlens.kernels.stream import norms
 
-            return norms(coefficients, self.root, centre, self.triangular)
+            return norms(coefficients, self.fused_root, centre)
         offset = torch.bmm(centre[:, None], self.root)
         return torch.baddbmm(offset, coefficients, self.root, beta=-1).norm(dim=2)
 

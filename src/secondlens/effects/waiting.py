@@ -4,12 +4,17 @@ Once a neuron's candidates and runners-up are full, an image below the last of t
 once. The others wait, with their coefficients, until their places are used up: fewer and fewer of a batch do.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.effects.histogram import LOWEST, PER_OCTAVE, NormHistogram
 from secondlens.effects.sums import WideSum
+
+if TYPE_CHECKING:
+    from secondlens.kernels.stream import Root
 
 
 class WaitingRoom:
@@ -42,9 +47,8 @@ class WaitingRoom:
         self,
         coefficients: Float[Tensor, "neuron image path"],
         positions: Int[Tensor, " image"],
-        root: Float[Tensor, "neuron path path"],
+        root: "Root",
         reference: Float[Tensor, "neuron path"],
-        triangular: bool,
         total: WideSum,
         square_total: WideSum,
         histogram: NormHistogram,
@@ -65,7 +69,6 @@ class WaitingRoom:
             (self.coefficients, self.norms, self.positions),
             lowest=LOWEST,
             per_octave=PER_OCTAVE,
-            triangular=triangular,
         )
         self._most += len(positions)
 

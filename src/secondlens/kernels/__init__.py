@@ -8,6 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -25,3 +26,19 @@ def fused(*tensors: Tensor) -> bool:
     """Whether the kernels take some tensors: on such a device, none in float64, none that a gradient is asked of."""
     asked = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     return all(on(tensor.device) and tensor.dtype is not torch.float64 for tensor in tensors) and not asked
+
+
+def product(
+    left: Float[Tensor, "batch row inner"],
+    right: Float[Tensor, "batch inner column"],
+    out: Float[Tensor, "batch row column"] | None = None,
+) -> Float[Tensor, "batch row column"]:
+    """left @ right in the precision of `left`, float32 or wider, whatever that of `right`; into `out` if it is given."""
+    if not fused(left, right):
+        return torch.bmm(left, right.to(left.dtype), out=out)
+    from secondlens.kernels.product import product_into
+
+    if out is None:
+        out = left.new_empty(*left.shape[:2], right.shape[2])
+    product_into(out, left, right)
+    return out

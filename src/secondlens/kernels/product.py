@@ -13,28 +13,57 @@ from typing import Any, no_type_check
 import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float
+from jaxtyping import BFloat16, Float
 from torch import Tensor
+
+PARTS = 3
+INNER = 64
+"""Sums are padded with zeros to a multiple of this."""
 
 
 @triton.jit
 @no_type_check
-def split_in_three(x):
-    """high + middle + low = x, each bfloat16."""
-    high = x.to(tl.bfloat16)
-    rest = x - high.to(tl.float32)
-    middle = rest.to(tl.bfloat16)
-    low = (rest - middle.to(tl.float32)).to(tl.bfloat16)
-    return high, middle, low
+def _split(
+    x, out, rows, columns, padded_rows, padded_columns, x_b, x_m, x_k, plane,
+    PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    batch = tl.program_id(1).to(tl.int64)
+    tiles = tl.cdiv(padded_columns, COLUMNS)
+    m = (tl.program_id(0) // tiles) * ROWS + tl.arange(0, ROWS)
+    k = (tl.program_id(0) % tiles) * COLUMNS + tl.arange(0, COLUMNS)
+    here = (m[:, None] < rows) & (k[None, :] < columns)
+    rest = tl.load(x + batch * x_b + m[:, None] * x_m + k[None, :] * x_k, mask=here, other=0.0)
+    into = out + (batch * padded_rows + m[:, None]) * padded_columns + k[None, :]
+    inside = (m[:, None] < padded_rows) & (k[None, :] < padded_columns)
+    for part in range(PARTS):
+        high = rest.to(tl.bfloat16)
+        tl.store(into + part * plane, high, mask=inside)
+        rest -= high.to(tl.float32)
+
+
+def split(
+    x: Float[Tensor, "batch row column"], parts: int, row_block: int = 1, column_block: int = 1
+) -> BFloat16[Tensor, "part batch padded_row padded_column"]:
+    """x as a sum of bfloat16 matrices, the largest first; rows and columns padded with zeros to multiples."""
+    batch, rows, columns = x.shape
+    padded = (triton.cdiv(rows, row_block) * row_block, triton.cdiv(columns, column_block) * column_block)
+    out = x.new_empty(parts, batch, *padded, dtype=torch.bfloat16)
+    height, width = 16, min(128, triton.next_power_of_2(padded[1]))
+    grid = (triton.cdiv(padded[0], height) * triton.cdiv(padded[1], width), batch)
+    _split[grid](
+        x, out, rows, columns, *padded, *x.stride(), out.stride(0), PARTS=parts, ROWS=height, COLUMNS=width
+    )  # fmt: skip
+    return out
 
 
 @triton.jit
 @no_type_check
 def _product(
-    left, right, out, rows, columns, inner,
-    left_b, left_m, left_k, right_b, right_k, right_n, out_b, out_m, out_n,
-    THREE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+    left, right, out, units, columns, inner, plane, left_b, left_m,
+    right_b, right_k, right_n, out_b, out_m, out_n,
+    THREE: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
+    rows, out_b, out_n = units * UNIT, out_b * UNIT, out_n * UNIT
     batch = tl.program_id(2).to(tl.int64)
     m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     n = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
@@ -42,28 +71,29 @@ def _product(
     made = tl.zeros([COLUMNS, ROWS], tl.float32)
     for start in range(0, inner, INNER):
         k = start + tl.arange(0, INNER)
-        some = tl.load(
-            left + batch * left_b + k[:, None] * left_k + m[None, :] * left_m,
-            mask=(k[:, None] < inner) & (m[None, :] < rows),
-            other=0.0,
-        )
         others = tl.load(
-            right + batch * right_b + n[:, None] * right_n + k[None, :] * right_k,
-            mask=(n[:, None] < columns) & (k[None, :] < inner),
+            right + batch * right_b + k[:, None] * right_k + n[None, :] * right_n,
+            mask=(k[:, None] < inner) & (n[None, :] < columns),
             other=0.0,
         )
+        at = left + batch * left_b + m[:, None] * left_m + k[None, :]
         if THREE:
-            high, middle, low = split_in_three(some)
-            made = tl.dot(others, low, made)
-            made = tl.dot(others, middle, made)
-            made = tl.dot(others, high, made)
+            made = tl.dot(tl.trans(others), tl.trans(tl.load(at + 2 * plane)), made)
+            made = tl.dot(tl.trans(others), tl.trans(tl.load(at + plane)), made)
+            made = tl.dot(tl.trans(others), tl.trans(tl.load(at)), made)
         else:
-            made = tl.dot(others.to(tl.float32), some, made, input_precision="tf32x3")
+            some = tl.load(at, mask=(m[:, None] < rows) & (k[None, :] < inner), other=0.0)
+            made = tl.dot(tl.trans(others.to(tl.float32)), tl.trans(some), made, input_precision="tf32x3")
     tl.store(
         out + batch * out_b + n[:, None] * out_n + m[None, :] * out_m,
         made,
         mask=(n[:, None] < columns) & (m[None, :] < rows),
     )
+
+
+def unit_of(*numbers: int) -> int:
+    """4 where all are multiples of it, else 1."""
+    return 1 if any(number % 4 for number in numbers) else 4
 
 
 def product_into(
@@ -72,14 +102,24 @@ def product_into(
     right: Float[Tensor, "batch inner column"],
     **tuning: Any,
 ) -> None:
-    """`out = left @ right`; all three may be views with any strides. tuning: block sizes, warps, stages."""
+    """`out = left @ right`; `right` and `out` may be views with any strides. tuning: block sizes, warps, stages."""
     batch, rows, inner = left.shape
     columns = right.shape[2]
     block = tuning.pop("ROWS", min(64, max(16, triton.next_power_of_2(rows))))
     wide = tuning.pop("COLUMNS", 128 if columns > 64 else 64)
-    depth = tuning.pop("INNER", 64)
+    depth = tuning.pop("INNER", INNER)
+    three = right.dtype == torch.bfloat16
+    if three:
+        parts = split(left, PARTS, block, depth)
+        left, plane = parts[0], parts.stride(0)
+    elif left.stride(2) != 1:
+        left, plane = left.contiguous(), 0
+    else:
+        plane = 0
     grid = (triton.cdiv(rows, block), triton.cdiv(columns, wide), batch)
+    # Strides that are multiples of four let whole vectors be written.
+    unit = unit_of(rows, out.stride(0), out.stride(2)) if out.stride(1) == 1 else 1
     _product[grid](
-        left, right, out, rows, columns, inner, *left.stride(), *right.stride(), *out.stride(),
-        THREE=right.dtype == torch.bfloat16, ROWS=block, COLUMNS=wide, INNER=depth, **tuning,
+        left, right, out, rows // unit, columns, inner, plane, *left.stride()[:2], *right.stride(),
+        out.stride(0) // unit, out.stride(1), out.stride(2) // unit, THREE=three, UNIT=unit, ROWS=block, COLUMNS=wide, INNER=depth, **tuning,
     )  # fmt: skip

@@ -17,52 +17,29 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondlens.kernels.product import split_in_three
+from secondlens.kernels.product import split, unit_of
 
 
 @triton.jit
 @no_type_check
-def _squared_norms(
-    s, root, reference, image, images, paths,
-    TRIANGULAR: tl.constexpr, SPLIT: tl.constexpr, IMAGES: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """|(s - c) R|^2 of a block of images, a block of columns of R after the other."""
-    squares = tl.zeros([IMAGES], tl.float32)
-    for column in range(0, paths, BLOCK):
-        j = column + tl.arange(0, BLOCK)
-        made = tl.zeros([IMAGES, BLOCK], tl.float32)
-        for row in range(column if TRIANGULAR else 0, paths, BLOCK):
-            i = row + tl.arange(0, BLOCK)
-            centre = tl.load(reference + i, mask=i < paths, other=0.0)
-            here = (image[:, None] < images) & (i[None, :] < paths)
-            some = tl.load(s + image[:, None] * paths + i[None, :], mask=here, other=0.0) - centre[None, :]
-            inside = (i[:, None] < paths) & (j[None, :] < paths)
-            part = tl.load(root + i[:, None] * paths + j[None, :], mask=inside, other=0.0)
-            if SPLIT:
-                high, middle, _ = split_in_three(some)
-                top, next_, _ = split_in_three(part)
-                made = tl.dot(middle, top, made)
-                made = tl.dot(high, next_, made)
-                made = tl.dot(high, top, made)
-            else:
-                made = tl.dot(some, part, made, input_precision="tf32x3")
-        squares += tl.sum(made * made, axis=1)
-    return squares
+def _two(x):
+    """high + low = x to 16 bits, each bfloat16."""
+    high = x.to(tl.bfloat16)
+    return high, (x - high.to(tl.float32)).to(tl.bfloat16)
 
 
 @triton.jit
 @no_type_check
-def _norms(
-    s, root, reference, out, images, paths, stride,
-    TRIANGULAR: tl.constexpr, SPLIT: tl.constexpr, IMAGES: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    neuron = tl.program_id(0).to(tl.int64)
-    image = tl.program_id(1) * IMAGES + tl.arange(0, IMAGES)
-    squares = _squared_norms(
-        s + neuron * stride, root + neuron * paths * paths, reference + neuron * paths, image, images, paths,
-        TRIANGULAR, SPLIT, IMAGES, BLOCK,
-    )  # fmt: skip
-    tl.store(out + neuron * images + image, tl.sqrt(squares), mask=image < images)
+def _add_product(made, some, part, rest, SPLIT: tl.constexpr):
+    """made + some @ R; of a split R, part and rest are its parts."""
+    if SPLIT:
+        high, low = _two(some)
+        made = tl.dot(high, rest, made)
+        made = tl.dot(low, part, made)
+        made = tl.dot(high, part, made)
+    else:
+        made = tl.dot(some, part, made, input_precision="tf32x3")
+    return made
 
 
 @triton.jit
@@ -80,30 +57,79 @@ def _add(high, low, addend, here):
 
 @triton.jit
 @no_type_check
-def _stream(
-    s, root, reference, positions, floor, total_high, total_low, square_high, square_low, counts,
-    filled, waiting, waiting_norms, waiting_positions, images, paths, places, stride, lowest, per_octave,
-    TRIANGULAR: tl.constexpr, SPLIT: tl.constexpr, IMAGES: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
-    BINS: tl.constexpr, BINS_UP: tl.constexpr,
+def _squares(
+    s, root, plane, reference, out, total_high, total_low, images, units, width, blocks,
+    TRIANGULAR: tl.constexpr, SPLIT: tl.constexpr, SUMS: tl.constexpr, UNIT: tl.constexpr, SINGLE: tl.constexpr,
+    IMAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    neuron = tl.program_id(0).to(tl.int64)
-    s += neuron * stride
+    """A neuron and a block of columns of R: what they add to |(s - c) R|^2; and the sum of these columns of s."""
+    paths = units * UNIT
+    column = tl.program_id(0)
+    neuron = tl.program_id(1).to(tl.int64)
+    s += neuron * images * paths
+    root += neuron * width * width
     reference += neuron * paths
+    out += (neuron * blocks + column) * images
+    j = column * BLOCK + tl.arange(0, BLOCK)
+    sums = tl.zeros([IMAGES, BLOCK], tl.float32)
+    if SINGLE:
+        # All of R in one block, loaded once.
+        centre = tl.load(reference + j, mask=j < paths, other=0.0)[None, :]
+        at = root + tl.arange(0, BLOCK)[:, None] * width + j[None, :]
+        part = tl.load(at, mask=(j[:, None] < width) & (j[None, :] < width), other=0.0)
+        rest = tl.load(at + plane) if SPLIT else part
+        for start in range(0, images, IMAGES):
+            image = start + tl.arange(0, IMAGES)
+            here = (image[:, None] < images) & (j[None, :] < paths)
+            some = tl.load(s + image[:, None] * paths + j[None, :], mask=here, other=0.0)
+            if SUMS:
+                sums += some
+            made = _add_product(tl.zeros([IMAGES, BLOCK], tl.float32), some - centre, part, rest, SPLIT)
+            tl.store(out + image, tl.sum(made * made, axis=1), mask=image < images)
+    else:
+        for start in range(0, images, IMAGES):
+            image = start + tl.arange(0, IMAGES)
+            made = tl.zeros([IMAGES, BLOCK], tl.float32)
+            for row in range(column if TRIANGULAR else 0, blocks):
+                i = row * BLOCK + tl.arange(0, BLOCK)
+                here = (image[:, None] < images) & (i[None, :] < paths)
+                some = tl.load(s + image[:, None] * paths + i[None, :], mask=here, other=0.0)
+                if SUMS:
+                    if row == column:
+                        sums += some
+                centre = tl.load(reference + i, mask=i < paths, other=0.0)[None, :]
+                at = root + i[:, None] * width + j[None, :]
+                part = tl.load(at, mask=(i[:, None] < width) & (j[None, :] < width), other=0.0)
+                rest = tl.load(at + plane) if SPLIT else part
+                made = _add_product(made, some - centre, part, rest, SPLIT)
+            tl.store(out + image, tl.sum(made * made, axis=1), mask=image < images)
+    if SUMS:
+        at = neuron * paths + j
+        _add(total_high + at, total_low + at, tl.sum(sums, axis=0).to(tl.float64), j < paths)
+
+
+@triton.jit
+@no_type_check
+def _enter(
+    squares, positions, floor, square_high, square_low, counts, filled, before, norms_out, positions_out, sources,
+    images, blocks, places, lowest, per_octave, IMAGES: tl.constexpr, BINS: tl.constexpr, BINS_UP: tl.constexpr,
+):  # fmt: skip
+    """A neuron: its norms are counted, squared and summed; those that are not below the floor get a place."""
+    neuron = tl.program_id(0).to(tl.int64)
+    squares += neuron * blocks * images
     least = tl.load(floor + neuron)
     place = tl.load(filled + neuron)
-    bin_ = tl.arange(0, BINS_UP)
+    tl.store(before + neuron, place)
     histogram = tl.zeros([BINS_UP], tl.int32)
     energy = tl.zeros([1], tl.float64)
-    block = tl.arange(0, BLOCKS)
-    sums = tl.zeros([BLOCKS, BLOCK], tl.float64)
     for start in range(0, images, IMAGES):
         image = start + tl.arange(0, IMAGES)
         live = image < images
-        squares = _squared_norms(
-            s, root + neuron * paths * paths, reference, image, images, paths, TRIANGULAR, SPLIT, IMAGES, BLOCK
-        )
-        norm = tl.sqrt(squares)
-        wide = tl.where(live, norm, 0.0).to(tl.float64)
+        square = tl.load(squares + image, mask=live, other=0.0)
+        for block in range(1, blocks):
+            square += tl.load(squares + block * images + image, mask=live, other=0.0)
+        norm = tl.sqrt_rn(square)
+        wide = norm.to(tl.float64)
         energy += tl.sum(wide * wide)
         index = ((tl.log2(norm) - lowest) * per_octave).to(tl.int32)
         index = tl.where(norm > 0, tl.minimum(tl.maximum(index, 0), BINS - 1), 0)
@@ -112,52 +138,75 @@ def _stream(
         stays = live & (norm >= least)
         slot = neuron * places + place + tl.cumsum(stays.to(tl.int32), axis=0) - 1
         place += tl.sum(stays.to(tl.int32))
-        tl.store(waiting_norms + slot, norm, mask=stays)
-        tl.store(waiting_positions + slot, tl.load(positions + image, mask=stays, other=0), mask=stays)
-        for b in range(0, tl.cdiv(paths, BLOCK)):
-            i = b * BLOCK + tl.arange(0, BLOCK)
-            within = i[None, :] < paths
-            some = tl.load(s + image[:, None] * paths + i[None, :], mask=live[:, None] & within, other=0.0)
-            tl.store(waiting + slot[:, None] * paths + i[None, :], some, mask=stays[:, None] & within)
-            sums += tl.where(block[:, None] == b, tl.sum(some, axis=0).to(tl.float64)[None, :], 0.0)
+        tl.store(norms_out + slot, norm, mask=stays)
+        tl.store(positions_out + slot, tl.load(positions + image, mask=stays, other=0), mask=stays)
+        tl.store(sources + slot, image, mask=stays)
     tl.store(filled + neuron, place)
+    bin_ = tl.arange(0, BINS_UP)
     into = counts + neuron * BINS + bin_
     tl.store(into, tl.load(into, mask=bin_ < BINS, other=0) + histogram, mask=bin_ < BINS)
-    path = block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
-    _add(total_high + neuron * paths + path, total_low + neuron * paths + path, sums, path < paths)
     one = neuron + tl.zeros([1], tl.int64)
     _add(square_high + one, square_low + one, energy, one >= 0)
 
 
-def block_of(paths: int) -> int:
-    """Columns of R worked on at a time."""
-    return 16 if paths <= 16 else 32
+@triton.jit
+@no_type_check
+def _copy(
+    s, out, sources, before, filled, images, units, places, UNIT: tl.constexpr, ROWS: tl.constexpr, PATHS: tl.constexpr
+):  # fmt: skip
+    """The coefficients of images that got a place."""
+    paths = units * UNIT
+    neuron = tl.program_id(0).to(tl.int64)
+    last = tl.load(filled + neuron)
+    for start in range(tl.load(before + neuron), last, ROWS):
+        slot = neuron * places + start + tl.arange(0, ROWS)
+        taken = start + tl.arange(0, ROWS) < last
+        source = tl.load(sources + slot, mask=taken, other=0)
+        for first in range(0, paths, PATHS):
+            path = first + tl.arange(0, PATHS)
+            here = taken[:, None] & (path[None, :] < paths)
+            row = tl.load(s + (neuron * images + source[:, None]) * paths + path[None, :], mask=here, other=0.0)
+            tl.store(out + slot[:, None] * paths + path[None, :], row, mask=here)
+
+
+class Root:
+    """R of some neurons as the kernels want it. block: columns worked on at a time."""
+
+    def __init__(self, root: Float[Tensor, "neuron path path"], halved: bool, block: int | None = None) -> None:
+        paths = root.shape[1]
+        self.block = block or min(64, max(16, triton.next_power_of_2(paths)))
+        self.blocks = triton.cdiv(paths, self.block)
+        self.triangular = bool((root.triu(1) == 0).all())
+        self.split = halved
+        self.values = split(root, 2, self.block, self.block) if halved else root.contiguous()[None]
+
+
+def _squares_into(
+    coefficients: Tensor, root: Root, reference: Tensor, total: tuple[Tensor, Tensor] | None, **tuning: Any
+) -> Float[Tensor, "neuron block image"]:
+    """|(s - c) R|^2, by block of columns of R. total: of the coefficients, high and low, to which theirs are added."""
+    neurons, images, paths = coefficients.shape
+    out = coefficients.new_empty(neurons, root.blocks, images)
+    high, low = (coefficients, coefficients) if total is None else total
+    _squares[(root.blocks, neurons)](
+        coefficients, root.values, root.values.stride(0), reference, out, high, low, images, paths // unit_of(paths),
+        root.values.shape[2], root.blocks, TRIANGULAR=root.triangular, SPLIT=root.split,
+        SUMS=total is not None, UNIT=unit_of(paths), SINGLE=root.blocks == 1, BLOCK=root.block, IMAGES=tuning.pop("IMAGES", 64), **tuning,
+    )  # fmt: skip
+    return out
 
 
 def norms(
-    coefficients: Float[Tensor, "neuron image path"],
-    root: Float[Tensor, "neuron path path"],
-    reference: Float[Tensor, "neuron path"],
-    triangular: bool,
-    split: bool = False,
-    **tuning: Any,
+    coefficients: Float[Tensor, "neuron image path"], root: Root, reference: Float[Tensor, "neuron path"]
 ) -> Float[Tensor, "neuron image"]:
-    """|(s - c) R|, float32. triangular: R is zero above its diagonal."""
-    neurons, images, paths = coefficients.shape
-    coefficients = coefficients.contiguous()
-    out = coefficients.new_empty(neurons, images)
-    many = tuning.pop("IMAGES", 64)
-    _norms[(neurons, triton.cdiv(images, many))](
-        coefficients, root, reference.contiguous(), out, images, paths, coefficients.stride(0),
-        TRIANGULAR=triangular, SPLIT=split, IMAGES=many, BLOCK=tuning.pop("BLOCK", block_of(paths)), **tuning,
-    )  # fmt: skip
-    return out
+    """|(s - c) R|, float32."""
+    return _squares_into(coefficients.contiguous(), root, reference.contiguous(), None).sum(dim=1).sqrt()
 
 
 def stream(
     coefficients: Float[Tensor, "neuron image path"],
     positions: Int[Tensor, " image"],
-    root: Float[Tensor, "neuron path path"],
+    root: Root,
     reference: Float[Tensor, "neuron path"],
     floor: Float[Tensor, " neuron"],
     total: tuple[Float[Tensor, "neuron path"], Float[Tensor, "neuron path"]],
@@ -168,8 +217,6 @@ def stream(
     *,
     lowest: int,
     per_octave: int,
-    triangular: bool,
-    split: bool = False,
     **tuning: Any,
 ) -> None:
     """Take in a batch, in place.
@@ -180,12 +227,15 @@ def stream(
     """
     neurons, images, paths = coefficients.shape
     coefficients = coefficients.contiguous()
-    bins = counts.shape[1]
-    block = tuning.pop("BLOCK", block_of(paths))
-    _stream[(neurons,)](
-        coefficients, root, reference, positions, floor, *total, *square_total, counts,
-        filled, *waiting, images, paths, waiting[1].shape[1], coefficients.stride(0), lowest, per_octave,
-        TRIANGULAR=triangular, SPLIT=split, IMAGES=tuning.pop("IMAGES", 64), BLOCK=block,
-        BLOCKS=triton.next_power_of_2(triton.cdiv(paths, block)),
-        BINS=bins, BINS_UP=triton.next_power_of_2(bins + 1), **tuning,
+    bins, places = counts.shape[1], waiting[1].shape[1]
+    squares = _squares_into(coefficients, root, reference, total, **tuning)
+    before, sources = torch.empty_like(filled), torch.empty_like(waiting[2], dtype=torch.int32)
+    _enter[(neurons,)](
+        squares, positions, floor, *square_total, counts, filled, before, waiting[1], waiting[2], sources,
+        images, root.blocks, places, lowest, per_octave, IMAGES=min(1024, triton.next_power_of_2(images)), BINS=bins,
+        BINS_UP=triton.next_power_of_2(bins + 1),
+    )  # fmt: skip
+    _copy[(neurons,)](
+        coefficients, waiting[0], sources, before, filled, images, paths // unit_of(paths), places,
+        UNIT=unit_of(paths), ROWS=16, PATHS=min(128, triton.next_power_of_2(paths)),
     )  # fmt: skip

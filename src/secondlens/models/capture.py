@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from secondlens.errors import CaptureError
-from secondlens.kernels import fused
+from secondlens.kernels import fused, product
 from secondlens.models.heads import EachAttention, HeadSites
 from secondlens.models.heads import wide as wide
 from secondlens.models.tower import AttentionWeights, Reader, VisionTower
@@ -179,19 +179,9 @@ def pooled_attention(
     """
     asks = wide(tokens[:, 0]) if probe is None else wide(probe).expand(len(tokens), -1)
     heads, dim, width = weights.query.shape
-    query = torch.addmm(weights.query_bias.flatten().to(asks), asks, weights.query.reshape(-1, width).to(asks).T)
-    folded = torch.bmm(query.view(-1, heads, dim).transpose(0, 1), weights.key.to(asks)).transpose(0, 1)
-    return torch.softmax(_logits(folded, tokens) * weights.scale, dim=-1)
-
-
-def _logits(folded: Float[Tensor, "image head width"], tokens: Float[Tensor, "image token width"]) -> Tensor:
-    if not fused(tokens, folded):
-        return torch.bmm(folded, wide(tokens).transpose(1, 2))
-    from secondlens.kernels.product import product_into
-
-    made = folded.new_empty(*folded.shape[:2], tokens.shape[1])
-    product_into(made, folded, tokens.transpose(1, 2))
-    return made
+    query = product(asks[None], weights.query.reshape(-1, width).T[None])[0] + weights.query_bias.flatten()
+    folded = product(query.view(-1, heads, dim).transpose(0, 1), weights.key).transpose(0, 1)
+    return torch.softmax(product(folded, tokens.transpose(1, 2)) * weights.scale, dim=-1)
 
 
 def attention_output(weights: AttentionWeights, mixed: Float[Tensor, "image head width"]) -> Tensor:
