@@ -17,8 +17,6 @@ from jaxtyping import BFloat16, Float
 from torch import Tensor
 
 PARTS = 3
-INNER = 64
-"""Sums are padded with zeros to a multiple of this."""
 
 
 @triton.jit
@@ -106,8 +104,10 @@ def product_into(
     batch, rows, inner = left.shape
     columns = right.shape[2]
     block = tuning.pop("ROWS", min(64, max(16, triton.next_power_of_2(rows))))
-    wide = tuning.pop("COLUMNS", 128 if columns > 64 else 64)
-    depth = tuning.pop("INNER", INNER)
+    few = block == 16 or columns < 256
+    wide = tuning.pop("COLUMNS", 64 if few else 256)
+    depth = tuning.pop("INNER", 64 if few or inner <= 64 else 32)
+    tuning = {"num_warps": 4 if few else 8, "num_stages": 4 if few else 3, **tuning}
     three = right.dtype == torch.bfloat16
     if three:
         parts = split(left, PARTS, block, depth)

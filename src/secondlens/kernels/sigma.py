@@ -28,7 +28,7 @@ def sigma(x: Float[Tensor, "... width"], eps: float, **tuning: Any) -> Float[Ten
     if rows.stride(1) != 1:
         rows = rows.contiguous()
     out = torch.empty(len(rows), dtype=torch.float32, device=x.device)
-    block = tuning.pop("TOKENS", 4)
+    block = tuning.pop("TOKENS", 2)
     _sigma[(triton.cdiv(len(rows), block),)](
         rows, out, len(rows), width, rows.stride(0), eps, TOKENS=block, WIDTH=triton.next_power_of_2(width), **tuning
     )

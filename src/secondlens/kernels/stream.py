@@ -174,7 +174,7 @@ class Root:
 
     def __init__(self, root: Float[Tensor, "neuron path path"], halved: bool, block: int | None = None) -> None:
         paths = root.shape[1]
-        self.block = block or min(64, max(16, triton.next_power_of_2(paths)))
+        self.block = block or (max(16, triton.next_power_of_2(paths)) if paths <= 64 else 32)
         self.blocks = triton.cdiv(paths, self.block)
         self.triangular = bool((root.triu(1) == 0).all())
         self.split = halved
@@ -188,10 +188,11 @@ def _squares_into(
     neurons, images, paths = coefficients.shape
     out = coefficients.new_empty(neurons, root.blocks, images)
     high, low = (coefficients, coefficients) if total is None else total
+    tuning = {"num_warps": 4, "num_stages": 1, **tuning}
     _squares[(root.blocks, neurons)](
         coefficients, root.values, root.values.stride(0), reference, out, high, low, images, paths // unit_of(paths),
         root.values.shape[2], root.blocks, TRIANGULAR=root.triangular, SPLIT=root.split,
-        SUMS=total is not None, UNIT=unit_of(paths), SINGLE=root.blocks == 1, BLOCK=root.block, IMAGES=tuning.pop("IMAGES", 64), **tuning,
+        SUMS=total is not None, UNIT=unit_of(paths), SINGLE=root.blocks == 1, BLOCK=root.block, IMAGES=tuning.pop("IMAGES", 128), **tuning,
     )  # fmt: skip
     return out
 

@@ -12,6 +12,7 @@ the embedding.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -212,7 +213,7 @@ class VisionTower:
         """How the embedding is read off the tokens: "class token" or "attention"."""
         return "class token" if self.final_norm is not None else "attention"
 
-    @property
+    @cached_property
     def heads(self) -> int:
         """Heads of one reader."""
         return self.readers[0].weights().query.shape[0]
