@@ -200,7 +200,7 @@ def statistics_bytes(tower: VisionTower, layer: int, candidates: int, batch_size
     maps = 4 * dims * (tower.neurons + tower.embed_dim)
     device = tower.mlps[layer].project.weight.device
     # With the kernels some images wait, and a batch's coefficients exist at once.
-    places = 2 * (candidates + batch_size) if kernels.on(device) else candidates
+    places = 3 * candidates + 2 * batch_size if kernels.on(device) else candidates
     return maps + tower.neurons * (4 * paths * (paths + places) + 8 * paths + 24 * candidates + 400)
 
 

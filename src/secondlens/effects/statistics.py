@@ -143,7 +143,7 @@ class EffectStatistics:
         assert self.reference is not None
         assert other.reference is not None
         other._select()
-        other._settle()
+        other.runners.settle(other._outside)
         apart, norms = torch.zeros_like(self.runners.released), other.norms
         if not torch.equal(self.reference, other.reference):
             apart = self._norms(other.reference[:, None])[:, 0]
@@ -287,7 +287,7 @@ class EffectStatistics:
         self._count_norms(self.norms)
 
     def _stream(self, coefficients: Tensor, positions: Tensor) -> None:
-        if not self.complete and fused(coefficients):
+        if not self.complete and fused(coefficients) and self._make_room(len(positions)):
             self._stream_fused(coefficients, positions)
             return
         norms, positions = self._norms(coefficients), positions.expand(len(coefficients), -1)
@@ -300,13 +300,7 @@ class EffectStatistics:
         self._keep_largest(coefficients, norms, positions)
 
     def _stream_fused(self, coefficients: Tensor, positions: Tensor) -> None:
-        images = len(positions)
-        if self._waiting is None or not self._waiting.has_room(images):
-            self._select()
-        if self._waiting is None or self._waiting.places < images:
-            neurons, paths = self.root.shape[::2]
-            self._waiting = WaitingRoom(neurons, images + self.candidates, paths, self.root.device)
-            self._waiting.clear(self.runners.floor)
+        assert self._waiting is not None
         assert self.reference is not None
         self._waiting.take_in(
             coefficients,
@@ -317,18 +311,28 @@ class EffectStatistics:
             self.square_total,
             self.histogram,
         )
-        self.count += images
+        self.count += len(positions)
+
+    def _make_room(self, images: int) -> bool:
+        """Whether some images can wait, after those before them have left if need be."""
+        places = WaitingRoom.places_for(self.candidates, images)
+        if self._waiting is None or self._waiting.places < places or not self._waiting.has_room(images):
+            self._select()
+        if places and (self._waiting is None or self._waiting.places < places):
+            neurons, paths = self.root.shape[::2]
+            self._waiting = WaitingRoom(neurons, places, paths, self.root.device)
+            self._waiting.floor = self.runners.floor
+        return places > 0
 
     def _select(self) -> None:
         """Give the images that wait their places."""
         if self._waiting is not None:
-            self._keep_largest(*self._waiting.leave())
-            self._settle()
-            self._waiting.clear(self.runners.floor)
+            self._waiting.leave((self.held, self.norms, self.positions), self.runners, self._outside)
 
-    def _settle(self) -> None:
-        # Of more images than there are places, some were let go: here, or when they were below the floor.
-        self.runners.settle(outside=self.count > self.candidates + self.runners.places)
+    @property
+    def _outside(self) -> bool:
+        """Whether images were let go: there were more than there are places."""
+        return self.count > self.candidates + self.runners.places
 
     def _count_norms(self, norms: Tensor) -> None:
         self.histogram.update(norms)
@@ -385,7 +389,6 @@ class EffectStatistics:
     def _put_in_order(self) -> None:
         """Sort by position what is held, and the runners-up: the order in which images came does not show."""
         self._select()
-        self._settle()
         self.runners.put_in_order()
         if self.filling:
             return

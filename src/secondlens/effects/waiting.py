@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.effects.histogram import LOWEST, PER_OCTAVE, NormHistogram
+from secondlens.effects.runners import Runners
 from secondlens.effects.sums import WideSum
 
 if TYPE_CHECKING:
@@ -29,18 +30,31 @@ class WaitingRoom:
         self.positions = torch.full((neurons, places), -1, dtype=torch.int64, device=device)
         self.filled = torch.zeros(neurons, dtype=torch.int32, device=device)
         self.floor = torch.full((neurons,), -1.0, device=device)
-        # Places that may be taken: what is known without asking the device.
+        # Places that may be taken, without asking the device; and where it says how many are, by and by.
         self._most = 0
+        cuda = device.type == "cuda"
+        self._taken = torch.zeros((), dtype=torch.int32, pin_memory=cuda)
+        self._told = torch.cuda.Event() if cuda else None
 
     @property
     def places(self) -> int:
         """Of each neuron."""
         return self.norms.shape[1]
 
+    @staticmethod
+    def places_for(candidates: int, images: int) -> int:
+        """How many suit batches of some images; none where a program could not choose among so many."""
+        from secondlens.kernels.settle import MOST
+
+        places = min(images + 2 * candidates, MOST - 2 * candidates)
+        return places if places >= images else 0
+
     def has_room(self, images: int) -> bool:
         """Whether all of some more images could wait."""
         if self._most + images > self.places:
-            self._most = int(self.filled.max())
+            if self._told is not None:
+                self._told.synchronize()
+            self._most = int(self._taken)
         return self._most + images <= self.places
 
     def take_in(
@@ -71,16 +85,24 @@ class WaitingRoom:
             per_octave=PER_OCTAVE,
         )
         self._most += len(positions)
+        self._taken.copy_(self.filled.max(), non_blocking=True)
+        if self._told is not None:
+            self._told.record()
 
-    def leave(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(coefficients, norms, positions) of all that wait; to be used up before the next batch is taken in."""
-        most = int(self.filled.max())
-        return self.coefficients[:, :most], self.norms[:, :most], self.positions[:, :most]
+    def leave(
+        self,
+        held: tuple[Float[Tensor, "neuron candidate path"], Float[Tensor, "neuron candidate"], Int[Tensor, "..."]],
+        runners: Runners,
+        outside: bool,
+    ) -> None:
+        """All go to their places among candidates and runners-up, which change, or are let go.
 
-    def clear(self, floor: Float[Tensor, " neuron"]) -> None:
-        """Empty all places."""
-        self.norms.fill_(-1)
-        self.positions.fill_(-1)
-        self.filled.zero_()
+        outside: others were let go before.
+        """
+        from secondlens.kernels.settle import settle
+
+        runners.settle()
+        waiting = (self.coefficients, self.norms, self.positions)
+        settle(held, (runners.norms, runners.positions), waiting, self.filled, self.floor, runners.released, outside)
         self._most = 0
-        self.floor = floor
+        self._taken.zero_()
