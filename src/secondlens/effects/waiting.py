@@ -103,6 +103,9 @@ class WaitingRoom:
 
         runners.settle()
         waiting = (self.coefficients, self.norms, self.positions)
-        settle(held, (runners.norms, runners.positions), waiting, self.filled, self.floor, runners.released, outside)
+        most = min(self._most, self.places)
+        if most:
+            mine = (runners.norms, runners.positions)
+            settle(held, mine, waiting, self.filled, self.floor, runners.released, outside, most)
         self._most = 0
         self._taken.zero_()

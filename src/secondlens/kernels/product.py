@@ -56,35 +56,10 @@ def split(
 
 @triton.jit
 @no_type_check
-def _step(
-    made, left, right, start, m, n, rows, columns, inner, plane, left_m, right_k, right_n,
-    THREE: tl.constexpr, INNER: tl.constexpr,
-):  # fmt: skip
-    """made + a block of the sum over k."""
-    k = start + tl.arange(0, INNER)
-    others = tl.load(
-        right + k[:, None] * right_k + n[None, :] * right_n,
-        mask=(k[:, None] < inner) & (n[None, :] < columns),
-        other=0.0,
-    )
-    at = left + m[:, None] * left_m + k[None, :]
-    if THREE:
-        made = tl.dot(tl.trans(others), tl.trans(tl.load(at + 2 * plane)), made)
-        made = tl.dot(tl.trans(others), tl.trans(tl.load(at + plane)), made)
-        made = tl.dot(tl.trans(others), tl.trans(tl.load(at)), made)
-    else:
-        some = tl.load(at, mask=(m[:, None] < rows) & (k[None, :] < inner), other=0.0)
-        made = tl.dot(tl.trans(others.to(tl.float32)), tl.trans(some), made, input_precision="tf32x3")
-    return made
-
-
-@triton.jit
-@no_type_check
 def _product(
     left, right, out, units, columns, inner, plane, left_b, left_m,
     right_b, right_k, right_n, out_b, out_m, out_n,
-    THREE: tl.constexpr, UNIT: tl.constexpr, SINGLE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    INNER: tl.constexpr,
+    THREE: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
     rows, out_b, out_n = units * UNIT, out_b * UNIT, out_n * UNIT
     batch = tl.program_id(2).to(tl.int64)
@@ -92,18 +67,21 @@ def _product(
     n = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
     # Columns are the many: they are the rows of what the matrix units make.
     made = tl.zeros([COLUMNS, ROWS], tl.float32)
-    if SINGLE:
-        # Without a loop nothing is buffered twice.
-        made = _step(
-            made, left + batch * left_b, right + batch * right_b, 0, m, n, rows, columns, inner, plane, left_m,
-            right_k, right_n, THREE, INNER,
-        )  # fmt: skip
-    else:
-        for start in range(0, inner, INNER):
-            made = _step(
-                made, left + batch * left_b, right + batch * right_b, start, m, n, rows, columns, inner, plane, left_m,
-                right_k, right_n, THREE, INNER,
-            )  # fmt: skip
+    for start in range(0, inner, INNER):
+        k = start + tl.arange(0, INNER)
+        others = tl.load(
+            right + batch * right_b + k[:, None] * right_k + n[None, :] * right_n,
+            mask=(k[:, None] < inner) & (n[None, :] < columns),
+            other=0.0,
+        )
+        at = left + batch * left_b + m[:, None] * left_m + k[None, :]
+        if THREE:
+            made = tl.dot(tl.trans(others), tl.trans(tl.load(at + 2 * plane)), made)
+            made = tl.dot(tl.trans(others), tl.trans(tl.load(at + plane)), made)
+            made = tl.dot(tl.trans(others), tl.trans(tl.load(at)), made)
+        else:
+            some = tl.load(at, mask=(m[:, None] < rows) & (k[None, :] < inner), other=0.0)
+            made = tl.dot(tl.trans(others.to(tl.float32)), tl.trans(some), made, input_precision="tf32x3")
     tl.store(
         out + batch * out_b + n[:, None] * out_n + m[None, :] * out_m,
         made,
@@ -129,7 +107,7 @@ def product_into(
     few = block == 16 or columns < 256
     wide = tuning.pop("COLUMNS", 64 if few else 256)
     depth = tuning.pop("INNER", 64 if few or inner <= 64 else 32)
-    tuning = {"num_warps": 4 if few else 8, "num_stages": 4 if few else 3, **tuning}
+    tuning = {"num_warps": 4 if few else 8, "num_stages": 2 if inner <= 64 else 4 if few else 3, **tuning}
     three = right.dtype == torch.bfloat16
     if three:
         parts = split(left, PARTS, block, depth)
@@ -143,5 +121,5 @@ def product_into(
     unit = unit_of(rows, out.stride(0), out.stride(2)) if out.stride(1) == 1 else 1
     _product[grid](
         left, right, out, rows // unit, columns, inner, plane, *left.stride()[:2], *right.stride(),
-        out.stride(0) // unit, out.stride(1), out.stride(2) // unit, THREE=three, UNIT=unit, SINGLE=inner <= depth, ROWS=block, COLUMNS=wide, INNER=depth, **tuning,
+        out.stride(0) // unit, out.stride(1), out.stride(2) // unit, THREE=three, UNIT=unit, ROWS=block, COLUMNS=wide, INNER=depth, **tuning,
     )  # fmt: skip

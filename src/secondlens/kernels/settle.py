@@ -60,8 +60,8 @@ def _settle(
     mine = tl.where(behind, NONE, keys)
     stays = (mine >= _least(mine, candidates)) & (mine > NONE)
     enters, leaves = stays & come, held & (stays == 0)
-    count = tl.sum(enters.to(tl.int32))
     # As many leave as enter, or places were empty: the two lists pair up.
+    count = tl.minimum(tl.sum(enters.to(tl.int32)), tl.sum(leaves.to(tl.int32)))
     entering, leaving = tl.cumsum(enters.to(tl.int32), axis=0) - 1, tl.cumsum(leaves.to(tl.int32), axis=0) - 1
     tl.store(sources + neuron * candidates + entering, waits, mask=enters)
     tl.store(targets + neuron * candidates + leaving, index, mask=leaves & (leaving < count))
@@ -115,15 +115,16 @@ def settle(
     floor: Float[Tensor, " neuron"],
     released: Float[Tensor, " neuron"],
     outside: bool,
+    most: int,
 ) -> None:
     """In place: coefficients, norms and positions of the candidates; norms and positions of the runners-up; their
     smallest norm, or -1 where there are free places; the largest norm of any image that is neither; nobody waits.
 
-    outside: images below the floor were let go before.
+    outside: images below the floor were let go before. most: no neuron has more that wait.
     """
     neurons, candidates, paths = held[0].shape
     places, room = runners[0].shape[1], waiting[1].shape[1]
-    many = triton.next_power_of_2(candidates + places + room)
+    many = triton.next_power_of_2(candidates + places + most)
     sources, targets = (torch.empty(neurons, candidates, dtype=torch.int32, device=floor.device) for _ in range(2))
     moves = torch.empty_like(filled)
     _settle[(neurons,)](

@@ -60,7 +60,7 @@ def _add(high, low, addend, here):
 def _squares(
     s, root, plane, reference, out, total_high, total_low, images, units, width, blocks,
     TRIANGULAR: tl.constexpr, SPLIT: tl.constexpr, SUMS: tl.constexpr, UNIT: tl.constexpr, SINGLE: tl.constexpr,
-    IMAGES: tl.constexpr, BLOCK: tl.constexpr,
+    IMAGES: tl.constexpr, BLOCK: tl.constexpr, INNER: tl.constexpr,
 ):  # fmt: skip
     """A neuron and a block of columns of R: what they add to |(s - c) R|^2; and the sum of these columns of s."""
     paths = units * UNIT
@@ -71,41 +71,50 @@ def _squares(
     reference += neuron * paths
     out += (neuron * blocks + column) * images
     j = column * BLOCK + tl.arange(0, BLOCK)
-    sums = tl.zeros([IMAGES, BLOCK], tl.float32)
     if SINGLE:
         # All of R in one block, loaded once.
         centre = tl.load(reference + j, mask=j < paths, other=0.0)[None, :]
-        at = root + tl.arange(0, BLOCK)[:, None] * width + j[None, :]
+        at = root + j[:, None] * width + j[None, :]
         part = tl.load(at, mask=(j[:, None] < width) & (j[None, :] < width), other=0.0)
         rest = tl.load(at + plane) if SPLIT else part
+        tiles = tl.zeros([IMAGES, BLOCK], tl.float32)
         for start in range(0, images, IMAGES):
             image = start + tl.arange(0, IMAGES)
             here = (image[:, None] < images) & (j[None, :] < paths)
             some = tl.load(s + image[:, None] * paths + j[None, :], mask=here, other=0.0)
             if SUMS:
-                sums += some
+                tiles += some
             made = _add_product(tl.zeros([IMAGES, BLOCK], tl.float32), some - centre, part, rest, SPLIT)
             tl.store(out + image, tl.sum(made * made, axis=1), mask=image < images)
+        if SUMS:
+            at = neuron * paths + j
+            _add(total_high + at, total_low + at, tl.sum(tiles, axis=0).to(tl.float64), j < paths)
     else:
+        PIECES: tl.constexpr = BLOCK // INNER
+        piece = tl.arange(0, PIECES)
+        sums = tl.zeros([PIECES, INNER], tl.float64)
         for start in range(0, images, IMAGES):
             image = start + tl.arange(0, IMAGES)
             made = tl.zeros([IMAGES, BLOCK], tl.float32)
-            for row in range(column if TRIANGULAR else 0, blocks):
-                i = row * BLOCK + tl.arange(0, BLOCK)
+            for row in range(column * PIECES if TRIANGULAR else 0, tl.cdiv(paths, INNER)):
+                i = row * INNER + tl.arange(0, INNER)
                 here = (image[:, None] < images) & (i[None, :] < paths)
                 some = tl.load(s + image[:, None] * paths + i[None, :], mask=here, other=0.0)
                 if SUMS:
-                    if row == column:
-                        sums += some
+                    # Each piece of s is summed where R's diagonal meets it.
+                    if row // PIECES == column:
+                        mine = piece[:, None] == row - column * PIECES
+                        sums += tl.where(mine, tl.sum(some, axis=0).to(tl.float64)[None, :], 0.0)
                 centre = tl.load(reference + i, mask=i < paths, other=0.0)[None, :]
                 at = root + i[:, None] * width + j[None, :]
                 part = tl.load(at, mask=(i[:, None] < width) & (j[None, :] < width), other=0.0)
                 rest = tl.load(at + plane) if SPLIT else part
                 made = _add_product(made, some - centre, part, rest, SPLIT)
             tl.store(out + image, tl.sum(made * made, axis=1), mask=image < images)
-    if SUMS:
-        at = neuron * paths + j
-        _add(total_high + at, total_low + at, tl.sum(sums, axis=0).to(tl.float64), j < paths)
+        if SUMS:
+            path = (column * PIECES + piece[:, None]) * INNER + tl.arange(0, INNER)[None, :]
+            at = neuron * paths + path
+            _add(total_high + at, total_low + at, sums, path < paths)
 
 
 @triton.jit
@@ -174,7 +183,7 @@ class Root:
 
     def __init__(self, root: Float[Tensor, "neuron path path"], halved: bool, block: int | None = None) -> None:
         paths = root.shape[1]
-        self.block = block or (max(16, triton.next_power_of_2(paths)) if paths <= 64 else 32)
+        self.block = block or min(64, max(16, triton.next_power_of_2(paths)))
         self.blocks = triton.cdiv(paths, self.block)
         self.triangular = bool((root.triu(1) == 0).all())
         self.split = halved
@@ -192,7 +201,8 @@ def _squares_into(
     _squares[(root.blocks, neurons)](
         coefficients, root.values, root.values.stride(0), reference, out, high, low, images, paths // unit_of(paths),
         root.values.shape[2], root.blocks, TRIANGULAR=root.triangular, SPLIT=root.split,
-        SUMS=total is not None, UNIT=unit_of(paths), SINGLE=root.blocks == 1, BLOCK=root.block, IMAGES=tuning.pop("IMAGES", 128), **tuning,
+        SUMS=total is not None, UNIT=unit_of(paths), SINGLE=root.blocks == 1, BLOCK=root.block, IMAGES=tuning.pop("IMAGES", 128),
+        INNER=tuning.pop("INNER", min(32, root.block)), **tuning,
     )  # fmt: skip
     return out
 

@@ -14,9 +14,10 @@ from secondlens.models.model import LensModel
 
 def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> Float[Tensor, "image embed"]:
     """One captured forward pass into the statistics of some layers; the images' embeddings, unnormalised."""
-    trace = capture(model.tower, batch.pixels, [found.layer for found in statistics], narrow=True)
+    positions = to_device(batch.positions, model.device)
+    trace = capture(model.tower, to_device(batch.pixels, model.device), [found.layer for found in statistics], narrow=True)
     for found in statistics:
-        found.update(trace, batch.positions)
+        found.update(trace, positions)
     return trace.embeddings
 
 
@@ -38,3 +39,10 @@ def finish(model: LensModel) -> None:
     """Wait until an accelerator has done what it was given."""
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor there. From pinned memory, so that nobody waits until a GPU has done what it was given before."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
