@@ -1,11 +1,17 @@
 """Fixtures: saved random models of every family; the shared real weights and photographs where they are."""
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+if not torch.cuda.is_available():
+    # Kernels run in Triton's interpreter. It is asked when they are defined.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 sys.path.insert(0, str(Path(__file__).parent))
 

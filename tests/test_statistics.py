@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from secondlens.effects.histogram import BINS, NormHistogram, edges, share_above
 from secondlens.effects.rank_one import rank_one
-from secondlens.effects.statistics import EffectStatistics, TopEffects
+from secondlens.effects.statistics import EffectStatistics
+from secondlens.effects.top import TopEffects
 from secondlens.errors import SecondLensError
 
 NEURONS, PATHS = 5, 4
@@ -205,20 +206,3 @@ def test_histogram_counts_and_shares(norms: list[float], threshold: float) -> No
     low = float((values >= bounds[place + 1] * 1.001).float().mean())
     high = float((values >= bounds[place] * 0.999).float().mean())
     assert low - 1e-6 <= share <= high + 1e-6
-
-
-@pytest.mark.parametrize("sizes", [[7] * 9, [30, 1, 1, 31], [63]])
-def test_waiting_for_a_selection_changes_no_bit(sizes: list[int]) -> None:
-    coefficients, root = data(sum(sizes), seed=3)
-    at_once = run(coefficients, root, 6, sizes)
-    patient, start = EffectStatistics(root, 6), 0
-    # As on an accelerator.
-    patient._patience = 20
-    for size in sizes:
-        positions = torch.arange(start, start + size)
-        patient.update(coefficients[:, positions], positions)
-        start += size
-    expected, found = at_once.state_dict(), patient.state_dict()
-    assert expected.keys() == found.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(found[name], tensor), name

@@ -158,7 +158,7 @@ class _Scan:
             return
         # While coefficients are only gathered, the reference is fixed where they are put together, not before.
         longest = max(map(len, spans)) * self.run.batch_size
-        candidates = longest + 1 if filling else self.statistics[0].blocks[0].candidates
+        candidates = longest + 1 if filling else self.statistics[0].blocks[0].places
         states = {} if filling else named_states({found.layer: found.shard_state() for found in self.statistics})
         shards = [self._shard(span, candidates) for span in spans]
         before = len(self.order) - sum(len(shard.positions) for shard in shards)

@@ -11,7 +11,8 @@ from secondlens.effects.factored import gram_root
 from secondlens.effects.parallel import block_size, map_blocks, setup_block_size
 from secondlens.effects.paths import Convention, WriteMaps, coefficients_by_neuron, path_weights, paths_of, write_maps
 from secondlens.effects.rank_one import rank_one
-from secondlens.effects.statistics import EffectStatistics, TopEffects
+from secondlens.effects.statistics import EffectStatistics
+from secondlens.effects.top import TopEffects
 from secondlens.errors import SurveyError
 from secondlens.models.capture import Trace
 from secondlens.models.tower import VisionTower

@@ -29,9 +29,9 @@ class Runners:
         """Norms below cannot belong here any more; -1 where there are free places."""
         return self.norms.amin(dim=1)
 
-    def settle(self, outside: bool = False) -> None:
-        """Choose now. outside: some that were added nowhere are known to lie below the floor."""
-        if not self._pending and not outside:
+    def settle(self) -> None:
+        """Choose now."""
+        if not self._pending:
             return
         both = torch.cat([self.norms, *(norms for norms, _ in self._pending)], dim=1)
         positions = torch.cat([self.positions, *(some for _, some in self._pending)], dim=1)
@@ -39,7 +39,7 @@ class Runners:
         kept = ranks(both, positions).topk(self.places, dim=1, sorted=False).indices
         self.norms, self.positions = both.gather(1, kept), positions.gather(1, kept)
         # Wherever the places are full, nobody outside is above the smallest inside.
-        gone = ((both >= 0).sum(dim=1) > self.places) | outside
+        gone = (both >= 0).sum(dim=1) > self.places
         self.released = torch.where(gone, torch.maximum(self.released, self.floor), self.released)
 
     def put_in_order(self) -> None:

@@ -4,18 +4,15 @@ Once a neuron's candidates and runners-up are full, an image below the last of t
 once. The others wait, with their coefficients, until their places are used up: fewer and fewer of a batch do.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from secondlens.effects.candidates import Candidates
 from secondlens.effects.histogram import LOWEST, PER_OCTAVE, NormHistogram
+from secondlens.effects.norms import Norms
 from secondlens.effects.runners import Runners
 from secondlens.effects.sums import WideSum
-
-if TYPE_CHECKING:
-    from secondlens.kernels.stream import Root
 
 
 class WaitingRoom:
@@ -61,7 +58,7 @@ class WaitingRoom:
         self,
         coefficients: Float[Tensor, "neuron image path"],
         positions: Int[Tensor, " image"],
-        root: "Root",
+        norms_of: Norms,
         reference: Float[Tensor, "neuron path"],
         total: WideSum,
         square_total: WideSum,
@@ -73,7 +70,7 @@ class WaitingRoom:
         stream(
             coefficients,
             positions,
-            root,
+            norms_of.prepared,
             reference,
             self.floor,
             (total.high, total.low),
@@ -89,23 +86,22 @@ class WaitingRoom:
         if self._told is not None:
             self._told.record()
 
-    def leave(
-        self,
-        held: tuple[Float[Tensor, "neuron candidate path"], Float[Tensor, "neuron candidate"], Int[Tensor, "..."]],
-        runners: Runners,
-        outside: bool,
-    ) -> None:
-        """All go to their places among candidates and runners-up, which change, or are let go.
-
-        outside: others were let go before.
-        """
+    def leave(self, candidates: Candidates, runners: Runners, outside: bool) -> None:
+        """All go to their places among candidates and runners-up, or are let go. outside: others were before."""
         from secondlens.kernels.settle import settle
 
+        if not self._most:
+            return
         runners.settle()
-        waiting = (self.coefficients, self.norms, self.positions)
-        most = min(self._most, self.places)
-        if most:
-            mine = (runners.norms, runners.positions)
-            settle(held, mine, waiting, self.filled, self.floor, runners.released, outside, most)
+        settle(
+            (candidates.held, candidates.norms, candidates.positions),
+            (runners.norms, runners.positions),
+            (self.coefficients, self.norms, self.positions),
+            self.filled,
+            self.floor,
+            runners.released,
+            outside,
+            min(self._most, self.places),
+        )
         self._most = 0
         self._taken.zero_()

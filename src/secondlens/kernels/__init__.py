@@ -33,10 +33,10 @@ def product(
     right: Float[Tensor, "batch inner column"],
     out: Float[Tensor, "batch row column"] | None = None,
 ) -> Float[Tensor, "batch row column"]:
-    """left @ right in the precision of `left`, float32 or wider, whatever that of `right`; into `out` if it is given."""
+    """left @ right, as precise as `left` (float32 or wider) whatever `right` is; into `out` if it is given."""
     if not fused(left, right):
         return torch.bmm(left, right.to(left.dtype), out=out)
-    from secondlens.kernels.product import product_into
+    from secondlens.kernels.products import product_into
 
     if out is None:
         out = left.new_empty(*left.shape[:2], right.shape[2])

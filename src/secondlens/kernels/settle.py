@@ -12,7 +12,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondlens.kernels.product import unit_of
+from secondlens.kernels.products import unit_of
 
 MOST = 16384
 """Images, of all three kinds together, that a program can hold."""
@@ -124,7 +124,9 @@ def settle(
     """
     neurons, candidates, paths = held[0].shape
     places, room = runners[0].shape[1], waiting[1].shape[1]
-    many = triton.next_power_of_2(candidates + places + most)
+    # One of two sizes, so that few programs are compiled.
+    waiting_most = room if most > candidates else candidates
+    many = triton.next_power_of_2(candidates + places + waiting_most)
     sources, targets = (torch.empty(neurons, candidates, dtype=torch.int32, device=floor.device) for _ in range(2))
     moves = torch.empty_like(filled)
     _settle[(neurons,)](

@@ -9,7 +9,7 @@ coefficients, to the next free places of the neuron's waiting room. Sums over th
 without rounding (`effects.sums`).
 """
 
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import torch
 import triton
@@ -17,7 +17,9 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondlens.kernels.product import split, unit_of
+from secondlens.kernels.products import split, unit_of
+
+IMAGES, NARROW = 128, 32
 
 
 @triton.jit
@@ -60,7 +62,7 @@ def _add(high, low, addend, here):
 def _squares(
     s, root, plane, reference, out, total_high, total_low, images, units, width, blocks,
     TRIANGULAR: tl.constexpr, SPLIT: tl.constexpr, SUMS: tl.constexpr, UNIT: tl.constexpr, SINGLE: tl.constexpr,
-    IMAGES: tl.constexpr, BLOCK: tl.constexpr, INNER: tl.constexpr,
+    IMAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A neuron and a block of columns of R: what they add to |(s - c) R|^2; and the sum of these columns of s."""
     paths = units * UNIT
@@ -90,21 +92,16 @@ def _squares(
             at = neuron * paths + j
             _add(total_high + at, total_low + at, tl.sum(tiles, axis=0).to(tl.float64), j < paths)
     else:
-        PIECES: tl.constexpr = BLOCK // INNER
-        piece = tl.arange(0, PIECES)
-        sums = tl.zeros([PIECES, INNER], tl.float64)
+        sums = tl.zeros([BLOCK], tl.float64)
         for start in range(0, images, IMAGES):
             image = start + tl.arange(0, IMAGES)
             made = tl.zeros([IMAGES, BLOCK], tl.float32)
-            for row in range(column * PIECES if TRIANGULAR else 0, tl.cdiv(paths, INNER)):
-                i = row * INNER + tl.arange(0, INNER)
+            for row in range(column if TRIANGULAR else 0, blocks):
+                i = row * BLOCK + tl.arange(0, BLOCK)
                 here = (image[:, None] < images) & (i[None, :] < paths)
                 some = tl.load(s + image[:, None] * paths + i[None, :], mask=here, other=0.0)
-                if SUMS:
-                    # Each piece of s is summed where R's diagonal meets it.
-                    if row // PIECES == column:
-                        mine = piece[:, None] == row - column * PIECES
-                        sums += tl.where(mine, tl.sum(some, axis=0).to(tl.float64)[None, :], 0.0)
+                if SUMS and row == column:
+                    sums += tl.sum(some, axis=0).to(tl.float64)
                 centre = tl.load(reference + i, mask=i < paths, other=0.0)[None, :]
                 at = root + i[:, None] * width + j[None, :]
                 part = tl.load(at, mask=(i[:, None] < width) & (j[None, :] < width), other=0.0)
@@ -112,9 +109,8 @@ def _squares(
                 made = _add_product(made, some - centre, part, rest, SPLIT)
             tl.store(out + image, tl.sum(made * made, axis=1), mask=image < images)
         if SUMS:
-            path = (column * PIECES + piece[:, None]) * INNER + tl.arange(0, INNER)[None, :]
-            at = neuron * paths + path
-            _add(total_high + at, total_low + at, sums, path < paths)
+            at = neuron * paths + j
+            _add(total_high + at, total_low + at, sums, j < paths)
 
 
 @triton.jit
@@ -179,11 +175,12 @@ def _copy(
 
 
 class Root:
-    """R of some neurons as the kernels want it. block: columns worked on at a time."""
+    """R of some neurons as the kernels want it: in blocks of columns, and split in two if 16 bits are enough."""
 
-    def __init__(self, root: Float[Tensor, "neuron path path"], halved: bool, block: int | None = None) -> None:
+    def __init__(self, root: Float[Tensor, "neuron path path"], halved: bool) -> None:
         paths = root.shape[1]
-        self.block = block or min(64, max(16, triton.next_power_of_2(paths)))
+        # One block where it fits; else narrow ones, so that little of R's triangle is padding.
+        self.block = max(16, triton.next_power_of_2(paths)) if paths <= 64 else NARROW
         self.blocks = triton.cdiv(paths, self.block)
         self.triangular = bool((root.triu(1) == 0).all())
         self.split = halved
@@ -191,18 +188,17 @@ class Root:
 
 
 def _squares_into(
-    coefficients: Tensor, root: Root, reference: Tensor, total: tuple[Tensor, Tensor] | None, **tuning: Any
+    coefficients: Tensor, root: Root, reference: Tensor, total: tuple[Tensor, Tensor] | None
 ) -> Float[Tensor, "neuron block image"]:
     """|(s - c) R|^2, by block of columns of R. total: of the coefficients, high and low, to which theirs are added."""
     neurons, images, paths = coefficients.shape
     out = coefficients.new_empty(neurons, root.blocks, images)
     high, low = (coefficients, coefficients) if total is None else total
-    tuning = {"num_warps": 4, "num_stages": 1, **tuning}
+    unit = unit_of(paths)
     _squares[(root.blocks, neurons)](
-        coefficients, root.values, root.values.stride(0), reference, out, high, low, images, paths // unit_of(paths),
-        root.values.shape[2], root.blocks, TRIANGULAR=root.triangular, SPLIT=root.split,
-        SUMS=total is not None, UNIT=unit_of(paths), SINGLE=root.blocks == 1, BLOCK=root.block, IMAGES=tuning.pop("IMAGES", 128),
-        INNER=tuning.pop("INNER", min(32, root.block)), **tuning,
+        coefficients, root.values, root.values.stride(0), reference, out, high, low, images, paths // unit,
+        root.values.shape[2], root.blocks, TRIANGULAR=root.triangular, SPLIT=root.split, SUMS=total is not None,
+        UNIT=unit, SINGLE=root.blocks == 1, IMAGES=IMAGES, BLOCK=root.block, num_warps=4, num_stages=1,
     )  # fmt: skip
     return out
 
@@ -228,7 +224,6 @@ def stream(
     *,
     lowest: int,
     per_octave: int,
-    **tuning: Any,
 ) -> None:
     """Take in a batch, in place.
 
@@ -238,8 +233,8 @@ def stream(
     """
     neurons, images, paths = coefficients.shape
     coefficients = coefficients.contiguous()
-    bins, places = counts.shape[1], waiting[1].shape[1]
-    squares = _squares_into(coefficients, root, reference, total, **tuning)
+    bins, places, unit = counts.shape[1], waiting[1].shape[1], unit_of(paths)
+    squares = _squares_into(coefficients, root, reference, total)
     before, sources = torch.empty_like(filled), torch.empty_like(waiting[2], dtype=torch.int32)
     _enter[(neurons,)](
         squares, positions, floor, *square_total, counts, filled, before, waiting[1], waiting[2], sources,
@@ -247,6 +242,6 @@ def stream(
         BINS_UP=triton.next_power_of_2(bins + 1),
     )  # fmt: skip
     _copy[(neurons,)](
-        coefficients, waiting[0], sources, before, filled, images, paths // unit_of(paths), places,
-        UNIT=unit_of(paths), ROWS=16, PATHS=min(128, triton.next_power_of_2(paths)),
+        coefficients, waiting[0], sources, before, filled, images, paths // unit, places,
+        UNIT=unit, ROWS=16, PATHS=min(128, triton.next_power_of_2(paths)),
     )  # fmt: skip

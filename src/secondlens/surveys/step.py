@@ -15,7 +15,9 @@ from secondlens.models.model import LensModel
 def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> Float[Tensor, "image embed"]:
     """One captured forward pass into the statistics of some layers; the images' embeddings, unnormalised."""
     positions = to_device(batch.positions, model.device)
-    trace = capture(model.tower, to_device(batch.pixels, model.device), [found.layer for found in statistics], narrow=True)
+    trace = capture(
+        model.tower, to_device(batch.pixels, model.device), [found.layer for found in statistics], narrow=True
+    )
     for found in statistics:
         found.update(trace, positions)
     return trace.embeddings
