@@ -136,8 +136,8 @@ def _enter(
         norm = tl.sqrt_rn(square)
         wide = norm.to(tl.float64)
         energy += tl.sum(wide * wide)
-        index = ((tl.log2(norm) - lowest) * per_octave).to(tl.int32)
-        index = tl.where(norm > 0, tl.minimum(tl.maximum(index, 0), BINS - 1), 0)
+        octave = tl.log2(tl.maximum(norm, 1e-30)) - lowest
+        index = tl.minimum(tl.maximum((octave * per_octave).to(tl.int32), 0), BINS - 1)
         # Places past the batch count in a bin that does not exist.
         histogram += tl.histogram(tl.where(live, index, BINS_UP - 1), BINS_UP)
         stays = live & (norm >= least)

@@ -126,7 +126,7 @@ def survey_rate(model: LensModel, layers: Sequence[int], candidates: int) -> Rat
 
     @torch.no_grad()
     def rate(size: int) -> float:
-        # Images wait for their selection until there are as many as candidates: it must be in what is timed.
+        # Images wait until places for them are full: that they leave must be in what is timed.
         rounds = max(ROUNDS, -(-2 * candidates // size))
         some = batch(0, size)
         fix_reference(model, statistics, some, candidates)
