@@ -120,8 +120,9 @@ def survey_rate(model: LensModel, layers: Sequence[int], candidates: int) -> Rat
     height, width = model.tower.image_size
 
     def batch(number: int, size: int) -> Batch:
-        generator = torch.Generator().manual_seed(number)
-        pixels = torch.randn(size, 3, height, width, generator=generator)
+        # There already: how images get to a device is not a matter of the batch size.
+        generator = torch.Generator(model.device).manual_seed(number)
+        pixels = torch.randn(size, 3, height, width, generator=generator, device=model.device)
         return Batch(number, torch.arange(number * size, (number + 1) * size), pixels, (), ())
 
     @torch.no_grad()
