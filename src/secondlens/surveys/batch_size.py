@@ -131,13 +131,15 @@ def survey_rate(model: LensModel, layers: Sequence[int], candidates: int) -> Rat
         rounds = max(ROUNDS, -(-2 * candidates // size))
         some = batch(0, size)
         fix_reference(model, statistics, some, candidates)
-        update(model, statistics, batch(1, size))
-        finish(model)
-        started = time.monotonic()
-        for number in range(2, rounds + 2):
-            positions = some.positions + number * size
-            update(model, statistics, Batch(number, positions, some.pixels, (), ()))
-        finish(model)
+        started = 0.0
+        # The first time round, kernels may be compiled.
+        for part in range(2):
+            finish(model)
+            started = time.monotonic()
+            for number in range(1 + part * rounds, 1 + (part + 1) * rounds):
+                positions = some.positions + number * size
+                update(model, statistics, Batch(number, positions, some.pixels, (), ()))
+            finish(model)
         return rounds * size / (time.monotonic() - started)
 
     return rate
