@@ -1,5 +1,6 @@
 import io
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from secondlens.errors import ImageError
 from secondlens.images import Batch, FolderSource, Skipped, batches, open_source, processing_order
+from secondlens.images.loader import Decoders
 
 SIDE = 16
 ORDER = [11, 0, 10, 1, 9, 2, 8, 3, 7, 4, 6, 5]
@@ -215,6 +217,33 @@ def test_a_shard_that_vanishes_is_skipped(tmp_path: Path) -> None:
 def test_impossible_arguments(source: FolderSource, options: dict) -> None:
     with pytest.raises(ValueError, match="must"):
         batches(source, preprocess, **({"order": [0]} | options))
+
+
+def with_process(images: list[Image.Image]) -> Tensor:
+    """The pixels are the number of the process."""
+    return torch.full((len(images), 3, 1, 1), float(os.getpid()))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_decoders_stay_for_the_next_order(source: FolderSource, workers: int) -> None:
+    decoders = Decoders(source, preprocess, workers, thumbnail_size=8)
+    others = ORDER[::-1][:7]
+    for order in (ORDER, others, ORDER):
+        assert_same(list(decoders.batches(order, 3)), run(source, order, thumbnail_size=8))
+    # An iteration that is broken off leaves nothing behind.
+    next(decoders.batches(ORDER, 3))
+    assert_same(list(decoders.batches(others, 3)), run(source, others, thumbnail_size=8))
+    decoders.close()
+    with pytest.raises(ValueError, match="closed"):
+        decoders.batches(ORDER, 3)
+    same = Decoders(source, with_process, workers)
+    seen = [
+        {float(value) for batch in same.batches([0, 1, 2, 10], 1) for value in batch.pixels[:, 0, 0, 0]}
+        for _ in range(2)
+    ]
+    assert seen[0] == seen[1]
+    assert (float(os.getpid()) in seen[0]) == (workers == 0)
+    same.close()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])

@@ -19,8 +19,7 @@ from secondlens.cluster.library import ray_library
 from secondlens.cluster.report import Report, node_name, report
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention
-from secondlens.images.loader import Batch, batches
-from secondlens.images.sources import ImageSource
+from secondlens.images.loader import Batch, Decoders
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
 from secondlens.surveys.checkpoint import kept_embeddings
@@ -90,7 +89,8 @@ class SurveyWorker(Worker):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self._source: tuple[Any, ImageSource] | None = None
+        self._decoders: Decoders | None = None
+        self._reads: Any = None
         self._key: Any = None
         self._statistics: list[LayerStatistics] = []
 
@@ -104,20 +104,12 @@ class SurveyWorker(Worker):
 
     def _survey(self, number: int, shard: Shard, states: Arrays, reference: Any, tally: Any) -> Piece:
         started, done = time.monotonic(), 0
-        if self._source is None or self._source[0] != reference:
-            self._source = reference, ray_library().get(reference)
+        decoders = self._decoders_of(reference, shard.thumbnail_size)
         statistics = self._fresh(shard)
         load_states(statistics, to_tensors(states))
         found: list[Batch] = []
         embeddings: list[Tensor] = []
-        for batch in batches(
-            self._source[1],
-            self.model.preprocessing.transform,
-            order=shard.positions,
-            batch_size=self.setup.batch_size,
-            workers=self.setup.decoders,
-            thumbnail_size=shard.thumbnail_size,
-        ):
+        for batch in decoders.batches(shard.positions, self.setup.batch_size):
             if len(batch.positions):
                 embedded = update(self.model, statistics, batch)
                 if shard.embeddings:
@@ -128,6 +120,17 @@ class SurveyWorker(Worker):
             tally.put.remote(number, self.name, done)
         state = named_states({each.layer: each.state_dict() for each in statistics})
         return Piece(number, self.name, done, time.monotonic() - started, pack(state, found, embeddings))
+
+    def _decoders_of(self, reference: Any, thumbnail_size: int | None) -> Decoders:
+        """Of the source that Ray keeps; the processes stay from shard to shard."""
+        if self._decoders is None or self._reads != (reference, thumbnail_size):
+            if self._decoders is not None:
+                self._decoders.close()
+            source = ray_library().get(reference)
+            transform = self.model.preprocessing.transform
+            self._decoders = Decoders(source, transform, self.setup.decoders, thumbnail_size)
+            self._reads = reference, thumbnail_size
+        return self._decoders
 
     def _fresh(self, shard: Shard) -> list[LayerStatistics]:
         """Statistics without images; what they are made of is kept from shard to shard."""

@@ -67,15 +67,66 @@ def batches(
     end when the iterator is closed. Raises `ValueError` for impossible arguments and `ImageError` if the
     source holds something else than pictures or `preprocess` gives another shape.
     """
-    if batch_size < 1 or workers < 0 or first < 0 or (thumbnail_size is not None and thumbnail_size < 1):
-        raise ValueError("batch_size and thumbnail_size must be positive; workers and first must not be negative")
-    if order and not 0 <= min(order) <= max(order) < len(source.ids):
-        raise ValueError(f"order must hold indices into the {len(source.ids)} ids of the source")
-    slices = [
-        _Slice(number, tuple(order[number * batch_size : (number + 1) * batch_size]))
-        for number in range(first, -(-len(order) // batch_size))
-    ]
-    return _load(_Reader(source, preprocess, thumbnail_size), slices, workers)
+    decoders = Decoders(source, preprocess, workers, thumbnail_size)
+    items = decoders.batches(order, batch_size, first)
+
+    def then_close() -> Iterator[Batch]:
+        try:
+            yield from items
+        finally:
+            decoders.close()
+
+    return then_close()
+
+
+class Decoders:
+    """Batches of one source in one order after the other; the processes that decode stay until `close`.
+
+    The arguments are those of `batches`, which is this for one order.
+    """
+
+    def __init__(
+        self, source: ImageSource, preprocess: Preprocess, workers: int = 0, thumbnail_size: int | None = None
+    ) -> None:
+        if workers < 0 or (thumbnail_size is not None and thumbnail_size < 1):
+            raise ValueError("thumbnail_size must be positive and workers must not be negative")
+        self._source = source
+        # The loader reads this list anew whenever it is iterated.
+        self._slices: list[_Slice] = []
+        self._loader: DataLoader[Any] | None = DataLoader(
+            _Reader(source, preprocess, thumbnail_size),
+            batch_size=None,
+            sampler=self._slices,
+            collate_fn=_unchanged,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_leave_interrupts_to_the_consumer,
+        )
+
+    def batches(self, order: Sequence[int], batch_size: int, first: int = 0) -> Iterator[Batch]:
+        """See the function `batches`. One iteration at a time."""
+        if batch_size < 1 or first < 0:
+            raise ValueError("batch_size must be positive and first must not be negative")
+        if order and not 0 <= min(order) <= max(order) < len(self._source.ids):
+            raise ValueError(f"order must hold indices into the {len(self._source.ids)} ids of the source")
+        if self._loader is None:
+            raise ValueError("these decoders are closed")
+        self._slices[:] = [
+            _Slice(number, tuple(order[number * batch_size : (number + 1) * batch_size]))
+            for number in range(first, -(-len(order) // batch_size))
+        ]
+        return self._read(self._loader)
+
+    def _read(self, loader: "DataLoader[Any]") -> Iterator[Batch]:
+        for item in loader:
+            if isinstance(item, ImageError):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """End the processes."""
+        # The DataLoader's iterator ends its workers when the last reference to it goes.
+        self._loader = None
 
 
 def processing_order(count: int) -> list[int]:
@@ -163,26 +214,6 @@ class _Reader(Dataset):
                     text = " ".join(str(error).split())[:120] or type(error).__name__
                     skipped.append(Skipped(picture.position, f"preprocessing failed: {text}"))
             return kept, torch.cat(rows) if rows else nothing
-
-
-def _load(reader: _Reader, slices: list[_Slice], workers: int) -> Iterator[Batch]:
-    loader = DataLoader(
-        reader,
-        batch_size=None,
-        sampler=slices,
-        collate_fn=_unchanged,
-        num_workers=workers,
-        worker_init_fn=_leave_interrupts_to_the_consumer,
-    )
-    items = iter(loader)
-    try:
-        for item in items:
-            if isinstance(item, ImageError):
-                raise item
-            yield item
-    finally:
-        # The DataLoader's iterator ends its workers when the last reference to it goes.
-        del items
 
 
 def _leave_interrupts_to_the_consumer(worker: int) -> None:
