@@ -9,7 +9,7 @@ import typer
 from secondlens.cli.neurons import AtlasArgument
 from secondlens.cli.output import JsonOption, print_json, print_table
 from secondlens.cli.progress import bar, interruptible
-from secondlens.cli.survey import parse_layers
+from secondlens.cli.survey_options import parse_layers
 from secondlens.errors import ImageError, SecondLensError
 
 

@@ -92,7 +92,7 @@ def indirect(
 ) -> None:
     """Directions of the exact indirect effects of every neuron of some layers, for `attack run --indirect`."""
     from secondlens.atlas import Atlas
-    from secondlens.cli.survey import parse_layers
+    from secondlens.cli.survey_options import parse_layers
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
     from secondlens.studies.indirect_directions import write_indirect_directions
