@@ -22,6 +22,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.errors import ReproductionError, SurveyError, closest
 from secondlens.images.loader import processing_order
 from secondlens.images.sources import ImageSource, subset
+from secondlens.json_text import finite, json_text
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
 from secondlens.reproduction import measures, texts  # noqa: F401  (they register their studies)
@@ -133,13 +134,16 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
         atlas = None if surveyed is None else _atlas(run, model, surveyed, key, out)
         task = Task(run, model, settings, folder, tell, atlas, surveyed, evaluation, templates)
         measured = study.measure(task)
-        found = {
-            "values": measured.values,
-            "tables": measured.tables,
-            "files": measured.files,
-            "study notes": measured.notes,
-        }
-        write_text(folder / RESULT, json.dumps({"key": key, **found}, indent=2, ensure_ascii=False))
+        # As it is read again from the file.
+        found = finite(
+            {
+                "values": measured.values,
+                "tables": measured.tables,
+                "files": measured.files,
+                "study notes": measured.notes,
+            }
+        )
+        write_text(folder / RESULT, json_text({"key": key, **found}, 2))
     own = not run.changed
     return Outcome(
         name=preset.name,

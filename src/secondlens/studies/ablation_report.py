@@ -1,6 +1,5 @@
 """An ablation study as a JSON object, a table of predicted classes and a picture like the paper's figure 3."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from secondlens.atlas.files import disk_errors, write_table, write_text
 from secondlens.errors import MissingExtra
+from secondlens.json_text import json_text
 from secondlens.studies.ablation import AblationStudy, LayerAblation
 from secondlens.studies.ablation_progress import AblationCheckpoints
 from secondlens.studies.ablator import BASELINE
@@ -70,7 +70,7 @@ def write_study(study: AblationStudy, folder: Path) -> list[Path]:
     with disk_errors(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
     found = summary(study)
-    write_text(folder / SUMMARY, json.dumps(found, indent=2))
+    write_text(folder / SUMMARY, json_text(found, 2))
     # Layers with few paths have fewer ranks: empty there.
     tables = [_table(study, layer) for layer in study.layers]
     write_table(folder / TABLE, pa.concat_tables(tables, promote_options="default"))

@@ -1,6 +1,5 @@
 """The study of first-order effects as a JSON object, tables and a picture."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 
 from secondlens.atlas.files import disk_errors, write_table, write_text
 from secondlens.errors import MissingExtra
+from secondlens.json_text import json_text
 from secondlens.studies.first_order import FirstOrderStudy
 from secondlens.studies.indirect_report import accuracy
 from secondlens.studies.report import COLOURS
@@ -45,7 +45,7 @@ def write_report(study: FirstOrderStudy, folder: Path) -> list[Path]:
     with disk_errors(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
     found = summary(study)
-    write_text(folder / "summary.json", json.dumps(found, indent=2))
+    write_text(folder / "summary.json", json_text(found, 2))
     write_table(folder / "parts.parquet", _parts_table(study))
     write_table(folder / "neurons.parquet", _neurons_table(study))
     _draw(study, found, folder / "first-order.png")

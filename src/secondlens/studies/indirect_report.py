@@ -1,6 +1,5 @@
 """Table 1 as a JSON object, a table of neurons, directions and a picture."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from secondlens.atlas.files import disk_errors, write_table, write_tensors, write_text
 from secondlens.errors import MissingExtra
+from secondlens.json_text import json_text
 from secondlens.studies.indirect import EFFECTS, Table1
 from secondlens.studies.intervals import bootstrap_interval
 from secondlens.studies.report import COLOURS
@@ -50,7 +50,7 @@ def write_report(study: Table1, folder: Path) -> list[Path]:
     with disk_errors(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
     found = summary(study)
-    write_text(folder / "summary.json", json.dumps(found, indent=2))
+    write_text(folder / "summary.json", json_text(found, 2))
     write_table(folder / "neurons.parquet", _neurons_table(study))
     write_tensors(
         folder / "directions.safetensors",

@@ -1,6 +1,5 @@
 """A study of descriptions as a JSON object, tables and a picture."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from secondlens.atlas.files import disk_errors, write_table, write_text
 from secondlens.descriptions.store import QUALITY, Descriptions
 from secondlens.errors import MissingExtra
+from secondlens.json_text import json_text
 from secondlens.studies.descriptions import LayerStudy, name_of
 from secondlens.studies.intervals import bootstrap_interval
 
@@ -55,7 +55,7 @@ def write_report(studies: Sequence[LayerStudy], described: Sequence[Descriptions
     with disk_errors(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
     found = summary(studies, described)
-    write_text(folder / "summary.json", json.dumps(found, indent=2))
+    write_text(folder / "summary.json", json_text(found, 2))
     written = [folder / "summary.json", folder / "curve.png"]
     for description in described:
         table = pa.concat_tables([_neurons_table(study, description.name) for study in studies])

@@ -1,6 +1,5 @@
 """Selectivity and rank as a JSON object, tables and a picture."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pyarrow as pa
 from secondlens.atlas.files import disk_errors, write_table, write_text
 from secondlens.atlas.store import Atlas, AtlasLayer
 from secondlens.errors import MissingExtra
+from secondlens.json_text import json_text
 from secondlens.studies.selectivity import distribution, neuron_figures, path_figures
 from secondlens.studies.shuffles import STATISTICS, ShuffleTest
 
@@ -70,7 +70,7 @@ def write_selectivity(
         folder.mkdir(parents=True, exist_ok=True)
     chosen = [atlas.layer(index) for index in (atlas.layers if layers is None else sorted(set(layers)))]
     by_layer = {test.layer: test for test in tests}
-    write_text(folder / SUMMARY, json.dumps(selectivity_summary(atlas, layers, tests), indent=2))
+    write_text(folder / SUMMARY, json_text(selectivity_summary(atlas, layers, tests), 2))
     neurons = [_neurons(layer, by_layer.get(layer.index)) for layer in chosen]
     write_table(folder / NEURONS, pa.concat_tables(neurons, promote_options="default"))
     pairs = [_pairs(layer, by_layer.get(layer.index)) for layer in chosen]

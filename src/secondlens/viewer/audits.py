@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
 
 from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError
+from secondlens.json_text import json_text
 from secondlens.viewer.reading import reading
 
 CLASSES, STRONGEST, TESTS = 30, 30, 200
@@ -216,4 +217,4 @@ def _plain(audit: BaseModel) -> dict[str, Any]:
 
 
 def _json(content: dict[str, Any] | Iterable[Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+    return json_text(content).encode()

@@ -1,12 +1,12 @@
 """Results of audits as JSON files, which the viewer shows: a command's facts, their kind, and of which atlas."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from secondlens.atlas.files import disk_errors, write_text
 from secondlens.atlas.store import Atlas
 from secondlens.errors import AuditError
+from secondlens.json_text import json_text
 
 Kind = Literal["pair", "matrix", "folder", "removal"]
 
@@ -27,4 +27,4 @@ def prepare_audit_path(path: Path) -> None:
 def write_audit(path: Path, facts: dict[str, Any]) -> None:
     """Write what `audit_facts` gives, atomically. Raises `AuditError` for another ending than .json."""
     prepare_audit_path(path)
-    write_text(path, json.dumps(facts, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+    write_text(path, json_text(facts, 1) + "\n")

@@ -1,6 +1,5 @@
 """A laboratory's findings as plain data, tables and a picture."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from secondlens.atlas.files import disk_errors, write_table, write_text
 from secondlens.errors import MissingExtra
+from secondlens.json_text import json_text
 from secondlens.world.laboratory.agreement import Agreement
 from secondlens.world.laboratory.cues import recall
 from secondlens.world.laboratory.run import Laboratory, LayerLaboratory
@@ -66,7 +66,7 @@ def write_laboratory(found: Laboratory, folder: Path) -> list[Path]:
     with disk_errors(folder.parent):
         folder.mkdir(parents=True, exist_ok=True)
     facts = summary(found)
-    write_text(folder / SUMMARY, json.dumps(facts, indent=2))
+    write_text(folder / SUMMARY, json_text(facts, 2))
     write_table(folder / CONCEPT_TABLE, pa.concat_tables([_concepts(layer) for layer in found.layers]))
     written = [folder / SUMMARY, folder / CONCEPT_TABLE]
     rows = [

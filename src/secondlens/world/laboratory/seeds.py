@@ -21,6 +21,7 @@ from secondlens.atlas.files import disk_errors, write_text
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions import describe
 from secondlens.errors import WorldError
+from secondlens.json_text import json_text
 from secondlens.models.model import LensModel
 from secondlens.pools import open_pool
 from secondlens.studies import ablation_report, first_order_report, indirect_report
@@ -89,7 +90,7 @@ def study_seeds(
         "layers": [{"layer": layer, **intervals([_of_layer(one, layer) for one in found])} for layer in sorted(layers)],
         "whole": intervals([one["whole"] for one in found]),
     }
-    write_text(out / SUMMARY, json.dumps(facts, indent=2))
+    write_text(out / SUMMARY, json_text(facts, 2))
     return facts
 
 
@@ -140,7 +141,7 @@ def _seed(
     classes = (labelled / f"classes-{name}.txt").read_text(encoding="utf-8").splitlines()
     images = open_labelled(labelled / f"labels-{name}.csv", model, classes)
     figures = _measure(model, atlas, images, first + 2, settings, biases, progress)
-    write_text(folder / FIGURES, json.dumps({"settings": identity, "figures": figures}, indent=2))
+    write_text(folder / FIGURES, json_text({"settings": identity, "figures": figures}, 2))
     return figures
 
 
