@@ -49,12 +49,14 @@ def survey(
     settings: SurveySettings,
 ) -> None:
     """Survey neurons over images in shards; the atlas is that of `secondlens survey`, bit by bit."""
+    from secondlens.atlas.files import check_folder
     from secondlens.cluster import cluster_survey
 
     chosen, limit = subject.chosen, settings.limit
     if settings.dry_run:
         say_what_it_takes(subject, settings, batch_size, decoders or 0)
         return
+    check_folder(subject.out)
     with interruptible(), warnings_to_stderr(), ray_notes():
         atlas, nodes = cluster_survey(
             subject.model,
@@ -90,9 +92,11 @@ def describe(
 ) -> None:
     """Encode a pool's texts and describe neurons by them; the result is that of `secondlens describe`."""
     from secondlens.atlas import Atlas
+    from secondlens.atlas.files import check_folder
     from secondlens.cluster import cluster_describe
 
     opened = Atlas.open(subject.atlas)
+    check_folder(opened.folder)
     with interruptible(), warnings_to_stderr(), ray_notes(), bar() as advance:
         found, nodes = cluster_describe(
             opened,

@@ -46,11 +46,13 @@ def describe_command(
 ) -> None:
     """Describe every surveyed neuron by texts of a pool; an interrupted run goes on where it was."""
     from secondlens.atlas import Atlas
+    from secondlens.atlas.files import check_folder
     from secondlens.descriptions import describe
     from secondlens.models import load_model
     from secondlens.pools import open_pool
 
     opened = Atlas.open(subject.atlas)
+    check_folder(opened.folder)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         loaded = load_model(subject.model or opened.manifest.model.reference, device=device)
         opened.require_model(loaded)

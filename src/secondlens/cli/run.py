@@ -37,6 +37,7 @@ def run_command(
     """Survey, describe, and print words for the neurons that matter most."""
     import os
 
+    from secondlens.atlas.files import check_folder
     from secondlens.descriptions import describe
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
@@ -44,6 +45,7 @@ def run_command(
     from secondlens.surveys import survey
 
     chosen, size = parse_layers(layers), parse_batch_size(batch_size)
+    check_folder(out)
     with interruptible():
         loaded = load_model(model, device=device)
         source = open_source(images)

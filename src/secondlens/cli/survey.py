@@ -42,6 +42,7 @@ def survey_command(
     """Survey neurons over images and write an atlas; an interrupted survey goes on where it was."""
     import os
 
+    from secondlens.atlas.files import check_folder
     from secondlens.models import load_model
     from secondlens.surveys import survey
 
@@ -51,6 +52,7 @@ def survey_command(
     if settings.dry_run:
         say_what_it_takes(subject, settings, size, workers)
         return
+    check_folder(subject.out)
     with interruptible():
         atlas = survey(
             load_model(subject.model, device=settings.device, dtype=settings.dtype),

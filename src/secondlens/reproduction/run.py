@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from secondlens.atlas.files import disk_errors, write_text
+from secondlens.atlas.files import make_folder, write_text
 from secondlens.atlas.manifest import ids_hash
 from secondlens.atlas.store import Atlas
 from secondlens.errors import ReproductionError, SurveyError, closest
@@ -120,8 +120,7 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
         key["classes"] = ids_hash([*evaluation.classes, *map(str, evaluation.labels.tolist())])
         key["templates"] = list(templates)
     folder = out / preset.name
-    with disk_errors(out):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     stored = read_result(folder / RESULT)
     if stored is not None:
         try:
@@ -129,7 +128,6 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
         except SurveyError as error:
             raise ReproductionError(str(error)) from error
         found = {name: stored[name] for name in ("values", "tables", "files", "study notes")}
-        found["tables"] = [(title, columns, rows) for title, columns, rows in stored["tables"]]
     else:
         atlas = None if surveyed is None else _atlas(run, model, surveyed, key, out)
         task = Task(run, model, settings, folder, tell, atlas, surveyed, evaluation, templates)
@@ -144,6 +142,7 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
             }
         )
         write_text(folder / RESULT, json_text({"key": key, **found}, 2))
+    tables = [(title, columns, rows) for title, columns, rows in found["tables"]]
     own = not run.changed
     return Outcome(
         name=preset.name,
@@ -154,7 +153,7 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
         changed=list(run.changed),
         values=found["values"],
         comparisons=[row.plain() for row in compare(preset.expected, found["values"], own)],
-        tables=found["tables"],
+        tables=tables,
         files=found["files"],
         notes=notes + found["study notes"],
         reused=stored is not None,

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from secondlens.atlas.embeddings import embeddings_table
-from secondlens.atlas.files import disk_errors, write_table, write_tables, write_tensors, write_text
+from secondlens.atlas.files import make_folder, write_table, write_tables, write_tensors, write_text
 from secondlens.errors import SurveyError
 
 # A checkpoint may cost a twentieth of the time, and a kill at most this many seconds or twenty checkpoints' time.
@@ -70,8 +70,7 @@ class Checkpoints:
         """The progress of an interrupted run, else the fresh one; raises `SurveyError` where settings differ."""
         path = self.folder / "progress.json"
         if not path.is_file():
-            with disk_errors(self.folder.parent):
-                self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             return fresh
         stored = json.loads(path.read_text(encoding="utf-8"))
         require_same(

@@ -11,7 +11,7 @@ from secondlens.applications.attack.gallery import Exhibit
 from secondlens.applications.attack.judging import agreement, all_judgements
 from secondlens.applications.attack.pages import markdown, page
 from secondlens.applications.attack.results import KINDS, summarise
-from secondlens.atlas.files import disk_errors, write_table, write_text
+from secondlens.atlas.files import make_folder, write_table, write_text
 from secondlens.json_text import json_text
 
 
@@ -27,8 +27,7 @@ def write_report(
 
     summary.json: the attack's card, `binary` and `among_all` (see `results.summarise`), cues, captions, agreement.
     """
-    with disk_errors(folder.path):
-        folder.report.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.report)
     found = {
         "attack": folder.card(),
         "judge": judge,

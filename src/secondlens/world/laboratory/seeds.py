@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import t as student
 
 import secondlens
-from secondlens.atlas.files import disk_errors, write_text
+from secondlens.atlas.files import make_folder, write_text
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions import describe
 from secondlens.errors import WorldError
@@ -123,8 +123,7 @@ def _seed(
         kept = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
         require_same(kept["settings"], identity, f"{folder} holds a seed of other settings")
         return dict(kept["figures"])
-    with disk_errors(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     biases = Biases.load(settings.biases)
     first = FIRST_SEED + 3 * seed
     scenes, labelled = folder / "scenes", folder / "labelled"
