@@ -99,7 +99,7 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
     settings = study.check(run.settings, preset.name)
     surveyed = _survey_images(run)
     evaluation = _evaluation_images(run, model)
-    templates = run.templates() if model.classifier is None else ()
+    templates = run.templates(model)
     notes = list(preset.notes)
     notes += _counts(run, surveyed, evaluation)
     key: dict[str, Any] = {
@@ -243,7 +243,7 @@ def _setting(
         if model.classifier is not None:
             shown["classifier"] = f"its own head, {len(evaluation.classes)} classes"
         else:
-            templates = run.template_reference or f'"{run.templates()[0]}"'
+            templates = run.template_reference or ", ".join(f'"{template}"' for template in run.templates(model))
             shown["classifier"] = f"zero-shot, {len(evaluation.classes)} classes, templates: {templates}"
     settings = key["settings"]
     if settings:
