@@ -25,13 +25,14 @@ from secondlens.images.sources import ImageSource, subset
 from secondlens.json_text import finite, json_text
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress, silent
 from secondlens.reproduction import measures, texts  # noqa: F401  (they register their studies)
 from secondlens.reproduction.compare import compare
 from secondlens.reproduction.missing import require_all
 from secondlens.reproduction.presets import Preset
 from secondlens.reproduction.report import write_report
 from secondlens.reproduction.settings import Options, Resolved, resolve
-from secondlens.reproduction.tasks import Progress, Task, study_of
+from secondlens.reproduction.tasks import Task, study_of
 from secondlens.studies.datasets import open_evaluation, open_survey
 from secondlens.studies.labelled import LabelledImages
 from secondlens.surveys import survey
@@ -80,7 +81,7 @@ def reproduce(
     for run in runs:
         study_of(run.preset.study).check(run.settings, run.preset.name)
     require_all(runs)
-    tell = progress or (lambda title, done, total: None)
+    tell = progress or silent
     models: dict[str, LensModel] = {}
     outcomes: list[Outcome] = []
     for run in runs:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ from secondlens.applications.attack.pictures.base import ImageMaker, Order, save
 from secondlens.applications.attack.settings import AttackSettings
 from secondlens.atlas.files import make_folder, write_text
 from secondlens.errors import SecondLensError
-
-Progress = Callable[[str, int, int], None]
+from secondlens.progress import Progress
 
 
 def orders_of(

@@ -7,7 +7,7 @@ For a pair (a, b), with the scores of `scores` for v = t(b) - t(a),
 The division makes pairs comparable whose classes lie near and far. Fewer cues count as zeros.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from secondlens.applications.audit.table import NeuronTable
 from secondlens.atlas.files import check_file, make_folder, write_table, write_text
 from secondlens.errors import AuditError
 from secondlens.plots import check_picture, new_figure, save_figure
+from secondlens.progress import Progress
 from secondlens.studies.classifier import Head
 
 BEST = 10
@@ -38,8 +39,6 @@ PICTURED = 30
 
 TABLES = (".csv", ".parquet")
 """Endings of the file of pairs."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ A seed's folder keeps its scenes, its atlas and its figures: finished seeds are 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from secondlens.errors import WorldError
 from secondlens.json_text import json_text
 from secondlens.models.model import LensModel
 from secondlens.pools import open_pool
+from secondlens.progress import Progress
 from secondlens.studies import ablation_report, first_order_report, indirect_report
 from secondlens.studies.ablation import ablate
 from secondlens.studies.first_order import study_first_order
@@ -42,8 +43,6 @@ from secondlens.world.sampler import scene_at
 FIGURES, SUMMARY = "figures.json", "seeds.json"
 FIRST_SEED = 85_000
 """Of the series of scenes; a seed takes the next three."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
