@@ -36,6 +36,10 @@ class AtlasError(SecondLensError):
     """A folder that is no atlas, an incomplete or damaged one, or one of another model or schema."""
 
 
+class OutputError(AtlasError):
+    """A file or folder that cannot be written: its name's ending, what is there already, permissions, a full disk."""
+
+
 class TextError(SecondLensError):
     """A pool of texts, or a request to decompose directions over it, that cannot be used."""
 

@@ -127,7 +127,7 @@ def test_refusals(labelled: LensModel, clip: LensModel, tmp_path: Path) -> None:
     with pytest.raises(SecondLensError, match="overlap from 0"):
         fit_image(labelled, picture(90, 64), "windows", overlap=1.0)
     found = heat_map(labelled, picture(64, 64))
-    with pytest.raises(SecondLensError, match=r"end in \.png"):
+    with pytest.raises(SecondLensError, match=r"ends in \.png"):
         write_segmentation(picture(64, 64), "a", found, tmp_path / "a.jpg")
     with pytest.raises(SecondLensError, match="threshold from 0"):
         write_segmentation(picture(64, 64), "a", found, tmp_path / "a.png", threshold=1.0)

@@ -21,7 +21,7 @@ from secondlens.applications.audit.scores import (
     strongest,
 )
 from secondlens.applications.audit.similarity import NameSimilarity, mentions, open_similarity
-from secondlens.errors import AuditError
+from secondlens.errors import AuditError, OutputError
 from secondlens.models import LensModel, load_model
 from secondlens.studies.classifier import WORLD_TEMPLATES, default_templates
 from secondlens.world import NOUNS
@@ -140,7 +140,7 @@ def test_matrix_agrees_with_the_audit(auditor: Auditor, tmp_path: Path) -> None:
     assert (tmp_path / "pairs.csv").read_text().startswith("shown,predicted,exploitability")
     assert len((tmp_path / "pairs.csv").read_text().splitlines()) == 7
     write_matrix(found, tmp_path / "pairs.parquet")
-    with pytest.raises(AuditError, match=r"\.csv or \.parquet"):
+    with pytest.raises(OutputError, match=r"\.csv or \.parquet"):
         write_matrix(found, tmp_path / "pairs.txt")
     by_images = image_matrix(auditor.within, list(NOUNS), class_head(auditor.model, NOUNS, WORLD_TEMPLATES)[1],
                              NameSimilarity())  # fmt: skip

@@ -15,6 +15,7 @@ from secondlens.cli.app import app
 from secondlens.errors import ReproductionError
 from secondlens.reproduction import Options, load_preset, preset_names, reproduce
 from secondlens.studies import ablation
+from secondlens.studies.classifier import TEMPLATES, WORLD_TEMPLATES
 from secondlens.world import NOUNS, scene_at, write_dataset
 
 LABELS = ["cat", "dog", "crane", "fire truck"]
@@ -210,6 +211,26 @@ def test_a_preset_of_ones_own_is_judged_in_its_own_setting(given: list[object], 
     assert outcome["setting"]["survey"].startswith("12 images of ")
     assert any("has 12 images, the paper's 13" in note for note in outcome["notes"])
     assert "has 12 images, the paper's 13" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["a", "photo", "of"], TEMPLATES),
+        (["a", "there", "is", "picture", "of"], WORLD_TEMPLATES),
+    ],
+)
+def test_other_data_get_the_templates_that_fit_the_model(
+    words: list[str], expected: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = save_worded(tmp_path / "model", words=[*words, *NOUNS])
+    scenes = [scene_at(6, index, objects=1, kind="unbiased") for index in range(20)]
+    drawn = write_dataset(tmp_path / "scenes", scenes, size=32, masks=False)
+    data = {"survey": str(drawn / "images"), "evaluation": str(drawn / "labels.csv")}
+    options = Options(data=data, model=f"hf:{folder}", layers=[1], batch_size=64)
+    (found,) = reproduce([load_preset("figure-3")], tmp_path / "out", options)
+    assert found.key["templates"] == list(expected)
+    assert all(f'"{template}"' in found.setting["classifier"] for template in expected)
 
 
 def test_on_the_embedded_world(tmp_path: Path) -> None:

@@ -70,11 +70,14 @@ def test_what_is_no_audit_of_this_atlas_is_refused(
     assert not (tmp_path / "site").exists()
 
 
-def test_a_score_that_is_no_number_is_refused(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("score", ["NaN", "-Infinity", "1e999", '"0.5"', "null"])
+def test_a_score_that_is_no_number_is_refused(world: World, tmp_path: Path, score: str) -> None:
     file = save_audits(tmp_path / "audits", world.atlas) / "pair.json"
     content = json.loads(file.read_text())
-    content["cues"][0]["score"] = float("nan")
+    content["cues"][0]["score"] = 0.515625
     file.write_text(json.dumps(content))
+    read_audits(file, world.atlas)
+    file.write_text(json.dumps(content).replace("0.515625", score))
     with pytest.raises(AtlasError, match="cannot read an audit"):
         read_audits(file, world.atlas)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
-from secondlens.atlas.files import disk_errors
+from secondlens.atlas.files import make_folder, write_whole
 from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError
 
@@ -62,5 +62,5 @@ def contact_sheet(atlas: Atlas, images: Sequence[dict[str, Any]], path: Path) ->
         picture = ImageOps.contain(Image.open(io.BytesIO(thumbnails[image["id"]])), (CELL, CELL))
         sheet.paste(picture, (left + (CELL - picture.width) // 2, upper + (CELL - picture.height) // 2))
         pen.text((left, upper + CELL), f"{image['norm']:.4f}", fill="black")
-    with disk_errors(path.parent):
-        sheet.save(path, "PNG")
+    make_folder(path.parent)
+    write_whole(path, lambda temporary: sheet.save(temporary, "PNG"))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import save_file
 from torch import Tensor
 
-from secondlens.errors import AtlasError
+from secondlens.errors import OutputError
 
 ROW_GROUP = 16_384
 """Rows a group of a Parquet file that is written in parts."""
@@ -72,13 +72,43 @@ def disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise AtlasError(
+            raise OutputError(
                 f"no space left on the disk of {folder}; what was finished is kept: free some space and run the same "
                 "command again, it goes on from the last checkpoint"
             ) from error
         if isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError | FileExistsError):
-            raise AtlasError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+            raise OutputError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where there is none; raises `OutputError` where that cannot be."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Before what takes long: refuse a folder that could not be made or written to. Nothing is made yet.
+
+    Raises `OutputError` where there is a file in its place, or a folder without write permission.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise OutputError(f"cannot write to {folder}: {there} is a file; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to {folder}: no write permission for {there}; choose another folder")
+
+
+def check_file(path: Path, *endings: str) -> None:
+    """Before what takes long: refuse a file that could not be written. endings: those that it may have; default: any.
+
+    Raises `OutputError` for another ending, a folder of that name, and what `check_folder` refuses.
+    """
+    if endings and path.suffix.lower() not in endings:
+        raise OutputError(f"expected the name of a file that ends in {' or '.join(endings)}, got {path}")
+    if path.is_dir():
+        raise OutputError(f"expected the name of a file to write, got the folder {path}")
+    check_folder(path.parent)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

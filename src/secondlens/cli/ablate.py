@@ -8,7 +8,7 @@ import typer
 from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
 from secondlens.cli.pool import SOURCE
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
-from secondlens.cli.survey import parse_layers
+from secondlens.cli.survey_options import parse_layers
 
 if TYPE_CHECKING:
     from secondlens.atlas import Atlas
@@ -60,6 +60,7 @@ def ablate_command(
 
     from secondlens.atlas import Atlas
     from secondlens.models import load_model
+    from secondlens.plots import check_report
     from secondlens.pools import open_pool
     from secondlens.pools.texts import read_texts
     from secondlens.studies.ablation import ablate
@@ -71,6 +72,7 @@ def ablate_command(
     chosen = parse_layers(layers)
     room = None if memory is None else parse_memory(memory)
     filled = None if templates is None else read_templates(templates)
+    check_report(out)
     opened = Atlas.open(atlas)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         loaded = load_model(model, device=device, dtype=dtype)

@@ -16,7 +16,7 @@ from secondlens.cli.audit import (
 from secondlens.cli.auditor import classes_of, open_described, split_pair, templates_of
 from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
-from secondlens.cli.survey import parse_layers
+from secondlens.cli.survey_options import parse_layers
 
 app = typer.Typer(help="Make images that a model takes for another class, and measure how often.", no_args_is_help=True)
 
@@ -78,6 +78,7 @@ def run(
     from secondlens.applications.attack.run import STAGES
     from secondlens.applications.attack.sources import open_sources
     from secondlens.applications.audit import class_pair
+    from secondlens.atlas.files import check_folder
     from secondlens.errors import AuditError
     from secondlens.language import open_language_model
 
@@ -87,6 +88,7 @@ def run(
     )  # fmt: skip
     if until not in STAGES:
         raise AuditError(f"expected a stage of {', '.join(STAGES)}, got {until!r}")
+    check_folder(out)
     language = open_language_model(llm, max_tokens=max_tokens, temperature=temperature)
     opened, loaded, described = open_described(model, atlas, pool, device)
     templates = templates_of(template, loaded)

@@ -129,10 +129,14 @@ def matrix(
 ) -> None:
     """Audit all pairs of a set of classes: which can be exploited most, and by which cues."""
     from secondlens.applications.audit import class_head
-    from secondlens.applications.audit.matrix import audit_matrix, draw_matrix, image_matrix, write_matrix
+    from secondlens.applications.audit.matrix import TABLES, audit_matrix, draw_matrix, image_matrix, write_matrix
     from secondlens.applications.audit.study import class_means
+    from secondlens.atlas.files import check_file
     from secondlens.errors import AuditError
+    from secondlens.plots import check_picture
 
+    check_file(out, *TABLES, ".json")
+    check_picture(picture)
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         if auditor.classes is None:
@@ -153,7 +157,7 @@ def matrix(
                 synonym=synonym,
                 progress=advance,
             )
-        if out.suffix == ".json":
+        if out.suffix.lower() == ".json":
             _kept("matrix", auditor, found.facts(), out)
             if picture is not None:
                 draw_matrix(found, picture)
@@ -272,10 +276,10 @@ def removal(
 
 
 def _prepare(out: Path | None) -> None:
-    from secondlens.applications.audit.results import prepare_audit_path
+    from secondlens.atlas.files import check_file
 
     if out is not None:
-        prepare_audit_path(out)
+        check_file(out, ".json")
 
 
 def _kept(kind: "Kind", auditor: "Auditor", facts: dict[str, Any], out: Path | None) -> dict[str, Any]:

@@ -4,141 +4,110 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secondlens.cli import survey as survey_options
-from secondlens.cli.describe import PoolOption, SizeOption
+from secondlens.cli.describe import DescribeOptions, DescribeSubject
 from secondlens.cli.describe import report as report_description
 from secondlens.cli.output import JsonOption, print_table
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+from secondlens.cli.spread import spread
+from secondlens.cli.survey import report as report_survey
+from secondlens.cli.survey import say_what_it_takes
+from secondlens.cli.survey_options import DeviceOption, SurveySettings, SurveySubject
 
 if TYPE_CHECKING:
     from secondlens.cluster import NodeCost
 
 app = typer.Typer(help="Survey and describe on many GPUs or machines, with the same result.", no_args_is_help=True)
 
-AddressOption = Annotated[
-    str | None, typer.Option(help="A running Ray cluster's, HOST:PORT or auto; default: this machine alone.")
-]
-WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes that hold the model; default: one a GPU, or one a node.")
-]
-ThreadsOption = Annotated[int | None, typer.Option(help="Cores of each worker; default: all, shared out evenly.")]
+
+@dataclass(frozen=True)
+class CrewOptions:
+    """Who does the work."""
+
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster's, HOST:PORT or auto; default: this machine alone.")
+    ] = None
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that hold the model; default: one a GPU, or one a node.")
+    ] = None
+    threads: Annotated[int | None, typer.Option(help="Cores of each worker; default: all, shared out evenly.")] = None
 
 
 @app.command()
+@spread
 def survey(
-    model: survey_options.ModelArgument,
-    images: survey_options.ImagesArgument,
-    out: survey_options.OutOption,
-    layers: survey_options.LayersOption = None,
-    top: survey_options.TopOption = 100,
-    batch_size: survey_options.BatchOption = 32,
-    address: AddressOption = None,
-    workers: WorkersOption = None,
-    threads: ThreadsOption = None,
+    *,
+    subject: SurveySubject,
+    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
+    crew: CrewOptions,
     decoders: Annotated[int | None, typer.Option(help="Processes of each worker that decode images.")] = None,
     shard_images: Annotated[int | None, typer.Option(help="Most images in a shard.")] = None,
-    memory: survey_options.MemoryOption = None,
-    convention: survey_options.ConventionOption = "centred",
-    device: survey_options.DeviceOption = "cpu",
-    dtype: survey_options.PrecisionOption = "float32",
-    thumbnails: survey_options.ThumbnailsOption = True,
-    dry_run: survey_options.DryRunOption = False,
-    machines: survey_options.MachinesOption = 1,
-    as_json: JsonOption = False,
+    settings: SurveySettings,
 ) -> None:
     """Survey neurons over images in shards; the atlas is that of `secondlens survey`, bit by bit."""
+    from secondlens.atlas.files import check_folder
     from secondlens.cluster import cluster_survey
-    from secondlens.surveys import parse_memory
 
-    chosen = survey_options.parse_layers(layers)
-    limit = None if memory is None else parse_memory(memory)
-    if dry_run:
-        survey_options.say_what_it_takes(
-            model,
-            images,
-            chosen,
-            top,
-            batch_size,
-            decoders or 0,
-            limit,
-            convention,
-            device,
-            dtype,
-            thumbnails,
-            machines,
-            as_json,
-        )
+    chosen, limit = subject.chosen, settings.limit
+    if settings.dry_run:
+        say_what_it_takes(subject, settings, batch_size, decoders or 0)
         return
+    check_folder(subject.out)
     with interruptible(), warnings_to_stderr(), ray_notes():
         atlas, nodes = cluster_survey(
-            model,
-            images,
-            out,
+            subject.model,
+            subject.images,
+            subject.out,
             layers=chosen,
-            top=top,
-            convention=convention,  # type: ignore[arg-type]
+            top=subject.top,
+            convention=settings.convention,  # type: ignore[arg-type]
             batch_size=batch_size,
             memory=limit,
-            thumbnails=thumbnails,
-            device=device,
-            dtype=dtype,
-            address=address,
-            workers=workers,
-            threads=threads,
+            thumbnails=settings.thumbnails,
+            device=settings.device,
+            dtype=settings.dtype,
             decoders=decoders,
             shard_images=shard_images,
             progress=True,
+            **vars(crew),
         )
-    survey_options.report(atlas, {"nodes": as_rows(nodes)}, as_json)
-    if not as_json:
+    report_survey(atlas, {"nodes": as_rows(nodes)}, settings.as_json)
+    if not settings.as_json:
         print_nodes(nodes, "shards", "images")
 
 
 @app.command()
+@spread
 def describe(
-    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
-    pool: PoolOption,
-    nonzero: SizeOption = None,
-    name: Annotated[str | None, typer.Option(help="Name of the description; default: the pool's.")] = None,
-    model: Annotated[str | None, typer.Option(help="Where the model is now; default: where it was surveyed.")] = None,
-    nonnegative: Annotated[bool, typer.Option(help="Only texts that a neuron adds, none that it takes away.")] = False,
-    method: Annotated[str, typer.Option(help="omp or lasso.")] = "omp",
-    normalisation: Annotated[str, typer.Option(help="unit or released.")] = "unit",
-    null_draws: Annotated[int, typer.Option(help="Random directions for p-values.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
-    address: AddressOption = None,
-    workers: WorkersOption = None,
-    threads: ThreadsOption = None,
-    device: survey_options.DeviceOption = "cpu",
+    *,
+    subject: DescribeSubject,
+    options: DescribeOptions,
+    crew: CrewOptions,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Encode a pool's texts and describe neurons by them; the result is that of `secondlens describe`."""
     from secondlens.atlas import Atlas
+    from secondlens.atlas.files import check_folder
     from secondlens.cluster import cluster_describe
 
-    opened = Atlas.open(atlas)
+    opened = Atlas.open(subject.atlas)
+    check_folder(opened.folder)
     with interruptible(), warnings_to_stderr(), ray_notes(), bar() as advance:
         found, nodes = cluster_describe(
             opened,
-            pool,
-            nonzero,
-            model=model,
+            subject.pool,
+            subject.nonzero,
+            model=subject.model,
             device=device,
-            address=address,
-            workers=workers,
-            threads=threads,
             progress=advance,
-            name=name,
-            nonnegative=nonnegative,
-            method=method,
-            normalisation=normalisation,
-            null_draws=null_draws,
-            seed=seed,
+            name=subject.name,
+            **vars(crew),
+            **vars(options),
         )
     report_description(found, as_json, {"nodes": as_rows(nodes)})
     if not as_json:

@@ -52,6 +52,7 @@ def concepts_command(
     from secondlens.descriptions import Descriptions
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
+    from secondlens.plots import check_picture
 
     if min(limit, first, batch_size) < 1:
         raise ImageError("expected --limit, --first and --batch-size of 1 or more")
@@ -64,6 +65,7 @@ def concepts_command(
     )
     if out is not None and not one:
         raise ImageError("--out draws the concepts of one picture; give one, not a set")
+    check_picture(out)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         finder = ConceptFinder(
             load_model(model, device=device),

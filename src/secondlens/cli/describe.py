@@ -1,5 +1,6 @@
 """`secondlens describe`: words for the neurons of an atlas."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,51 +9,62 @@ import typer
 from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
 from secondlens.cli.pool import SOURCE
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+from secondlens.cli.spread import spread
+from secondlens.cli.survey_options import DeviceOption
 
 if TYPE_CHECKING:
     from secondlens.descriptions import Descriptions
 
-PoolOption = Annotated[str, typer.Option(help=f"A pool's name or folder; {SOURCE}")]
 SizeOption = Annotated[int | None, typer.Option("-m", help="Texts a neuron; default: 128, or the whole pool.")]
 
 
+@dataclass(frozen=True)
+class DescribeSubject:
+    """Which neurons by which texts, and under which name."""
+
+    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")]
+    pool: Annotated[str, typer.Option(help=f"A pool's name or folder; {SOURCE}")]
+    nonzero: SizeOption = None
+    name: Annotated[str | None, typer.Option(help="Name of the description; default: the pool's.")] = None
+    model: Annotated[str | None, typer.Option(help="Where the model is now; default: where it was surveyed.")] = None
+
+
+@dataclass(frozen=True)
+class DescribeOptions:
+    """How, as keywords of `describe`."""
+
+    nonnegative: Annotated[bool, typer.Option(help="Only texts that a neuron adds, none that it takes away.")] = False
+    method: Annotated[str, typer.Option(help="omp or lasso.")] = "omp"
+    normalisation: Annotated[str, typer.Option(help="unit or released.")] = "unit"
+    null_draws: Annotated[int, typer.Option(help="Random directions for p-values.")] = 500
+    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0
+
+
+@spread
 def describe_command(
-    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
-    pool: PoolOption,
-    nonzero: SizeOption = None,
-    name: Annotated[str | None, typer.Option(help="Name of the description; default: the pool's.")] = None,
-    model: Annotated[str | None, typer.Option(help="Where the model is now; default: where it was surveyed.")] = None,
-    nonnegative: Annotated[bool, typer.Option(help="Only texts that a neuron adds, none that it takes away.")] = False,
-    method: Annotated[str, typer.Option(help="omp or lasso.")] = "omp",
-    normalisation: Annotated[str, typer.Option(help="unit or released.")] = "unit",
-    null_draws: Annotated[int, typer.Option(help="Random directions for p-values.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    as_json: JsonOption = False,
+    *, subject: DescribeSubject, options: DescribeOptions, device: DeviceOption = "cpu", as_json: JsonOption = False
 ) -> None:
     """Describe every surveyed neuron by texts of a pool; an interrupted run goes on where it was."""
     from secondlens.atlas import Atlas
+    from secondlens.atlas.files import check_folder
     from secondlens.descriptions import describe
     from secondlens.models import load_model
     from secondlens.pools import open_pool
 
-    opened = Atlas.open(atlas)
+    opened = Atlas.open(subject.atlas)
+    check_folder(opened.folder)
     with interruptible(), warnings_to_stderr(), bar() as advance:
-        loaded = load_model(model or opened.manifest.model.reference, device=device)
+        loaded = load_model(subject.model or opened.manifest.model.reference, device=device)
         opened.require_model(loaded)
-        texts = open_pool(pool, loaded, progress=lambda done, total: advance("encoding texts", done, total))
+        texts = open_pool(subject.pool, loaded, progress=lambda done, total: advance("encoding texts", done, total))
         found = describe(
             opened,
             texts,
-            min(128, len(texts.texts)) if nonzero is None else nonzero,
-            name=name,
-            nonnegative=nonnegative,
-            method=method,
-            normalisation=normalisation,
-            null_draws=null_draws,
-            seed=seed,
+            min(128, len(texts.texts)) if subject.nonzero is None else subject.nonzero,
+            name=subject.name,
             device=device,
             progress=advance,
+            **vars(options),
         )
     report(found, as_json)
 

@@ -42,11 +42,13 @@ def descriptions(
     from secondlens.atlas import Atlas
     from secondlens.descriptions import describe
     from secondlens.models import load_model
+    from secondlens.plots import check_report
     from secondlens.pools import open_pool
     from secondlens.studies.descriptions import study_descriptions
     from secondlens.studies.labelled import open_labelled
     from secondlens.studies.report import summary, write_report
 
+    check_report(out)
     opened = Atlas.open(atlas)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         loaded = load_model(model, device=device)

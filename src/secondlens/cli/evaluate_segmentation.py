@@ -7,7 +7,7 @@ import typer
 
 from secondlens.cli.output import JsonOption, print_json, print_table
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
-from secondlens.cli.survey import parse_layers
+from secondlens.cli.survey_options import parse_layers
 
 SHOWN = ("pixel_accuracy", "miou", "map", "miou_at_mean")
 
@@ -67,10 +67,12 @@ def segmentation(
     from secondlens.applications.segmentation.targets import make_targets
     from secondlens.atlas import Atlas
     from secondlens.models import load_model
+    from secondlens.plots import check_report
     from secondlens.pools import open_pool
 
     some = parse_layers(layers)
     options = Options(None if some is None else tuple(some), rule, neurons, share, mixing)
+    check_report(out)
     opened = Atlas.open(atlas)
     images = open_masked(pairs, dataset, root, split, by_class=target == "name", void=void)
     files = []

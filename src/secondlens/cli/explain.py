@@ -35,11 +35,13 @@ def explain_command(
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
     from secondlens.models import load_model
+    from secondlens.plots import check_picture
 
     if not 1 <= len(text) <= 2:
         raise SecondLensError(f"expected --text once or twice, got it {len(text)} times")
     if limit < 2:
         raise SecondLensError(f"expected a --limit of 2 or more, got {limit}")
+    check_picture(out)
     opened = Atlas.open(atlas) if atlas is not None else None
     described = Descriptions.open(opened, pool) if opened is not None else None
     with interruptible():

@@ -1,6 +1,5 @@
 """What commands print: tables for people, one JSON object for machines."""
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
@@ -10,12 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from secondlens.json_text import json_text
+
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")]
 
 
 def print_json(content: dict[str, Any]) -> None:
-    """One JSON object on one line."""
-    print(json.dumps(content, ensure_ascii=False))
+    """One JSON object on one line; what is undefined (NaN, infinity) is null."""
+    print(json_text(content))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:

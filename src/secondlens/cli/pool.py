@@ -72,10 +72,12 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Let a language model write descriptions of classes: a file for `pool create`."""
+    from secondlens.atlas.files import check_file
     from secondlens.language import open_language_model
     from secondlens.pools.generate import PROMPT, generate_descriptions
     from secondlens.pools.texts import read_texts
 
+    check_file(out, ".csv")
     names = read_texts(classes)
     model = open_language_model(llm, max_tokens=max_tokens, temperature=temperature)
     with interruptible(), warnings_to_stderr(), bar() as advance:

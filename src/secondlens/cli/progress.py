@@ -4,19 +4,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
-
-class Advance(Protocol):
-    """What a long function calls: a title, how many are done, and of how many."""
-
-    def __call__(self, title: str, done: int, total: int) -> None:
-        """Show it."""
-        ...
+from secondlens.progress import Progress as Report
 
 
 @contextmanager
-def bar() -> Iterator[Advance]:
+def bar() -> Iterator[Report]:
     """One bar a title, each at the number that was last given."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn

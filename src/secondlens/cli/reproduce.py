@@ -8,7 +8,7 @@ import typer
 
 from secondlens.cli.output import JsonOption, print_json, print_table
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
-from secondlens.cli.survey import parse_layers
+from secondlens.cli.survey_options import parse_layers
 
 if TYPE_CHECKING:
     from secondlens.reproduction import Outcome, Preset
@@ -44,6 +44,7 @@ def reproduce_command(
     """Run the paper's experiments and put ours beside the paper's; finished ones are not run again."""
     import os
 
+    from secondlens.atlas.files import check_folder
     from secondlens.reproduction import Options, load_preset, preset_names, reproduce
     from secondlens.reproduction.run import plain
 
@@ -65,6 +66,7 @@ def reproduce_command(
         device=device,
         dtype=dtype,
     )
+    check_folder(out)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         outcomes = reproduce(chosen, out, options, advance)
     report = out / "REPORT.md"

@@ -1,6 +1,5 @@
 """`secondlens run`: from a model and images to an atlas with words."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +8,8 @@ from secondlens.cli.describe import SizeOption, report
 from secondlens.cli.output import JsonOption, print_table
 from secondlens.cli.pool import SOURCE
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
-from secondlens.cli.survey import AutoBatchOption, parse_batch_size, parse_layers
+from secondlens.cli.survey import AutoBatchOption, parse_batch_size
+from secondlens.cli.survey_options import DeviceOption, LayersOption, OutOption, parse_layers
 
 if TYPE_CHECKING:
     from secondlens.atlas import Atlas
@@ -22,21 +22,22 @@ NEURONS = 8
 def run_command(
     model: Annotated[str, typer.Argument(help="A model reference.")],
     images: Annotated[str, typer.Argument(help="A folder, a .csv or .txt list, .tar shards, or datasets:FOLDER.")],
-    out: Annotated[Path, typer.Option(help="The atlas's folder.")],
+    out: OutOption,
     pool: Annotated[
         str | None, typer.Option(help=f"Default: labels for a classifier, else words-30k. One of {SOURCE}")
     ] = None,
-    layers: Annotated[str | None, typer.Option(help="e.g. 8,9,10 or 4-10; default: all.")] = None,
+    layers: LayersOption = None,
     nonzero: SizeOption = None,
     top: Annotated[int | None, typer.Option(help="Images kept a neuron; default: 100, or a tenth of few.")] = None,
     batch_size: AutoBatchOption = "auto",
     workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Survey, describe, and print words for the neurons that matter most."""
     import os
 
+    from secondlens.atlas.files import check_folder
     from secondlens.descriptions import describe
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
@@ -44,6 +45,7 @@ def run_command(
     from secondlens.surveys import survey
 
     chosen, size = parse_layers(layers), parse_batch_size(batch_size)
+    check_folder(out)
     with interruptible():
         loaded = load_model(model, device=device)
         source = open_source(images)

@@ -9,7 +9,7 @@ import typer
 from secondlens.cli.neurons import AtlasArgument
 from secondlens.cli.output import JsonOption, print_json, print_table
 from secondlens.cli.progress import bar, interruptible
-from secondlens.cli.survey import parse_layers
+from secondlens.cli.survey_options import parse_layers
 from secondlens.errors import ImageError, SecondLensError
 
 
@@ -44,6 +44,7 @@ def segment_command(
     from secondlens.applications.heatmaps import HeatMapper, Options
     from secondlens.applications.segmentation import write_segmentation
     from secondlens.atlas import Atlas
+    from secondlens.atlas.files import check_file, check_folder
     from secondlens.images import decode, open_source
     from secondlens.models import load_model
 
@@ -58,8 +59,10 @@ def segment_command(
     )
     source = open_source(image)
     several = Path(image).is_dir() or len(source.ids) != 1
-    if not several and out.suffix.lower() != ".png":
-        raise SecondLensError(f"expected the overlay's name to end in .png, got {out.name!r}")
+    if several:
+        check_folder(out)
+    else:
+        check_file(out, ".png")
     names = _names(source.ids) if several else []
     found, skipped = [], []
     with interruptible(), bar() as advance:

@@ -25,10 +25,12 @@ def first_order(
 
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
+    from secondlens.plots import check_report
     from secondlens.studies.first_order import study_first_order
     from secondlens.studies.first_order_report import summary, write_report
     from secondlens.studies.labelled import open_labelled
 
+    check_report(out)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         loaded = load_model(model, device=device)
         study = study_first_order(

@@ -33,11 +33,13 @@ def table1(
     from secondlens.atlas import Atlas
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
+    from secondlens.plots import check_report
     from secondlens.studies.indirect import study_table1
     from secondlens.studies.indirect_report import summary, write_report
     from secondlens.studies.labelled import open_labelled
     from secondlens.studies.surveyed import surveyed_images
 
+    check_report(out)
     opened = Atlas.open(atlas)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         loaded = load_model(model, device=device)
@@ -92,12 +94,14 @@ def indirect(
 ) -> None:
     """Directions of the exact indirect effects of every neuron of some layers, for `attack run --indirect`."""
     from secondlens.atlas import Atlas
-    from secondlens.cli.survey import parse_layers
+    from secondlens.atlas.files import check_file
+    from secondlens.cli.survey_options import parse_layers
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
     from secondlens.studies.indirect_directions import write_indirect_directions
     from secondlens.studies.surveyed import surveyed_images
 
+    check_file(out)
     opened = Atlas.open(atlas)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         loaded = load_model(model, device=device)

@@ -7,7 +7,7 @@ import typer
 
 from secondlens.cli.output import JsonOption, print_json, print_table
 from secondlens.cli.progress import bar, interruptible
-from secondlens.cli.survey import parse_layers
+from secondlens.cli.survey_options import parse_layers
 
 SHOWN = {
     "above_half_of_largest": "> half of largest",
@@ -43,10 +43,12 @@ def selectivity(
     from secondlens.atlas import Atlas
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
+    from secondlens.plots import check_report
     from secondlens.studies.selectivity_report import selectivity_summary, write_selectivity
     from secondlens.studies.shuffles import ShuffleTest, shuffle_tests
 
     chosen = parse_layers(layers)
+    check_report(out)
     opened = Atlas.open(atlas)
     tests: list[ShuffleTest] = []
     if images is not None:

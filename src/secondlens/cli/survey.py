@@ -1,12 +1,13 @@
 """`secondlens survey`: from a model and images to an atlas."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
+from secondlens.cli.output import print_facts, print_json, print_table
 from secondlens.cli.progress import interruptible
+from secondlens.cli.spread import spread
+from secondlens.cli.survey_options import SurveySettings, SurveySubject
 from secondlens.errors import SurveyError
 
 if TYPE_CHECKING:
@@ -14,39 +15,9 @@ if TYPE_CHECKING:
     from secondlens.surveys.batch_size import BatchSize
     from secondlens.surveys.estimate import Estimate
 
-ModelArgument = Annotated[str, typer.Argument(help="A model reference, e.g. hf:openai/clip-vit-base-patch32.")]
-ImagesArgument = Annotated[
-    str, typer.Argument(help="A folder, a .csv or .txt list, .tar shards, .parquet files, datasets:FOLDER or a URL.")
-]
-OutOption = Annotated[Path, typer.Option(help="The atlas's folder.")]
-LayersOption = Annotated[str | None, typer.Option(help="e.g. 8,9,10 or 4-10; default: all.")]
-TopOption = Annotated[int, typer.Option(help="Images kept a neuron.")]
-BatchOption = Annotated[int, typer.Option(help="Images a forward pass.")]
 AutoBatchOption = Annotated[
     str, typer.Option(help="Images a forward pass; auto: 32 on a CPU, on a GPU as many as make it faster.")
 ]
-MemoryOption = Annotated[
-    str | None, typer.Option(help="Limit, e.g. 6GB; default: three quarters of what is available.")
-]
-ConventionOption = Annotated[str, typer.Option(help="centred or released.")]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
-PrecisionOption = Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")]
-ThumbnailsOption = Annotated[bool, typer.Option(help="Keep small copies of the images in the atlas.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and do nothing.")]
-MachinesOption = Annotated[int, typer.Option(help="With --dry-run: how many machines like this one.")]
-
-
-def parse_layers(text: str | None) -> list[int] | None:
-    """ "8,9,10", "4-10" or both; None for all layers."""
-    if text is None or text == "all":
-        return None
-    layers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise SurveyError(f"expected layers such as 8,9,10 or 4-10 or all, got {text!r}")
-        layers += range(int(first), int(last or first) + 1)
-    return layers
 
 
 def parse_batch_size(text: str) -> "BatchSize":
@@ -58,67 +29,45 @@ def parse_batch_size(text: str) -> "BatchSize":
     return int(text)
 
 
+@spread
 def survey_command(
-    model: ModelArgument,
-    images: ImagesArgument,
-    out: OutOption,
-    layers: LayersOption = None,
-    top: TopOption = 100,
+    *,
+    subject: SurveySubject,
     batch_size: AutoBatchOption = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Processes that decode images; default: one a core, at most 4.")
     ] = None,
-    memory: MemoryOption = None,
-    convention: ConventionOption = "centred",
-    device: DeviceOption = "cpu",
-    dtype: PrecisionOption = "float32",
-    thumbnails: ThumbnailsOption = True,
-    dry_run: DryRunOption = False,
-    machines: MachinesOption = 1,
-    as_json: JsonOption = False,
+    settings: SurveySettings,
 ) -> None:
     """Survey neurons over images and write an atlas; an interrupted survey goes on where it was."""
     import os
 
+    from secondlens.atlas.files import check_folder
     from secondlens.models import load_model
-    from secondlens.surveys import parse_memory, survey
+    from secondlens.surveys import survey
 
-    chosen, size = parse_layers(layers), parse_batch_size(batch_size)
-    limit = None if memory is None else parse_memory(memory)
+    chosen, size, limit = subject.chosen, parse_batch_size(batch_size), settings.limit
     if workers is None:
         workers = min(4, os.cpu_count() or 1)
-    if dry_run:
-        say_what_it_takes(
-            model,
-            images,
-            chosen,
-            top,
-            size,
-            workers,
-            limit,
-            convention,
-            device,
-            dtype,
-            thumbnails,
-            machines,
-            as_json,
-        )
+    if settings.dry_run:
+        say_what_it_takes(subject, settings, size, workers)
         return
+    check_folder(subject.out)
     with interruptible():
         atlas = survey(
-            load_model(model, device=device, dtype=dtype),
-            images,
-            out,
+            load_model(subject.model, device=settings.device, dtype=settings.dtype),
+            subject.images,
+            subject.out,
             layers=chosen,
-            top=top,
-            convention=convention,  # type: ignore[arg-type]
+            top=subject.top,
+            convention=settings.convention,  # type: ignore[arg-type]
             batch_size=size,
             workers=workers,
             memory=limit,
-            thumbnails=thumbnails,
+            thumbnails=settings.thumbnails,
             progress=True,
         )
-    report(atlas, {}, as_json)
+    report(atlas, {}, settings.as_json)
 
 
 def report(atlas: "Atlas", more: dict[str, object], as_json: bool) -> None:
@@ -143,43 +92,30 @@ def report(atlas: "Atlas", more: dict[str, object], as_json: bool) -> None:
         typer.echo(f"... and {len(atlas.skipped) - 10} more; all are in the atlas (--json lists them)", err=True)
 
 
-def say_what_it_takes(
-    model: str,
-    images: str,
-    layers: list[int] | None,
-    top: int,
-    batch_size: "BatchSize",
-    workers: int,
-    memory: int | None,
-    convention: str,
-    device: str,
-    dtype: str,
-    thumbnails: bool,
-    machines: int,
-    as_json: bool,
-) -> None:
-    """`--dry-run`: measure a few batches and print the estimate."""
+def say_what_it_takes(subject: SurveySubject, settings: SurveySettings, batch_size: "BatchSize", workers: int) -> None:
+    """`--dry-run`: measure a few batches and print the estimate. workers: processes that decode."""
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
     from secondlens.surveys import make_plan
     from secondlens.surveys.batch_size import find_batch_size
     from secondlens.surveys.estimate import estimate
 
-    loaded, source = load_model(model, device=device, dtype=dtype), open_source(images)
-    chosen = list(loaded.tower.lens_layers) if layers is None else layers
-    size = find_batch_size(batch_size, loaded, chosen, len(source.ids), top, memory)
-    plan = make_plan(loaded, chosen, len(source.ids), top, size, memory)
+    model = load_model(subject.model, device=settings.device, dtype=settings.dtype)
+    source = open_source(subject.images)
+    chosen, limit, count = subject.chosen, settings.limit, len(source.ids)
+    layers = list(model.tower.lens_layers) if chosen is None else chosen
+    size = find_batch_size(batch_size, model, layers, count, subject.top, limit)
     found = estimate(
-        loaded,
+        model,
         source,
-        plan,
-        top,
-        convention=convention,  # type: ignore[arg-type]
+        make_plan(model, layers, count, subject.top, size, limit),
+        subject.top,
+        convention=settings.convention,  # type: ignore[arg-type]
         batch_size=size,
         workers=workers,
-        thumbnails=thumbnails,
+        thumbnails=settings.thumbnails,
     )
-    print_estimate(found, chosen, machines, as_json)
+    print_estimate(found, layers, settings.machines, settings.as_json)
 
 
 def print_estimate(found: "Estimate", layers: list[int], machines: int, as_json: bool) -> None:

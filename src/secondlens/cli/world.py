@@ -82,9 +82,12 @@ def train(
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
 ) -> None:
     """Train a small CLIP on scenes; an interrupted run goes on where it was."""
+    from secondlens.atlas.files import check_folder
     from secondlens.world.settings import Settings
     from secondlens.world.training import train_stages
 
+    check_folder(out)
+    check_folder(work)
     stages = [Settings.load(path) for path in settings] if settings else [Settings()]
     with interruptible(), bar() as advance:
         train_stages(out, work, stages, biases=biases, start=start, device=device, workers=workers, progress=advance)

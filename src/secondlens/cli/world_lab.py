@@ -7,7 +7,7 @@ import typer
 
 from secondlens.cli.output import JsonOption, print_json, print_table
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
-from secondlens.cli.survey import parse_layers
+from secondlens.cli.survey_options import parse_layers
 
 
 def lab_command(
@@ -28,11 +28,13 @@ def lab_command(
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
     from secondlens.models import load_model
+    from secondlens.plots import check_report
     from secondlens.world.biases import Biases
     from secondlens.world.laboratory.report import summary, write_laboratory
     from secondlens.world.laboratory.run import laboratory
 
     chosen = parse_layers(layers)
+    check_report(out)
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)
     with interruptible(), warnings_to_stderr(), bar() as advance:

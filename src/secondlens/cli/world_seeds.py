@@ -29,12 +29,14 @@ def seeds_command(
     as_json: JsonOption = False,
 ) -> None:
     """Repeat the paper's studies and the laboratory over newly drawn scenes: means with 95 % intervals."""
+    from secondlens.atlas.files import check_folder
     from secondlens.models import load_model
     from secondlens.world.laboratory.seeds import SeedSettings, study_seeds
 
     settings = SeedSettings(
         scenes=scenes, labelled=labelled, labels=tuple(part.strip() for part in labels.split(",")), biases=biases
     )
+    check_folder(out)
     with interruptible(), warnings_to_stderr(), bar() as advance:
         facts = study_seeds(load_model(model, device=device), out, seeds, settings, advance)
     if as_json:

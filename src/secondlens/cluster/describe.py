@@ -20,11 +20,12 @@ from secondlens.cluster.crew import Crew, Failure, Piece, guarded, share_out
 from secondlens.cluster.library import connected
 from secondlens.cluster.report import check_reports
 from secondlens.cluster.worker import Arrays, Setup, Worker, to_arrays, to_tensors
-from secondlens.descriptions.describe import Progress, describe
+from secondlens.descriptions.describe import describe
 from secondlens.descriptions.parts import Part, decompose_part
 from secondlens.descriptions.store import Descriptions, DescriptionSettings
 from secondlens.models.load import load_model
 from secondlens.pools.build import encode_part, open_pool
+from secondlens.progress import Progress, silent
 
 
 def cluster_describe(
@@ -50,7 +51,7 @@ def cluster_describe(
     reference = model or atlas.manifest.model.reference
     loaded = load_model(reference, device=device if device != "cuda" or torch.cuda.is_available() else "cpu")
     atlas.require_model(loaded)
-    note = progress or (lambda title, done, total: None)
+    note = progress or silent
     with connected(address) as ray:
         share = share_out(ray, workers, threads, None, device == "cuda")
         setup = Setup(reference, device, "float32", 1, share.threads, 0, str(Path.cwd()))

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from secondlens.atlas.files import disk_errors, write_tensors
+from secondlens.atlas.files import make_folder, write_tensors
 from secondlens.images.loader import Skipped
 
 
@@ -18,8 +18,7 @@ class ShardFiles:
     def __init__(self, folder: Path, group: int, scan: str) -> None:
         self.folder = folder
         self._prefix = f"{group:03d}-{scan}-"
-        with disk_errors(folder.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for left_over in folder.glob(".*.partial"):
             left_over.unlink()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from secondlens.atlas.files import disk_errors, write_text
+from secondlens.atlas.files import make_folder, write_text
 from secondlens.surveys.checkpoint import require_same
 
 JOURNAL = "steps.json"
@@ -27,8 +27,7 @@ class Commands:
         self.content: dict[str, Any] = {"settings": settings, "commands": []}
         self.ran: list[list[str]] = []
         self.seconds = 0.0
-        with disk_errors(folder.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if self.path.is_file():
             kept = json.loads(self.path.read_text(encoding="utf-8"))
             require_same(kept["settings"], settings, f"{folder} holds a demo of other settings")

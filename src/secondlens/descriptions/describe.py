@@ -38,9 +38,9 @@ from secondlens.descriptions.store import (
 from secondlens.descriptions.tables import texts_table
 from secondlens.errors import AtlasError, TextError
 from secondlens.pools.pool import Pool
+from secondlens.progress import Progress, silent
 from secondlens.text.dictionary import text_atoms
 
-Progress = Callable[[str, int, int], None]
 Elsewhere = Callable[[DescriptionSettings, list[Part]], Iterable[tuple[Part, dict[str, Tensor]]]]
 
 
@@ -97,7 +97,7 @@ def describe(
     if (folder / CARD).is_file():
         _require_same(read_card(folder).settings, settings, folder)
         return Descriptions(folder, read_card(folder))
-    _Run(atlas, pool, settings, folder, device, progress or (lambda title, done, total: None)).execute(elsewhere)
+    _Run(atlas, pool, settings, folder, device, progress or silent).execute(elsewhere)
     return Descriptions(folder, read_card(folder))
 
 

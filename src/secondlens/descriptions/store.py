@@ -16,6 +16,7 @@ from torch import Tensor
 
 from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError, closest
+from secondlens.json_text import finite
 
 CARD, FOLDER = "description.json", "descriptions"
 QUALITY = "quality.parquet"
@@ -144,13 +145,15 @@ class Descriptions:
         return self.card.sizes
 
     def _held_out(self, layer: int, neuron: int) -> dict[str, Any] | None:
-        """The figures of one neuron on held-out images, where they were evaluated."""
+        """The figures of one neuron on held-out images, where they were evaluated; None for undefined ones."""
         if not (self.folder / QUALITY).is_file():
             return None
         rows = pq.read_table(
             self.folder / QUALITY, filters=[("layer", "=", layer), ("neuron", "=", neuron)]
         ).to_pylist()
-        return {name: value for name, value in rows[0].items() if name not in ("layer", "neuron")} if rows else None
+        if not rows:
+            return None
+        return {name: finite(value) for name, value in rows[0].items() if name not in ("layer", "neuron")}
 
     def words(self, layer: int, neuron: int) -> str:
         """A neuron's words on one line: four a sense, three senses; "-" stands before what it writes against."""

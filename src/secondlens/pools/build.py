@@ -24,11 +24,11 @@ from secondlens.models.model import LensModel
 from secondlens.pools.builtin import ASIS, BUILTIN, TextList
 from secondlens.pools.pool import CARD, SCHEMA_VERSION, Pool, PoolCard, read_card
 from secondlens.pools.texts import TextRules, clean_texts, read_texts, read_utf8
+from secondlens.progress import Count
 
 ENCODED_AT_ONCE = 2048
 """Texts between two steps of the progress bar; the model batches them further."""
 
-Progress = Callable[[int, int], None]
 Encoder = Callable[[list[list[str]], Sequence[str], bool], Iterable[Tensor]]
 
 
@@ -56,7 +56,7 @@ def open_pool(
     templates: Sequence[str] | None = None,
     rules: TextRules | None = None,
     truncate: bool = False,
-    progress: Progress | None = None,
+    progress: Count | None = None,
     elsewhere: Encoder | None = None,
 ) -> Pool:
     """A pool of a model, from the cache where it is there, else encoded now and kept.
@@ -120,7 +120,7 @@ def encode(
     texts: Sequence[str],
     templates: Sequence[str] = ASIS,
     truncate: bool = False,
-    progress: Progress | None = None,
+    progress: Count | None = None,
     elsewhere: Encoder | None = None,
 ) -> Float[Tensor, "text embed"]:
     """Unit-norm mean over templates of the unit-norm embeddings of each text, float32 on the CPU."""

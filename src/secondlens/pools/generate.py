@@ -6,7 +6,7 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from secondlens.atlas.journal import Journal, settings_differ
 from secondlens.errors import EmptyAnswer, LanguageError, TextError
 from secondlens.language.base import LanguageModel
 from secondlens.pools.texts import clean_texts, normalised, read_utf8
+from secondlens.progress import Count
 
 PROMPT = (
     "Write {n} short descriptions of what can be seen in photographs of: {class}. "
@@ -29,7 +30,6 @@ ADVICE = "use those, another file, or --restart"
 TRIES = 3
 """Times a class is asked for whose answer holds no descriptions."""
 
-Progress = Callable[[int, int], None]
 
 THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 MARK = re.compile(r"(?:\(?\d{1,3}\\?[.):](?=\D)\s*|\d{1,3}\s+[-–—]\s+|[-*+–—·‣◦▪●]\s+|•\s*)")
@@ -72,7 +72,7 @@ def generate_descriptions(
     per_class: int = PER_CLASS,
     prompt: str = PROMPT,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Count | None = None,
     restart: bool = False,
 ) -> GenerationReport:
     """Ask for descriptions of each class and write them as a CSV with the columns `text` and `class`.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from secondlens.atlas.files import disk_errors, write_table, write_tensors, write_text
+from secondlens.atlas.files import make_folder, write_table, write_tensors, write_text
 from secondlens.errors import TextError
 from secondlens.models.model import LensModel
 
@@ -70,8 +70,7 @@ class Pool:
 
     def save(self, folder: Path) -> None:
         """Write the pool's folder; the card last, so that a folder with one is complete."""
-        with disk_errors(folder.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_table(folder / TEXTS, pa.table({"text": pa.array(self.texts, pa.string())}))
         write_tensors(folder / EMBEDDINGS, {"embeddings": self.embeddings.cpu().contiguous()})
         write_text(folder / CARD, self.card.model_dump_json(indent=2))

@@ -16,21 +16,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from secondlens.atlas.files import disk_errors, write_text
+from secondlens.atlas.files import make_folder, write_text
 from secondlens.atlas.manifest import ids_hash
 from secondlens.atlas.store import Atlas
 from secondlens.errors import ReproductionError, SurveyError, closest
 from secondlens.images.loader import processing_order
 from secondlens.images.sources import ImageSource, subset
+from secondlens.json_text import finite, json_text
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress, silent
 from secondlens.reproduction import measures, texts  # noqa: F401  (they register their studies)
 from secondlens.reproduction.compare import compare
 from secondlens.reproduction.missing import require_all
 from secondlens.reproduction.presets import Preset
 from secondlens.reproduction.report import write_report
 from secondlens.reproduction.settings import Options, Resolved, resolve
-from secondlens.reproduction.tasks import Progress, Task, study_of
+from secondlens.reproduction.tasks import Task, study_of
 from secondlens.studies.datasets import open_evaluation, open_survey
 from secondlens.studies.labelled import LabelledImages
 from secondlens.surveys import survey
@@ -79,7 +81,7 @@ def reproduce(
     for run in runs:
         study_of(run.preset.study).check(run.settings, run.preset.name)
     require_all(runs)
-    tell = progress or (lambda title, done, total: None)
+    tell = progress or silent
     models: dict[str, LensModel] = {}
     outcomes: list[Outcome] = []
     for run in runs:
@@ -98,7 +100,7 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
     settings = study.check(run.settings, preset.name)
     surveyed = _survey_images(run)
     evaluation = _evaluation_images(run, model)
-    templates = run.templates() if model.classifier is None else ()
+    templates = run.templates(model)
     notes = list(preset.notes)
     notes += _counts(run, surveyed, evaluation)
     key: dict[str, Any] = {
@@ -119,8 +121,7 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
         key["classes"] = ids_hash([*evaluation.classes, *map(str, evaluation.labels.tolist())])
         key["templates"] = list(templates)
     folder = out / preset.name
-    with disk_errors(out):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     stored = read_result(folder / RESULT)
     if stored is not None:
         try:
@@ -128,18 +129,21 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
         except SurveyError as error:
             raise ReproductionError(str(error)) from error
         found = {name: stored[name] for name in ("values", "tables", "files", "study notes")}
-        found["tables"] = [(title, columns, rows) for title, columns, rows in stored["tables"]]
     else:
         atlas = None if surveyed is None else _atlas(run, model, surveyed, key, out)
         task = Task(run, model, settings, folder, tell, atlas, surveyed, evaluation, templates)
         measured = study.measure(task)
-        found = {
-            "values": measured.values,
-            "tables": measured.tables,
-            "files": measured.files,
-            "study notes": measured.notes,
-        }
-        write_text(folder / RESULT, json.dumps({"key": key, **found}, indent=2, ensure_ascii=False))
+        # As it is read again from the file.
+        found = finite(
+            {
+                "values": measured.values,
+                "tables": measured.tables,
+                "files": measured.files,
+                "study notes": measured.notes,
+            }
+        )
+        write_text(folder / RESULT, json_text({"key": key, **found}, 2))
+    tables = [(title, columns, rows) for title, columns, rows in found["tables"]]
     own = not run.changed
     return Outcome(
         name=preset.name,
@@ -150,7 +154,7 @@ def _run(run: Resolved, model: LensModel, out: Path, tell: Progress) -> Outcome:
         changed=list(run.changed),
         values=found["values"],
         comparisons=[row.plain() for row in compare(preset.expected, found["values"], own)],
-        tables=found["tables"],
+        tables=tables,
         files=found["files"],
         notes=notes + found["study notes"],
         reused=stored is not None,
@@ -240,7 +244,7 @@ def _setting(
         if model.classifier is not None:
             shown["classifier"] = f"its own head, {len(evaluation.classes)} classes"
         else:
-            templates = run.template_reference or f'"{run.templates()[0]}"'
+            templates = run.template_reference or ", ".join(f'"{template}"' for template in run.templates(model))
             shown["classifier"] = f"zero-shot, {len(evaluation.classes)} classes, templates: {templates}"
     settings = key["settings"]
     if settings:

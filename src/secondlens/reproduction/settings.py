@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secondlens.errors import ReproductionError, closest
+from secondlens.models.model import LensModel
 from secondlens.reproduction.datasets import DATASETS, POOLS, ROLES, ROOTS
 from secondlens.reproduction.presets import Preset
-from secondlens.studies.classifier import TEMPLATES, read_templates
+from secondlens.studies.classifier import default_templates, read_templates
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,17 @@ class Resolved:
 
     @property
     def template_reference(self) -> str | None:
-        """What the templates are; None for the plain one, which other data get by default."""
+        """What the templates are; None for those that fit the model, which other data get by default."""
         if self.options.templates is not None:
             return self.options.templates
         return self.preset.templates if self.own_evaluation else None
 
-    def templates(self) -> tuple[str, ...]:
-        """The templates themselves."""
-        return TEMPLATES if self.template_reference is None else read_templates(self.template_reference)
+    def templates(self, model: LensModel) -> tuple[str, ...]:
+        """The templates themselves; none for a model with a classifier of its own."""
+        if model.classifier is not None:
+            return ()
+        reference = self.template_reference
+        return default_templates(model) if reference is None else read_templates(reference)
 
     @property
     def convention(self) -> str:

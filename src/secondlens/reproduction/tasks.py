@@ -11,11 +11,11 @@ from secondlens.atlas.store import Atlas
 from secondlens.errors import ReproductionError, closest
 from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress
 from secondlens.reproduction.presets import first_problem
 from secondlens.reproduction.settings import Resolved
 from secondlens.studies.labelled import LabelledImages
 
-Progress = Callable[[str, int, int], None]
 NO_LIMIT = 2**62
 
 

@@ -9,7 +9,7 @@ Evaluation images that the survey saw are counted, by their embeddings: an atlas
 picture has the same embedding whatever its file is called.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +25,13 @@ from secondlens.images.loader import Skipped, batches, processing_order
 from secondlens.models.capture import Trace, capture
 from secondlens.models.model import LensModel
 from secondlens.pools.pool import Pool
+from secondlens.progress import Progress, silent
 from secondlens.studies.ablation_progress import AblationCheckpoints, Collected
 from secondlens.studies.ablator import LayerAblator, ablator_bytes, group_layers
 from secondlens.studies.classifier import Head, default_templates, make_head
 from secondlens.studies.descriptions import reconstructions
 from secondlens.studies.labelled import LabelledImages
 from secondlens.surveys.plan import free_memory
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ class _Run:
     ) -> None:
         self.model, self.images, self.order, self.head = model, images, order, head
         self.checkpoints, self.batch_size, self.workers = checkpoints, batch_size, workers
-        self.tell = progress or (lambda title, done, total: None)
+        self.tell = progress or silent
         self.known = _KnownImages(atlas, model)
 
     def scan(self, ablators: list[LayerAblator], found: Collected, title: str) -> None:

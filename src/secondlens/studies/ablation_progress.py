@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from secondlens.atlas.files import disk_errors, write_tensors, write_text
+from secondlens.atlas.files import make_folder, write_tensors, write_text
 from secondlens.images.loader import Skipped
 from secondlens.studies.ablator import LayerAblator
 from secondlens.surveys.checkpoint import INTERVAL, require_same
@@ -83,8 +83,7 @@ class AblationCheckpoints:
         """Write everything; the note last."""
         if self.folder is None or not found.positions:
             return
-        with disk_errors(self.folder.parent):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         state = {"positions": torch.cat(found.positions), "surveyed": torch.cat(found.surveyed)}
         for layer, variants in found.predicted.items():
             state |= {f"predicted/{layer}/{name}": torch.cat(parts) for name, parts in variants.items()}

@@ -1,6 +1,5 @@
 """An ablation study as a JSON object, a table of predicted classes and a picture like the paper's figure 3."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from secondlens.atlas.files import disk_errors, write_table, write_text
-from secondlens.errors import MissingExtra
+from secondlens.atlas.files import make_folder, write_table, write_text
+from secondlens.json_text import json_text
+from secondlens.plots import new_figure, save_figure
 from secondlens.studies.ablation import AblationStudy, LayerAblation
 from secondlens.studies.ablation_progress import AblationCheckpoints
 from secondlens.studies.ablator import BASELINE
@@ -67,10 +67,9 @@ def write_study(study: AblationStudy, folder: Path) -> list[Path]:
 
     The table has a row an image and layer: id, label, surveyed, layer, and the class that each variant predicts.
     """
-    with disk_errors(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     found = summary(study)
-    write_text(folder / SUMMARY, json.dumps(found, indent=2))
+    write_text(folder / SUMMARY, json_text(found, 2))
     # Layers with few paths have fewer ranks: empty there.
     tables = [_table(study, layer) for layer in study.layers]
     write_table(folder / TABLE, pa.concat_tables(tables, promote_options="default"))
@@ -97,13 +96,9 @@ def draw(layers: Sequence[dict[str, Any]], path: Path) -> None:
     """Accuracy against the layer, a line a variant. Band: 95 % interval of the baseline; bars: of the difference to it,
     over the same images.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots", "the picture of accuracies") from error
+    figure = new_figure("the picture of accuracies", 8.5, 4.2)
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
     panel = figure.subplots()
     known = dict.fromkeys(name for layer in layers for name in layer["intervals"])
     others = [name for name in known if name not in STYLES]
@@ -135,5 +130,4 @@ def draw(layers: Sequence[dict[str, Any]], path: Path) -> None:
     panel.spines[["top", "right"]].set_visible(False)
     panel.set_title("band: 95 % interval of unchanged; bars: 95 % interval of the difference to it", fontsize=8)
     panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=150)
+    save_figure(figure, path, 150)

@@ -15,7 +15,7 @@ For every layer, over held-out labelled images:
   near it is to the nearest of the first words; `mismatched`, to those of another neuron.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +31,7 @@ from secondlens.images.loader import batches, processing_order
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.pools.pool import Pool
+from secondlens.progress import Progress, silent
 from secondlens.studies.agreement import auc, overlap, rank_correlation
 from secondlens.studies.classifier import make_head
 from secondlens.studies.labelled import LabelledImages
@@ -41,8 +42,6 @@ from secondlens.text.sparse import sparse_decompose
 
 FIRST_WORDS = 10
 """Words of a description that are compared with another one's."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -87,7 +86,7 @@ def study_descriptions(
     Raises `AtlasError` for an atlas of another model.
     """
     atlas.require_model(model)
-    tell = progress or (lambda title, done, total: None)
+    tell = progress or silent
     order = processing_order(len(images.source.ids))[:limit]
     head = make_head(model, images.classes, templates)
     truth = images.labels.to(model.device)

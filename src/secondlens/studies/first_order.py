@@ -12,7 +12,7 @@ Beside them, how much a contribution varies at all: `spread` = sqrt(mean |x - me
 MLPs and every single neuron's direct effect.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,10 +26,10 @@ from secondlens.images.sources import ImageSource
 from secondlens.models.capture import POOL_MLP, Trace, capture
 from secondlens.models.model import LensModel
 from secondlens.models.tower import VisionTower
+from secondlens.progress import Progress, silent
 from secondlens.studies.classifier import Head, make_head
 from secondlens.studies.labelled import LabelledImages
 
-Progress = Callable[[str, int, int], None]
 CURVES = ("attentions", "MLPs", "attentions, MLPs held")
 
 
@@ -103,7 +103,7 @@ def study_first_order(
     Raises `ImageError` where none can be read.
     """
     tower = model.tower
-    tell = progress or (lambda title, done, total: None)
+    tell = progress or silent
 
     def read(title: str, source: ImageSource) -> Iterator[Batch]:
         order = processing_order(len(source.ids))[:limit]

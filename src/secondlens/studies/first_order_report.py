@@ -1,14 +1,14 @@
 """The study of first-order effects as a JSON object, tables and a picture."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
 
-from secondlens.atlas.files import disk_errors, write_table, write_text
-from secondlens.errors import MissingExtra
+from secondlens.atlas.files import make_folder, write_table, write_text
+from secondlens.json_text import json_text
+from secondlens.plots import new_figure, save_figure
 from secondlens.studies.first_order import FirstOrderStudy
 from secondlens.studies.indirect_report import accuracy
 from secondlens.studies.report import COLOURS
@@ -42,10 +42,9 @@ def summary(study: FirstOrderStudy) -> dict[str, Any]:
 
 def write_report(study: FirstOrderStudy, folder: Path) -> list[Path]:
     """summary.json, parts.parquet, neurons.parquet and first-order.png in a folder; the files written."""
-    with disk_errors(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     found = summary(study)
-    write_text(folder / "summary.json", json.dumps(found, indent=2))
+    write_text(folder / "summary.json", json_text(found, 2))
     write_table(folder / "parts.parquet", _parts_table(study))
     write_table(folder / "neurons.parquet", _neurons_table(study))
     _draw(study, found, folder / "first-order.png")
@@ -88,12 +87,7 @@ def _neurons_table(study: FirstOrderStudy) -> pa.Table:
 
 def _draw(study: FirstOrderStudy, found: dict[str, Any], path: Path) -> None:
     """Accuracy against the number of layers held, and heads by their spread."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots", "the picture of first-order effects") from error
-
-    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+    figure = new_figure("the picture of first-order effects", 9.5, 3.6)
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     markers = ("o", "s", "^")
     for (name, steps), colour, marker in zip(found["curves"].items(), COLOURS, markers, strict=False):
@@ -115,5 +109,4 @@ def _draw(study: FirstOrderStudy, found: dict[str, Any], path: Path) -> None:
         axis.set_ticks(range(0, count, max(1, count // 8)))
     right.set_title("spread of the direct contribution", fontsize=10)
     figure.colorbar(shown, ax=right)
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=150)
+    save_figure(figure, path, 150)

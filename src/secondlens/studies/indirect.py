@@ -8,7 +8,7 @@
 The share that a neuron's first principal component explains is taken from as many images of largest norm for both.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,11 +24,11 @@ from secondlens.images.loader import Batch, batches, processing_order
 from secondlens.images.sources import ImageSource
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress, silent
 from secondlens.studies.classifier import make_head
 from secondlens.studies.labelled import LabelledImages
 from secondlens.studies.projections import Projector
 
-Progress = Callable[[str, int, int], None]
 EFFECTS = ("indirect", "second-order")
 
 
@@ -85,7 +85,7 @@ def study_table1(
     atlas.require_model(model)
     opened = atlas.layer(layer)
     chosen = _sample(model.neurons, neurons, seed)
-    tell = progress or (lambda title, done, total: None)
+    tell = progress or silent
 
     def read(title: str, source: ImageSource) -> Iterator[Batch]:
         order = processing_order(len(source.ids))[:limit]

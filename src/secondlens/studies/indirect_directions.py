@@ -9,7 +9,7 @@ Every part is kept beside the file until all are done, so that an interrupted ru
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,12 @@ from secondlens.images.loader import Batch, batches, processing_order
 from secondlens.images.sources import ImageSource
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress, silent
 
 IMAGES = 300
 """Reference images by default: a neuron costs a run of the layers above for each."""
 PART = 256
 """Neurons a part: its images are run once without change, and it is what an interruption loses at most."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @torch.no_grad()
@@ -76,7 +75,7 @@ def write_indirect_directions(
         return _facts(out, chosen, settings)
     journal = Journal(parts / "parts.jsonl", settings, SecondLensError, "remove it, or write another file")
     done = {(line["layer"], line["first"]) for line in journal.open(lambda line: (line["layer"], line["first"]))}
-    tell = progress or (lambda title, done, total: None)
+    tell = progress or silent
 
     def read(title: str, before: int, total: int) -> Iterator[Batch]:
         count = before

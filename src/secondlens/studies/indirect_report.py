@@ -1,6 +1,5 @@
 """Table 1 as a JSON object, a table of neurons, directions and a picture."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from secondlens.atlas.files import disk_errors, write_table, write_tensors, write_text
-from secondlens.errors import MissingExtra
+from secondlens.atlas.files import make_folder, write_table, write_tensors, write_text
+from secondlens.json_text import json_text
+from secondlens.plots import new_figure, save_figure
 from secondlens.studies.indirect import EFFECTS, Table1
 from secondlens.studies.intervals import bootstrap_interval
 from secondlens.studies.report import COLOURS
@@ -47,10 +47,9 @@ def _spread(values: Tensor) -> dict[str, float]:
 
 def write_report(study: Table1, folder: Path) -> list[Path]:
     """summary.json, neurons.parquet, directions.safetensors and table1.png in a folder; the files written."""
-    with disk_errors(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     found = summary(study)
-    write_text(folder / "summary.json", json.dumps(found, indent=2))
+    write_text(folder / "summary.json", json_text(found, 2))
     write_table(folder / "neurons.parquet", _neurons_table(study))
     write_tensors(
         folder / "directions.safetensors",
@@ -86,12 +85,7 @@ def _neurons_table(study: Table1) -> pa.Table:
 
 def _draw(study: Table1, found: dict[str, Any], path: Path) -> None:
     """Accuracies with intervals, and explained variances over the sampled neurons."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots", "the picture of table 1") from error
-
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    figure = new_figure("the picture of table 1", 8, 3.4)
     left, right = figure.subplots(1, 2)
     bars = [("unchanged", found["baseline"], "dimgray")]
     bars += [(row["effect"], row, colour) for row, colour in zip(found["rows"], COLOURS, strict=False)]
@@ -116,5 +110,4 @@ def _draw(study: Table1, found: dict[str, Any], path: Path) -> None:
     right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     for panel in (left, right):
         panel.spines[["top", "right"]].set_visible(False)
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=150)
+    save_figure(figure, path, 150)

@@ -1,6 +1,5 @@
 """A study of descriptions as a JSON object, tables and a picture."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from secondlens.atlas.files import disk_errors, write_table, write_text
+from secondlens.atlas.files import make_folder, write_table, write_text
 from secondlens.descriptions.store import QUALITY, Descriptions
-from secondlens.errors import MissingExtra
+from secondlens.json_text import json_text
+from secondlens.plots import new_figure, save_figure
 from secondlens.studies.descriptions import LayerStudy, name_of
 from secondlens.studies.intervals import bootstrap_interval
 
@@ -52,10 +52,9 @@ def _accuracy(study: LayerStudy, name: str) -> dict[str, float]:
 
 def write_report(studies: Sequence[LayerStudy], described: Sequence[Descriptions], folder: Path) -> list[Path]:
     """summary.json and curve.png in a folder, and a table of neurons beside each description; the files written."""
-    with disk_errors(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     found = summary(studies, described)
-    write_text(folder / "summary.json", json.dumps(found, indent=2))
+    write_text(folder / "summary.json", json_text(found, 2))
     written = [folder / "summary.json", folder / "curve.png"]
     for description in described:
         table = pa.concat_tables([_neurons_table(study, description.name) for study in studies])
@@ -79,13 +78,8 @@ def _neurons_table(study: LayerStudy, pool: str) -> pa.Table:
 
 def _draw(found: dict[str, Any], path: Path) -> None:
     """Accuracy against the number of texts, a panel a layer."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots", "the picture of the accuracy curve") from error
-
     layers = found["layers"]
-    figure = Figure(figsize=(4 * len(layers) + 1.5, 3.6), layout="constrained")
+    figure = new_figure("the picture of the accuracy curve", 4 * len(layers) + 1.5, 3.6)
     panels = figure.subplots(1, len(layers), sharey=True, squeeze=False)[0]
     styles = {"baseline": ("black", "-"), "rank_one": ("dimgray", "--"), "without_all": ("dimgray", ":")}
     names = {"baseline": "unchanged", "rank_one": "true directions", "without_all": "all effects at their mean"}
@@ -117,5 +111,4 @@ def _draw(found: dict[str, Any], path: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy (%)")
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=150)
+    save_figure(figure, path, 150)

@@ -1,15 +1,15 @@
 """Selectivity and rank as a JSON object, tables and a picture."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from secondlens.atlas.files import disk_errors, write_table, write_text
+from secondlens.atlas.files import make_folder, write_table, write_text
 from secondlens.atlas.store import Atlas, AtlasLayer
-from secondlens.errors import MissingExtra
+from secondlens.json_text import json_text
+from secondlens.plots import new_figure, save_figure
 from secondlens.studies.selectivity import distribution, neuron_figures, path_figures
 from secondlens.studies.shuffles import STATISTICS, ShuffleTest
 
@@ -66,11 +66,10 @@ def write_selectivity(
     """Write selectivity.json, neurons.parquet (a row a neuron), pairs.parquet (a row a neuron and path) and
     selectivity.png into a folder; the files written.
     """
-    with disk_errors(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     chosen = [atlas.layer(index) for index in (atlas.layers if layers is None else sorted(set(layers)))]
     by_layer = {test.layer: test for test in tests}
-    write_text(folder / SUMMARY, json.dumps(selectivity_summary(atlas, layers, tests), indent=2))
+    write_text(folder / SUMMARY, json_text(selectivity_summary(atlas, layers, tests), 2))
     neurons = [_neurons(layer, by_layer.get(layer.index)) for layer in chosen]
     write_table(folder / NEURONS, pa.concat_tables(neurons, promote_options="default"))
     pairs = [_pairs(layer, by_layer.get(layer.index)) for layer in chosen]
@@ -116,13 +115,9 @@ def _pairs(layer: AtlasLayer, test: ShuffleTest | None) -> pa.Table:
 
 def _draw(layers: Sequence[AtlasLayer], path: Path) -> None:
     """Distributions over neurons by layer: the median, and bands that hold half and nine tenths of them."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots", "the picture of selectivity") from error
+    figure = new_figure("the picture of selectivity", 3.1 * len(PANELS), 3.4)
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(3.1 * len(PANELS), 3.4), layout="constrained")
     figures = {layer.index: neuron_figures(layer) for layer in layers}
     for panel, (name, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         shown = {index: distribution(found[name]) for index, found in figures.items()}
@@ -139,5 +134,4 @@ def _draw(layers: Sequence[AtlasLayer], path: Path) -> None:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.spines[["top", "right"]].set_visible(False)
     figure.suptitle("median over neurons, and the ranges of half and nine tenths of them", fontsize=9)
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=150)
+    save_figure(figure, path, 150)

@@ -16,7 +16,7 @@ The same permutations serve all neurons of a layer: each p-value is exact under 
 of each other, so read the share of neurons below 0.05 as a description, not as a test of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,13 +31,12 @@ from secondlens.images.loader import batches, processing_order
 from secondlens.images.sources import ImageSource
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress, silent
 
 STATISTICS = ("above_half_of_largest", "explained_variance", "participation")
 HIGH = ("explained_variance",)
 """Statistics of which a large value is extreme; of the others a small one."""
 FEWEST = 20
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def shuffle_tests(
     """
     atlas.require_model(model)
     chosen = [atlas.layer(index).index for index in (atlas.layers if layers is None else sorted(set(layers)))]
-    tell = progress or (lambda title, done, total: None)
+    tell = progress or silent
     generator = torch.Generator().manual_seed(seed)
     count = min(neurons, model.neurons)
     rows = {index: torch.randperm(model.neurons, generator=generator)[:count].sort().values for index in chosen}

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from secondlens.atlas.embeddings import embeddings_table
-from secondlens.atlas.files import disk_errors, write_table, write_tables, write_tensors, write_text
+from secondlens.atlas.files import make_folder, write_table, write_tables, write_tensors, write_text
 from secondlens.errors import SurveyError
+from secondlens.surveys.thumbnails import sort_thumbnails
 
 # A checkpoint may cost a twentieth of the time, and a kill at most this many seconds or twenty checkpoints' time.
 INTERVAL = 60.0
@@ -70,8 +71,7 @@ class Checkpoints:
         """The progress of an interrupted run, else the fresh one; raises `SurveyError` where settings differ."""
         path = self.folder / "progress.json"
         if not path.is_file():
-            with disk_errors(self.folder.parent):
-                self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             return fresh
         stored = json.loads(path.read_text(encoding="utf-8"))
         require_same(
@@ -132,9 +132,9 @@ class Checkpoints:
 
     def collect_thumbnails(self, progress: Progress, target: Path) -> None:
         """All thumbnails as one Parquet file, sorted by id so that a lookup reads little of it."""
-        tables = [pq.read_table(self.folder / name) for name in progress.thumbnails]
-        if tables:
-            write_table(target, pa.concat_tables(tables).sort_by("id"))
+        if progress.thumbnails:
+            parts = [self.folder / name for name in progress.thumbnails]
+            sort_thumbnails(parts, target, self.folder / "thumbnails.sorted")
 
     def collect_embeddings(self, progress: Progress, target: Path) -> None:
         """All embeddings as one Parquet file, part by part: memory does not grow with the number of images."""

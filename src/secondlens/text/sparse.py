@@ -1,6 +1,5 @@
 """Sparse decompositions of directions over a pool of texts."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -10,6 +9,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from secondlens.errors import TextError, closest
+from secondlens.progress import Count
 from secondlens.text.dictionary import Normalisation, text_atoms
 from secondlens.text.lasso import lasso_codes
 from secondlens.text.omp import Pursuit, pursue, refit
@@ -97,7 +97,7 @@ def sparse_decompose(
     centre: bool = True,
     debias: bool = False,
     block: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
 ) -> SparseCodes:
     r"""Write every direction as a sum of few texts (Gandelsman et al. 2025, the second-order lens).
 

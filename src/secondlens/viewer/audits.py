@@ -5,71 +5,38 @@ everywhere on the site. Of a matrix the classes of its strongest pairs are kept:
 """
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
+from secondlens.applications.audit.audit import PairAudit
+from secondlens.applications.audit.folder import ExplainedError
+from secondlens.applications.audit.results import Kind
 from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError
+from secondlens.json_text import json_text
 from secondlens.viewer.reading import reading
 
 CLASSES, STRONGEST, TESTS = 30, 30, 200
 """Of a matrix: classes drawn and pairs listed at most; of a folder: tests listed at most."""
 
-Number = FiniteFloat | None
-
-
-class _Evidence(BaseModel):
-    layer: int
-    neuron: int
-    contribution: FiniteFloat
-    sense: list[str]
-    images: list[str]
-
-
-class _Cue(BaseModel):
-    text: str
-    score: FiniteFloat
-    p_value: FiniteFloat
-    q_value: FiniteFloat
-    p_family: FiniteFloat
-    similarity: FiniteFloat
-    neurons: int
-    evidence: list[_Evidence]
-    also: list[str] = []
-
-
-class _Pair(BaseModel):
-    audit: Literal["pair"]
-    atlas: str
-    shown: str
-    predicted: str
-    source: str
-    pool: str
-    scoring: str
-    similarity: str
-    draws: int
-    cues: list[_Cue]
-    synonyms: dict[str, FiniteFloat]
-
 
 class _Named(BaseModel):
     text: str
-    score: FiniteFloat
+    score: float
 
 
 class _Entry(BaseModel):
     shown: str
     predicted: str
-    exploitability: FiniteFloat
+    exploitability: float
     cues: list[_Named]
 
 
 class _Matrix(BaseModel):
-    audit: Literal["matrix"]
-    atlas: str
     classes: list[str]
     pairs: list[_Entry]
 
@@ -81,34 +48,19 @@ class _Confusion(BaseModel):
     errors: int
 
 
-class _Test(BaseModel):
-    shown: str
-    predicted: str
-    cue: str
-    images_with: int
-    images_without: int
-    errors_with: int
-    errors_without: int
-    difference: FiniteFloat
-    p_value: FiniteFloat
-    q_value: FiniteFloat
-
-
 class _Folder(BaseModel):
-    audit: Literal["folder"]
-    atlas: str
     images: int
-    accuracy: FiniteFloat
+    accuracy: float
     presence: str
     pairs: list[_Confusion]
-    explained: list[_Test]
+    explained: list[ExplainedError]
 
 
 class _Rates(BaseModel):
-    clean_accuracy: Number
-    clean_accuracy_interval: tuple[FiniteFloat, FiniteFloat] | None = None
-    adversarial_success: Number
-    adversarial_success_interval: tuple[FiniteFloat, FiniteFloat] | None = None
+    clean_accuracy: float | None
+    clean_accuracy_interval: tuple[float, float] | None = None
+    adversarial_success: float | None
+    adversarial_success_interval: tuple[float, float] | None = None
 
 
 class _Removed(_Rates):
@@ -116,8 +68,6 @@ class _Removed(_Rates):
 
 
 class _Removal(BaseModel):
-    audit: Literal["removal"]
-    atlas: str
     shown: str
     predicted: str
     cues: list[str]
@@ -129,7 +79,26 @@ class _Removal(BaseModel):
     projection: _Rates
 
 
-_ANY: TypeAdapter[_Pair | _Matrix | _Folder | _Removal] = TypeAdapter(_Pair | _Matrix | _Folder | _Removal)
+class _Mark(BaseModel):
+    """What an audit's file says it is."""
+
+    audit: Kind
+    atlas: str
+
+
+_PAIR = TypeAdapter(PairAudit)
+_KINDS: dict[Kind, TypeAdapter[Any]] = {
+    "pair": _PAIR,
+    "matrix": TypeAdapter(_Matrix),
+    "folder": TypeAdapter(_Folder),
+    "removal": TypeAdapter(_Removal),
+}
+_UNUSED: Any = {
+    "length": True,
+    "chosen": True,
+    "cues": {"__all__": {"evidence": {"__all__": {"weight", "coefficient"}}}},
+}
+"""Of a pair, what no page shows."""
 
 
 def read_audits(path: Path, atlas: Atlas) -> tuple[dict[str, int], dict[str, bytes]]:
@@ -139,17 +108,18 @@ def read_audits(path: Path, atlas: Atlas) -> tuple[dict[str, int], dict[str, byt
     or where one is of another atlas.
     """
     found = [_read(file, atlas) for file in _files(path)]
-    pairs = [audit for audit in found if isinstance(audit, _Pair)]
+    pairs = [audit for audit in found if isinstance(audit, PairAudit)]
     positions = {name: position for position, name in enumerate(atlas.source_ids)}
     files, index = {}, []
     for number, pair in enumerate(pairs):
         name = f"data/audit/pair-{number:03d}.json"
         files[name] = _json(_with_positions(pair, positions))
-        index.append({**pair.model_dump(include={"shown", "predicted", "scoring", "pool"}), "cues": len(pair.cues)})
+        named = {name: getattr(pair, name) for name in ("shown", "predicted", "scoring", "pool")}
+        index.append({**named, "cues": len(pair.cues)})
     others = {
         "matrices": [_matrix(audit) for audit in found if isinstance(audit, _Matrix)],
         "folders": [_folder(audit) for audit in found if isinstance(audit, _Folder)],
-        "removals": [_plain(audit) for audit in found if isinstance(audit, _Removal)],
+        "removals": [audit.model_dump() for audit in found if isinstance(audit, _Removal)],
     }
     files["data/audit/index.json"] = _json({"pairs": index, **others})
     return {"pairs": len(pairs), **{name: len(some) for name, some in others.items()}}, files
@@ -172,19 +142,28 @@ def _is_audit(file: Path) -> bool:
     return isinstance(content, dict) and "audit" in content
 
 
-def _read(file: Path, atlas: Atlas) -> _Pair | _Matrix | _Folder | _Removal:
+def _read(file: Path, atlas: Atlas) -> Any:
     with reading("an audit", file, "give a file as 'secondlens audit ... --out FILE.json' writes it"):
-        audit = _ANY.validate_python(json.loads(file.read_text(encoding="utf-8")))
-    if audit.atlas != atlas.manifest.created:
+        text = file.read_text(encoding="utf-8")
+        mark = _Mark.model_validate(json.loads(text, parse_constant=_number, parse_float=_number))
+        audit = _KINDS[mark.audit].validate_json(text, strict=True)
+    if mark.atlas != atlas.manifest.created:
         raise AtlasError(
-            f"{file} is an audit of the atlas made {audit.atlas[:40]}, {atlas.folder} was made "
+            f"{file} is an audit of the atlas made {mark.atlas[:40]}, {atlas.folder} was made "
             f"{atlas.manifest.created}: its neurons are others; audit this atlas again"
         )
     return audit
 
 
-def _with_positions(pair: _Pair, positions: dict[str, int]) -> dict[str, Any]:
-    facts = _plain(pair)
+def _number(text: str) -> float:
+    """JSON has no NaN and no infinity, but Python and pydantic read both, and 1e999."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no number of JSON")
+    return value
+
+
+def _with_positions(pair: PairAudit, positions: dict[str, int]) -> dict[str, Any]:
+    facts: dict[str, Any] = _PAIR.dump_python(pair, exclude=_UNUSED)
     for cue in facts["cues"]:
         for seen in cue["evidence"]:
             seen["images"] = [positions[name] for name in seen["images"] if name in positions]
@@ -207,13 +186,9 @@ def _matrix(audit: _Matrix) -> dict[str, Any]:
 
 
 def _folder(audit: _Folder) -> dict[str, Any]:
-    facts = _plain(audit)
+    facts = audit.model_dump()
     return {**facts, "tests": len(audit.explained), "explained": facts["explained"][:TESTS]}
 
 
-def _plain(audit: BaseModel) -> dict[str, Any]:
-    return audit.model_dump(exclude={"audit", "atlas"})
-
-
 def _json(content: dict[str, Any] | Iterable[Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+    return json_text(content).encode()

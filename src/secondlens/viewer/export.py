@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ from secondlens.atlas.store import Atlas
 from secondlens.errors import AtlasError
 from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress, silent
 from secondlens.viewer.heat import IMAGES, heat_maps
 from secondlens.viewer.site import Site
 
-Progress = Callable[[str, int, int], None]
 FACTS = "data/site.json"
 
 
@@ -46,7 +45,7 @@ def export(
     """
     out = Path(out)
     _require_free(out)
-    tell = progress or (lambda name, done, total: None)
+    tell = progress or silent
     # What can be refused comes before what takes long.
     site = Site(atlas, title=title)
     site.add(beside=beside, ablations=ablations, attack=attack, audit=audit)

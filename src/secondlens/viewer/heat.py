@@ -7,7 +7,6 @@ effect, <phi[n](I), r[n]>: the survey's projection plus that of the mean effect.
 with its largest size: 127 stands for it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,11 @@ from secondlens.images.loader import batches
 from secondlens.images.sources import FileListSource, ImageSource, open_source
 from secondlens.models.capture import Trace, capture
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress
 from secondlens.viewer.layout import Field, pack
 
 IMAGES = 12
 """Top images a neuron that get heat maps."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

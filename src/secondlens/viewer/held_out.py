@@ -1,7 +1,5 @@
 """How well a description tells a neuron's images on held-out ones, where `secondlens evaluate descriptions` was run."""
 
-import json
-import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from secondlens.descriptions.store import QUALITY, Descriptions
+from secondlens.json_text import finite, json_text
 
 
 class HeldOut:
@@ -41,7 +40,7 @@ class HeldOut:
         """JSON list over some neurons: the figures of each as `secondlens neurons show --json` has them, or null."""
         known = self._rows(layer)
         found = [known.get(neuron) for neuron in range(rows.start, rows.stop)]
-        return json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+        return json_text(found).encode()
 
     @property
     def _columns(self) -> list[str]:
@@ -52,11 +51,6 @@ class HeldOut:
             mine = self._table.filter(pc.equal(self._table["layer"], layer)).drop_columns(["layer"]).to_pylist()
             self._kept = (
                 layer,
-                {row.pop("neuron"): {name: _finite(value) for name, value in row.items()} for row in mine},
+                {row.pop("neuron"): finite(row) for row in mine},
             )
         return self._kept[1]
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,7 +1,6 @@
 """Images on the site: their ids, and thumbnails as sprites, a few in one file."""
 
 import io
-import json
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +9,7 @@ from PIL import Image
 
 from secondlens.atlas.manifest import THUMBNAILS
 from secondlens.atlas.store import Atlas
+from secondlens.json_text import json_text
 
 CELL, ACROSS = 96, 2
 """Pixels of a cell, and cells a row and column of a sprite. Small sprites: a neuron's images lie far apart, so that of
@@ -39,7 +39,7 @@ class PictureFiles:
     def ids(self, rows: slice) -> bytes:
         """JSON: ids, and the width and height of each thumbnail inside its cell (0, 0 where there is none)."""
         sizes = [self._size(name) for name in self.atlas.source_ids[rows]]
-        return json.dumps({"ids": self.atlas.source_ids[rows], "sizes": sizes}, ensure_ascii=False).encode()
+        return json_text({"ids": self.atlas.source_ids[rows], "sizes": sizes}).encode()
 
     def sprite(self, rows: slice) -> bytes:
         """A JPEG of square cells, each with a thumbnail in its middle."""

@@ -4,7 +4,6 @@ The export writes them all; the server answers with the same bytes. A name is lo
 a folder, so that no name reaches any other file.
 """
 
-import json
 import mimetypes
 import threading
 from collections import OrderedDict
@@ -18,6 +17,7 @@ import secondlens
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.effects.histogram import HIGHEST, LOWEST, PER_OCTAVE
+from secondlens.json_text import json_text
 from secondlens.models.model import LensModel
 from secondlens.viewer.ablations import read_ablations
 from secondlens.viewer.attacks import read_attack
@@ -206,7 +206,7 @@ class Site:
             "served": None,
             **self.extra,
         }
-        return json.dumps(facts, ensure_ascii=False).encode()
+        return json_text(facts).encode()
 
 
 def content_type(name: str) -> str:

@@ -1,6 +1,5 @@
 """Descriptions on the site: headline words, a neuron's words at every length, and an index from words to neurons."""
 
-import json
 import warnings
 from functools import cached_property
 from typing import Any
@@ -14,6 +13,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions, texts_file
 from secondlens.descriptions.tables import code_shares
 from secondlens.errors import TextError
+from secondlens.json_text import json_text
 from secondlens.pools.build import find_pools
 from secondlens.pools.pool import Pool
 from secondlens.text.dictionary import text_atoms
@@ -109,7 +109,7 @@ class WordFiles:
 
     def texts(self) -> bytes:
         """JSON list of the pool's texts; without the pool, those of the descriptions, others empty."""
-        return json.dumps(self._texts, ensure_ascii=False).encode()
+        return json_text(self._texts).encode()
 
     def column_file(self, layer: int) -> bytes:
         """float32 [column, neuron], then int32 [neuron, HEADLINE]: rows of the texts with the largest shares, -1 for

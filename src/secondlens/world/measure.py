@@ -5,7 +5,7 @@ ones a noun never comes with what the table plants for it, in *swapped* ones it 
 one; *biased* ones are like those of the training.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress, silent
 from secondlens.world.biases import Biases
 from secondlens.world.captions import caption, class_prompts
 from secondlens.world.render import render
@@ -24,8 +25,6 @@ UNSEEN = 90_001
 """Seed of the scenes that figures are measured on; the training's are 0 and 1."""
 
 ASKED = ("noun", "colour", "texture", "background")
-
-Progress = Callable[[str, int, int], None]
 
 
 def measure(
@@ -43,7 +42,7 @@ def measure(
     nouns in such scenes. retrieval: the caption of an image among those of 100 images of two objects, over `groups`.
     """
     biases = biases or Biases.load(None)
-    tell = progress or (lambda title, done, total: None)
+    tell = progress or silent
     figures: dict[str, float] = {}
     for number, kind in enumerate(KINDS):
         tell("measuring", number, len(KINDS) + 1)

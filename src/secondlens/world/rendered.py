@@ -6,7 +6,7 @@ and are kept where a run is interrupted.
 
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from secondlens.errors import WorldError
+from secondlens.progress import Progress
 from secondlens.world.biases import Biases
 from secondlens.world.captions import all_words, caption
 from secondlens.world.model import CONTEXT, PATCH, SIDE, SPECIAL
@@ -56,7 +57,7 @@ class Rendered:
         self.recipe = recipe
         self.shards = -(-recipe.scenes // SHARD)
 
-    def make(self, workers: int = 1, progress: Callable[[str, int, int], None] | None = None) -> None:
+    def make(self, workers: int = 1, progress: Progress | None = None) -> None:
         """Render what is not there yet; raises `WorldError` for a folder of another recipe."""
         self.folder.mkdir(parents=True, exist_ok=True)
         card = self.folder / "recipe.json"

@@ -23,7 +23,7 @@ Every batch is drawn from (seed, step), so a run that goes on from a checkpoint 
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from secondlens.progress import Progress, silent
 from secondlens.world.batches import Scenes, draw_batch, generator_of
 from secondlens.world.captions import all_words
 from secondlens.world.checkpoints import read_checkpoint, write_checkpoint
@@ -40,7 +41,6 @@ from secondlens.world.model import SPECIAL, make_model, save
 from secondlens.world.rendered import DENSE, Recipe, Rendered
 from secondlens.world.settings import Settings
 
-Progress = Callable[[str, int, int], None]
 CHECKPOINT = 500
 """Steps between checkpoints."""
 
@@ -95,7 +95,7 @@ def train(
     Raises `WorldError` where `work` holds a run of other settings.
     """
     settings = settings or Settings()
-    tell = progress or (lambda title, done, total: None)
+    tell = progress or silent
     chip = torch.device(device)
     easy = Rendered(work / "easy", _recipe(settings, 1, biases))
     full = Rendered(work / "full", _recipe(settings, None, biases))

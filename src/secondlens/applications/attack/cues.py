@@ -1,6 +1,6 @@
 """First stage: the phrases of every cell."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,8 @@ from secondlens.applications.audit.table import NeuronTable
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress
 from secondlens.text.dictionary import text_atoms
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from secondlens.errors import EmptyAnswer, LanguageError
 from secondlens.language.base import LanguageModel
 from secondlens.pools.generate import parse_descriptions
 from secondlens.pools.texts import normalised
+from secondlens.progress import Progress
 
 TRIES = 3
 """Times a cell is asked for at most."""
@@ -31,8 +32,6 @@ PROMPT = (
     "and without any other text."
 )
 CUES = "Each caption names it, and as many of these as fit together, the first ones more often: {cues}\n"
-
-Progress = Callable[[str, int, int], None]
 
 
 def make_prompt(cell: Cell, cues: Sequence[Mapping[str, Any]], count: int) -> str:

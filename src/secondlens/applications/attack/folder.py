@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from secondlens.atlas.files import disk_errors, write_text
+from secondlens.atlas.files import make_folder, write_text
 from secondlens.atlas.journal import Journal
 from secondlens.errors import AuditError, LanguageError, SecondLensError
 
@@ -95,8 +95,7 @@ class AttackFolder:
 
     def prepare(self) -> Path:
         """Make the folder, or refuse one that holds something else; its path."""
-        with disk_errors(self.path.parent):
-            self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         strange = [path for path in self.path.iterdir() if INDIRECT not in path.name]
         if strange and not (self.path / CARD).is_file():
             raise AuditError(f"{self.path} is not empty and holds no attack; choose another folder")

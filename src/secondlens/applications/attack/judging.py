@@ -1,7 +1,7 @@
 """Fourth stage: is every picture a test? It has to show the shown class and not the predicted one."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -9,11 +9,10 @@ from secondlens.applications.attack.folder import ADVICE, AttackFolder, slug, st
 from secondlens.applications.attack.judges.base import Judge, Judgement
 from secondlens.atlas.journal import Journal
 from secondlens.errors import AuditError, SecondLensError
+from secondlens.progress import Progress
 
 FOLDER = "judgements"
 PERSON = "person"
-
-Progress = Callable[[str, int, int], None]
 
 
 def journal_of(folder: AttackFolder, name: str, settings: dict[str, object]) -> Journal:

@@ -2,17 +2,16 @@
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from secondlens.applications.attack.folder import AttackFolder, Cell, stopped
 from secondlens.applications.attack.pictures.base import ImageMaker, Order, save_marked
 from secondlens.applications.attack.settings import AttackSettings
-from secondlens.atlas.files import disk_errors, write_text
+from secondlens.atlas.files import make_folder, write_text
 from secondlens.errors import SecondLensError
-
-Progress = Callable[[str, int, int], None]
+from secondlens.progress import Progress
 
 
 def orders_of(
@@ -52,8 +51,7 @@ def make_pictures(
         path = folder.images / f"{name}.png"
         known = lines.get(name)
         if known is None or known["prompt"] != order.prompt or not path.is_file():
-            with disk_errors(folder.path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             try:
                 made = maker.make(order)
             except SecondLensError as error:

@@ -11,7 +11,8 @@ from secondlens.applications.attack.gallery import Exhibit
 from secondlens.applications.attack.judging import agreement, all_judgements
 from secondlens.applications.attack.pages import markdown, page
 from secondlens.applications.attack.results import KINDS, summarise
-from secondlens.atlas.files import disk_errors, write_table, write_text
+from secondlens.atlas.files import make_folder, write_table, write_text
+from secondlens.json_text import json_text
 
 
 def write_report(
@@ -26,8 +27,7 @@ def write_report(
 
     summary.json: the attack's card, `binary` and `among_all` (see `results.summarise`), cues, captions, agreement.
     """
-    with disk_errors(folder.path):
-        folder.report.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.report)
     found = {
         "attack": folder.card(),
         "judge": judge,
@@ -40,7 +40,7 @@ def write_report(
         "agreement": agreement(all_judgements(folder)),
         "gallery": [{"name": each.row["name"], "picture": each.picture, "map": each.heat} for each in exhibits],
     }
-    write_text(folder.report / "summary.json", json.dumps(found, indent=2, ensure_ascii=False))
+    write_text(folder.report / "summary.json", json_text(found, 2))
     write_table(folder.report / "verdicts.parquet", _table(rows))
     write_text(folder.report / "report.md", markdown(found, exhibits))
     write_text(folder.report / "report.html", page(found, exhibits))

@@ -1,6 +1,6 @@
 """All stages, one after the other; each takes up what is on disk."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,10 @@ from secondlens.applications.attack.verdicts import find_verdicts
 from secondlens.applications.audit.classes import ClassPair
 from secondlens.errors import AuditError, closest
 from secondlens.language.base import LanguageModel
+from secondlens.progress import Progress
 from secondlens.studies.classifier import TEMPLATES
 
 STAGES = ("cues", "descriptions", "images", "judge", "verdicts")
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

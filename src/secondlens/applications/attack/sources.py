@@ -1,6 +1,6 @@
 """What an attack's cues are taken from: neurons, indirect effects, the survey's images, a measure of likeness."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from secondlens.applications.attack.cues import CueSources
@@ -15,13 +15,12 @@ from secondlens.applications.audit.table import neuron_table, table_of_direction
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress
 from secondlens.studies.indirect_directions import IMAGES, write_indirect_directions
 from secondlens.studies.surveyed import surveyed_images
 
 COMPUTE = "compute"
 """In the place of a file of indirect effects: make it in the attack's folder."""
-
-Progress = Callable[[str, int, int], None]
 
 
 def open_sources(

@@ -1,6 +1,6 @@
 """Fifth stage: what the attacked model takes every picture for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from secondlens.applications.audit.classes import ClassPair, class_head
 from secondlens.errors import AuditError
 from secondlens.images.decode import decode
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress
 from secondlens.studies.classifier import TEMPLATES, Head
 
 BATCH = 64
-Progress = Callable[[str, int, int], None]
 
 
 def find_verdicts(

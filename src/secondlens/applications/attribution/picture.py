@@ -10,9 +10,8 @@ from torch import Tensor
 
 from secondlens.applications.attribution.explain import Attribution, Part
 from secondlens.applications.pictures import DIVERGING, patch_grid, seen_picture
-from secondlens.atlas.files import disk_errors
-from secondlens.errors import MissingExtra
 from secondlens.models.model import LensModel
+from secondlens.plots import new_figure, save_figure
 
 SHOWN = 16
 """Bars of a waterfall before the rest is one."""
@@ -42,13 +41,8 @@ def draw_attribution(
     path: Path,
 ) -> None:
     """Write a PNG: the waterfall, direct contributions of heads, and what heads read at each patch."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots", "the picture of an attribution") from error
-
     bars = waterfall(attribution)
-    figure = Figure(figsize=(12, 0.32 * len(bars) + 1.8), layout="constrained")
+    figure = new_figure("the picture of an attribution", 12, 0.32 * len(bars) + 1.8)
     grid = figure.add_gridspec(2, 2, width_ratios=(1.9, 1))
     _bars(figure.add_subplot(grid[:, 0]), bars, attribution.score)
     panel = figure.add_subplot(grid[0, 1])
@@ -64,8 +58,7 @@ def draw_attribution(
     _matrix(figure, panel, patches, "what heads read at each patch", alpha=0.65, extent=(0, width, height, 0))
     panel.axis("off")
     figure.suptitle(title, fontsize=11)
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=130)
+    save_figure(figure, path, 130)
 
 
 def _bars(panel: Any, bars: Sequence[Part], score: float) -> None:

@@ -89,6 +89,28 @@ class PairAudit:
     synonyms: dict[str, float]
     chosen: list[tuple[int, int, float]]
 
+    @classmethod
+    def of(
+        cls,
+        table: NeuronTable,
+        pair: ClassPair,
+        similarity: Similarity,
+        rows: np.ndarray,
+        weights: np.ndarray,
+        **found: Any,
+    ) -> "PairAudit":
+        """With the names of the pair and the similarity, |v|, and the neurons of the table's `rows`. weights: of all
+        neurons of the table. found: the other fields.
+        """
+        return cls(
+            shown=pair.shown,
+            predicted=pair.predicted,
+            similarity=similarity.name,
+            length=float(pair.vector.norm()),
+            chosen=[(int(table.layers[row]), int(table.neurons[row]), float(weights[row])) for row in rows],
+            **found,
+        )
+
     def facts(self) -> dict[str, Any]:
         """As plain data."""
         return {**vars(self), "cues": [cue.facts() for cue in self.cues]}
@@ -136,19 +158,10 @@ def audit_pair(
                 coefficients, atlas, descriptions,
             )
         )  # fmt: skip
-    return PairAudit(
-        shown=pair.shown,
-        predicted=pair.predicted,
-        source=table.source,
-        pool=pool,
-        scoring=scoring,
-        similarity=similarity.name,
-        draws=draws,
-        length=float(pair.vector.norm()),
-        cues=listed,
-        synonyms=synonyms,
-        chosen=[(int(table.layers[row]), int(table.neurons[row]), float(weights[row])) for row in chosen],
-    )
+    return PairAudit.of(
+        table, pair, similarity, chosen, weights, source=table.source, pool=pool, scoring=scoring, draws=draws,
+        cues=listed, synonyms=synonyms,
+    )  # fmt: skip
 
 
 def select_cues(

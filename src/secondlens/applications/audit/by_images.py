@@ -50,16 +50,7 @@ def audit_by_images(
         )
         for cue in picked
     ]  # fmt: skip
-    return PairAudit(
-        shown=pair.shown,
-        predicted=pair.predicted,
-        source="images of the survey",
-        pool=pool,
-        scoring="images",
-        similarity=similarity.name,
-        draws=draws,
-        length=float(pair.vector.norm()),
-        cues=listed,
-        synonyms=synonyms,
-        chosen=[(int(table.layers[row]), int(table.neurons[row]), float(weights[row])) for row in chosen],
-    )
+    return PairAudit.of(
+        table, pair, similarity, chosen, weights, source="images of the survey", pool=pool, scoring="images",
+        draws=draws, cues=listed, synonyms=synonyms,
+    )  # fmt: skip

@@ -10,7 +10,7 @@ The sum of `carried` over all neurons is the part of score(t) that goes through 
 the neuron does for the classes themselves: what holding it at its mean costs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,12 +27,11 @@ from secondlens.images.loader import batches
 from secondlens.images.sources import ImageSource
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress
 
 BATCH = 32
 SPARE = 0.3
 """What a neuron has to carry of the cues, for what it tells of the classes, to be held at its mean."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ For a pair (a, b), with the scores of `scores` for v = t(b) - t(a),
 The division makes pairs comparable whose classes lie near and far. Fewer cues count as zeros.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from secondlens.applications.audit.images import WithinClasses, pick_image_cues
 from secondlens.applications.audit.scores import NEURONS, Scoring, check_scoring
 from secondlens.applications.audit.similarity import SYNONYM, Similarity, mentions
 from secondlens.applications.audit.table import NeuronTable
-from secondlens.atlas.files import disk_errors, write_table, write_text
-from secondlens.errors import AuditError, MissingExtra
+from secondlens.atlas.files import check_file, make_folder, write_table, write_text
+from secondlens.errors import AuditError
+from secondlens.plots import check_picture, new_figure, save_figure
+from secondlens.progress import Progress
 from secondlens.studies.classifier import Head
 
 BEST = 10
@@ -35,7 +37,8 @@ NAMED = 5
 PICTURED = 30
 """Classes of the picture at most."""
 
-Progress = Callable[[str, int, int], None]
+TABLES = (".csv", ".parquet")
+"""Endings of the file of pairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,9 +176,11 @@ def image_matrix(
 def write_matrix(matrix: PairMatrix, path: Path, picture: Path | None = None) -> None:
     """The pairs by falling exploitability, as a .csv or .parquet, and the picture as a PNG.
 
-    Columns: shown, predicted, exploitability, cues (texts, "; " between), scores. Raises `AuditError` for another
-    ending of the file's name, `MissingExtra` for a picture without matplotlib. For JSON see `results`.
+    Columns: shown, predicted, exploitability, cues (texts, "; " between), scores. Raises, before anything is
+    written, what `check_file` and `check_picture` raise. For JSON see `results`.
     """
+    check_file(path, *TABLES)
+    check_picture(picture)
     rows = matrix.ranked()
     columns = {
         "shown": [row["shown"] for row in rows],
@@ -184,9 +189,10 @@ def write_matrix(matrix: PairMatrix, path: Path, picture: Path | None = None) ->
         "cues": ["; ".join(cue["text"] for cue in row["cues"]) for row in rows],
         "scores": ["; ".join(f"{cue['score']:.6g}" for cue in row["cues"]) for row in rows],
     }
-    if path.suffix == ".parquet":
+    make_folder(path.parent)
+    if path.suffix.lower() == ".parquet":
         write_table(path, pa.table(columns))
-    elif path.suffix == ".csv":
+    else:
         import csv
         import io
 
@@ -195,8 +201,6 @@ def write_matrix(matrix: PairMatrix, path: Path, picture: Path | None = None) ->
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
         write_text(path, text.getvalue())
-    else:
-        raise AuditError(f"expected a file that ends in .csv or .parquet for the matrix, got {path}")
     if picture is not None:
         draw_matrix(matrix, picture)
 
@@ -206,18 +210,13 @@ def draw_matrix(matrix: PairMatrix, path: Path) -> None:
 
     Raises `MissingExtra` without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots", "the picture of the matrix") from error
-
     known = np.nan_to_num(matrix.values, nan=0.0)
     strength = np.maximum(known.max(axis=0), known.max(axis=1))
     shown = sorted(np.argsort(-strength, kind="stable")[:PICTURED].tolist())
     values = matrix.values[np.ix_(shown, shown)]
     names = [matrix.classes[row].split(",")[0][:24] for row in shown]
     size = max(4.0, 0.32 * len(shown) + 2.5)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    figure = new_figure("the picture of the matrix", size + 1, size)
     axes = figure.add_subplot()
     # Viridis keeps its order for colour-blind readers and in grey.
     drawn = axes.imshow(values, cmap="viridis", vmin=0)
@@ -232,5 +231,4 @@ def draw_matrix(matrix: PairMatrix, path: Path) -> None:
     )
     bar = figure.colorbar(drawn, ax=axes, shrink=0.7)
     bar.set_label(f"exploitability (the {BEST} best cues)")
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=130)
+    save_figure(figure, path, 130)

@@ -22,6 +22,7 @@ from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.errors import AuditError
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress
 from secondlens.studies.classifier import Head
 from secondlens.studies.intervals import bootstrap_interval
 
@@ -29,7 +30,6 @@ BATCH = 32
 SIZES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300)
 """Numbers of neurons that are tried."""
 
-Progress = Callable[[str, int, int], None]
 NeuronRef = tuple[int, int]
 
 

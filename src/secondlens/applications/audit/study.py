@@ -25,12 +25,11 @@ from secondlens.errors import AuditError, ImageError
 from secondlens.images.decode import decode
 from secondlens.images.loader import batches, processing_order
 from secondlens.pools.texts import read_utf8
+from secondlens.progress import Progress
 from secondlens.studies.classifier import Head
 from secondlens.studies.labelled import LabelledImages, open_labelled
 from secondlens.studies.surveyed import surveyed_images
 from secondlens.text.dictionary import text_atoms
-
-Progress = Callable[[str, int, int], None]
 
 
 def study_folder(

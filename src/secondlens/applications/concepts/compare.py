@@ -13,7 +13,6 @@ An atlas whose top images are fewer than the percentile asks for knows the activ
 then that is the threshold, on both sides.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,14 +26,13 @@ from secondlens.applications.concepts.find import ConceptFinder
 from secondlens.errors import ImageError
 from secondlens.images.loader import Skipped, batches
 from secondlens.images.sources import ImageSource
+from secondlens.progress import Progress, silent
 
 FIRST = 20
 """Words of an image that count as what it shows."""
 
 CHUNK = 256
 """Surveyed images scored at once."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def compare(
 
     Raises `ImageError` where no image can be read.
     """
-    tell = progress or (lambda title, done, total: None)
+    tell = progress or silent
     raised = not finder.exact
     finder = finder.within_top()
     counts = {index: np.zeros(finder.model.neurons, dtype=np.int64) for index in finder.meters}

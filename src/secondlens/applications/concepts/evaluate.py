@@ -12,7 +12,7 @@ what the embedding says it finds.
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from secondlens.images.loader import batches, processing_order
 from secondlens.models.capture import Trace, capture
 from secondlens.pools.pool import Pool
 from secondlens.pools.texts import read_utf8
+from secondlens.progress import Progress
 from secondlens.studies.intervals import bootstrap_interval
 from secondlens.studies.labelled import LabelledImages
 from secondlens.text.dictionary import text_atoms
@@ -37,8 +38,6 @@ from secondlens.text.sparse import sparse_decompose
 
 SIZES = (1, 5, 10, 20)
 RULES: tuple[Rule, ...] = ("alignment", "signed", "paper")
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from secondlens.applications.concepts.find import ImageConcepts
 from secondlens.applications.pictures import DIVERGING, patch_grid, seen_picture
-from secondlens.atlas.files import disk_errors
-from secondlens.errors import MissingExtra
 from secondlens.models.model import LensModel
+from secondlens.plots import new_figure, save_figure
 
 SHOWN = 7
 """Concepts in a picture."""
@@ -24,16 +23,11 @@ def draw_concepts(
 
     All maps share one scale, the largest size among them: a pale map is a concept with little behind it.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots", "the picture of an image's concepts") from error
-
     concepts = found.concepts[:SHOWN]
     picture = seen_picture(pixels)
     height, width = picture.shape[:2]
     rows = -(-(len(concepts) + 1) // COLUMNS)
-    figure = Figure(figsize=(2.7 * COLUMNS + 0.8, 3.0 * rows * height / width + 0.2), layout="constrained")
+    figure = new_figure("the picture of an image's concepts", 2.7 * COLUMNS + 0.8, 3.0 * rows * height / width + 0.2)
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
     for panel in panels:
         panel.axis("off")
@@ -50,5 +44,4 @@ def draw_concepts(
             text = concept.text if len(concept.text) < 30 else concept.text[:28] + "..."
             panel.set_title(f"{text}  {concept.score:.3f}", fontsize=9)
         figure.colorbar(drawn, ax=panels.tolist(), shrink=0.7, label="contribution of a patch to the score")
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=130)
+    save_figure(figure, path, 130)

@@ -7,7 +7,7 @@
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -27,8 +27,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.errors import ImageError, SecondLensError, closest
 from secondlens.images import UnreadableImage
 from secondlens.models.model import LensModel
-
-Progress = Callable[[str, int, int], None]
+from secondlens.progress import Progress
 
 
 @dataclass(frozen=True)

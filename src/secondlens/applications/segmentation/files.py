@@ -11,7 +11,7 @@ from PIL import Image
 from secondlens.applications.heatmaps.heatmap import HeatMap
 from secondlens.applications.heatmaps.pictures import greyscale, heat_overlay, indexed, mask_overlay, side_by_side
 from secondlens.applications.heatmaps.postprocess import THRESHOLD
-from secondlens.atlas.files import disk_errors, write_bytes
+from secondlens.atlas.files import check_file, disk_errors, write_bytes
 from secondlens.errors import SecondLensError
 
 
@@ -39,12 +39,11 @@ def write_segmentation(
     0 background, 1 the first text and so on. OUT.heat-1.png: grey, 0 to 1 as 0 to 255. OUT.npz: `heat` [text, height,
     width] (normalised), `raw`, `classes` (-1 background), `texts`, `scores`.
 
-    Raises `SecondLensError` for a threshold outside [0, 1) or a name that does not end in .png.
+    Raises `SecondLensError` for a threshold outside [0, 1), `OutputError` for a name that does not end in .png.
     """
     if not 0 <= threshold < 1:
         raise SecondLensError(f"expected a threshold from 0 to below 1, got {threshold}")
-    if out.suffix.lower() != ".png":
-        raise SecondLensError(f"expected the overlay's name to end in .png, got {out.name!r}")
+    check_file(out, ".png")
     masks, classes = found.classes(threshold)
     overlays = [heat_overlay(image, heat, text) for heat, text in zip(found.normalised, found.texts, strict=True)]
     overlays.append(mask_overlay(image, classes, found.texts))

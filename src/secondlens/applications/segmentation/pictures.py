@@ -17,9 +17,8 @@ from secondlens.applications.segmentation.metrics import unit_range
 from secondlens.applications.segmentation.readers import MaskedImages
 from secondlens.applications.segmentation.targets import Targets
 from secondlens.applications.segmentation.views import pixel_maps, views_of
-from secondlens.atlas.files import disk_errors
-from secondlens.errors import MissingExtra
 from secondlens.models.model import LensModel
+from secondlens.plots import new_figure, save_figure
 from secondlens.studies.report import COLOURS
 
 STYLES = ("-", "--", ":", "-.")
@@ -33,6 +32,9 @@ class Panel:
     mask: Bool[np.ndarray, "y x"]
     target: str
     maps: dict[str, Float[np.ndarray, "y x"]]
+
+
+PURPOSE = "the pictures of the report"
 
 
 def make_panels(
@@ -67,10 +69,9 @@ def make_panels(
 
 def draw_grid(panels: Sequence[Panel], path: Path) -> None:
     """Images down, methods across; the mask's outline in white on every map."""
-    figures = _matplotlib()
     names = list(panels[0].maps)
     width, height = len(names) + 2, len(panels)
-    figure = figures(figsize=(1.5 * width, 1.62 * height + 0.5), layout="constrained")
+    figure = new_figure(PURPOSE, 1.5 * width, 1.62 * height + 0.5)
     axes = figure.subplots(height, width, squeeze=False)
     for panel, line in zip(panels, axes, strict=True):
         for axis in line:
@@ -86,13 +87,12 @@ def draw_grid(panels: Sequence[Panel], path: Path) -> None:
                 axis.contour(panel.mask, levels=[0.5], colors="white", linewidths=0.7)
     for axis, name in zip(axes[0], ["image", "mask", *names], strict=True):
         axis.set_title(name.replace("-", "\n", 1), fontsize=9)
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=110)
+    save_figure(figure, path, 110)
 
 
 def draw_curves(found: dict[str, Any], path: Path) -> None:
     """Mean IoU of the data set against the threshold, the best method first in the legend."""
-    figure = _matplotlib()(figsize=(8, 4.4), layout="constrained")
+    figure = new_figure(PURPOSE, 8, 4.4)
     axis = figure.subplots()
     order = sorted(found["curves"], key=lambda name: -max(value or 0 for value in found["curves"][name]["miou"]))
     for index, name in enumerate(order):
@@ -104,16 +104,7 @@ def draw_curves(found: dict[str, Any], path: Path) -> None:
     axis.set_ylabel("mIoU (%)")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=130)
-
-
-def _matplotlib() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots", "the pictures of the report") from error
-    return Figure
+    save_figure(figure, path, 130)
 
 
 def _short(text: str) -> str:

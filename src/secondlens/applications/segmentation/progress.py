@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from secondlens.applications.segmentation.metrics import Scores
-from secondlens.atlas.files import disk_errors, write_table, write_text
+from secondlens.atlas.files import disk_errors, make_folder, write_table, write_text
 from secondlens.errors import SecondLensError
 
 SETTINGS = "settings.json"
@@ -46,8 +46,7 @@ class Shards:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
-        with disk_errors(folder.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         path = folder / SETTINGS
         wanted = json.loads(json.dumps(settings))
         if path.is_file():

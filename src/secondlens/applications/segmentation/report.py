@@ -1,12 +1,12 @@
 """The report of an evaluation: summary.json, report.md and two pictures."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from secondlens.applications.segmentation.pictures import Panel, draw_curves, draw_grid
-from secondlens.atlas.files import disk_errors, write_text
+from secondlens.atlas.files import make_folder, write_text
+from secondlens.json_text import json_text
 
 SUMMARY, REPORT, CURVES, GRID = "summary.json", "report.md", "curves.png", "grid.png"
 SHOWN = ("pixel_accuracy", "miou", "map", "map_foreground", "miou_at_mean")
@@ -15,10 +15,9 @@ SHOWN = ("pixel_accuracy", "miou", "map", "map_foreground", "miou_at_mean")
 def write_report(found: dict[str, Any], panels: Sequence[Panel], folder: str | Path) -> list[Path]:
     """Write all four files; `panels` are the rows of the grid (none: no grid). The files written."""
     folder = Path(folder)
-    with disk_errors(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     written = [folder / SUMMARY, folder / REPORT, folder / CURVES]
-    write_text(written[0], json.dumps(found, indent=2, ensure_ascii=False))
+    write_text(written[0], json_text(found, 2))
     write_text(written[1], markdown(found, bool(panels)))
     draw_curves(found, written[2])
     if panels:

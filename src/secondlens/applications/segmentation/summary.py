@@ -5,6 +5,7 @@ from typing import Any
 from secondlens.applications.segmentation.comparison import FIGURES, compare, with_intervals
 from secondlens.applications.segmentation.evaluate import Evaluation
 from secondlens.applications.segmentation.metrics import BINS, class_ious, mean_iou, metrics
+from secondlens.json_text import finite
 
 CLASSES = 50
 """Rows of the table by class, at most."""
@@ -46,13 +47,4 @@ def summary(evaluation: Evaluation, reference: str | None = None) -> dict[str, A
         "curves": curves,
         "figures": {name: figure.title for name, figure in FIGURES.items()},
     }
-    return _plain(content)
-
-
-def _plain(value: Any) -> Any:
-    """NaN as None, all the way down: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and value != value else value
+    return finite(content)

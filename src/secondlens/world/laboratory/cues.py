@@ -8,21 +8,20 @@ predicted noun and not for the shown one. Of a planted cue (kind, word):
     chance@k   the same cues looked for in the lists of pairs for which they were not planted
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from secondlens.applications.audit import Auditor
+from secondlens.progress import Progress
 from secondlens.world.biases import Biases
 from secondlens.world.phrases import concepts_of
 from secondlens.world.vocabulary import NOUNS
 
 FIRST = (1, 3, 5, 10)
 """The k of recall@k."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A laboratory's findings as plain data, tables and a picture."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from secondlens.atlas.files import disk_errors, write_table, write_text
-from secondlens.errors import MissingExtra
+from secondlens.atlas.files import make_folder, write_table, write_text
+from secondlens.json_text import json_text
+from secondlens.plots import new_figure, save_figure
 from secondlens.world.laboratory.agreement import Agreement
 from secondlens.world.laboratory.cues import recall
 from secondlens.world.laboratory.run import Laboratory, LayerLaboratory
@@ -63,10 +63,9 @@ def write_laboratory(found: Laboratory, folder: Path) -> list[Path]:
     """Write laboratory.json, concepts.parquet (a row a neuron and concept), cues.parquet (a row a planted cue of a
     pair, where audited) and laboratory.png; the files written.
     """
-    with disk_errors(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     facts = summary(found)
-    write_text(folder / SUMMARY, json.dumps(facts, indent=2))
+    write_text(folder / SUMMARY, json_text(facts, 2))
     write_table(folder / CONCEPT_TABLE, pa.concat_tables([_concepts(layer) for layer in found.layers]))
     written = [folder / SUMMARY, folder / CONCEPT_TABLE]
     rows = [
@@ -103,16 +102,12 @@ def _flat(values: torch.Tensor) -> pa.Array:
 
 def draw(facts: dict[str, Any], path: Path) -> None:
     """Three panels: which kind of concept neurons tell best; words against truth; recall of planted cues."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots", "the laboratory's picture") from error
-
     layers = facts["layers"]
     at = np.array([layer["layer"] for layer in layers])
     cues = facts["cues"]
-    figure = Figure(figsize=(13 if cues else 9, 3.8), layout="constrained")
+    figure = new_figure("the laboratory's picture", 13 if cues else 9, 3.8)
+    from matplotlib.ticker import MaxNLocator
+
     panels = figure.subplots(1, 3 if cues else 2)
     below = np.zeros(len(layers))
     for kind, colour in zip(CONCEPT_KINDS, COLOURS, strict=True):
@@ -140,8 +135,7 @@ def draw(facts: dict[str, Any], path: Path) -> None:
         _draw_cues(panels[2], cues)
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
-    with disk_errors(path.parent):
-        figure.savefig(path, dpi=150)
+    save_figure(figure, path, 150)
 
 
 def _draw_cues(panel: Any, cues: dict[str, Any]) -> None:

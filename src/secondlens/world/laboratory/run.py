@@ -1,6 +1,6 @@
 """`laboratory`: everything that known scenes tell about one atlas of a model of the world."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float
@@ -11,6 +11,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import WorldError
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress
 from secondlens.studies.classifier import default_templates
 from secondlens.world.biases import Biases
 from secondlens.world.laboratory.agreement import Agreement, agreement, cosine_weights, word_weights
@@ -23,8 +24,6 @@ SEED = 80_001
 """Of the laboratory's scenes; no other part draws from it."""
 SCORINGS = ("paper", "images")
 """Of the audit."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ texts of a list that name any concept:
 Every method of `applications.concepts.evaluate` over the same scenes. Intervals are normal, over scenes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from secondlens.errors import WorldError
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.pools.pool import Pool
+from secondlens.progress import Progress
 from secondlens.world.phrases import concepts_of
 from secondlens.world.render import render
 from secondlens.world.sampler import scene_at
@@ -32,7 +33,6 @@ SIZES = (1, 4, 8)
 SEED = 85_001
 """Of the scenes; no other part draws from it."""
 
-Progress = Callable[[str, int, int], None]
 Concept = tuple[str, str]
 
 

@@ -8,7 +8,7 @@ A seed's folder keeps its scenes, its atlas and its figures: finished seeds are 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ import numpy as np
 from scipy.stats import t as student
 
 import secondlens
-from secondlens.atlas.files import disk_errors, write_text
+from secondlens.atlas.files import make_folder, write_text
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions import describe
 from secondlens.errors import WorldError
+from secondlens.json_text import json_text
 from secondlens.models.model import LensModel
 from secondlens.pools import open_pool
+from secondlens.progress import Progress
 from secondlens.studies import ablation_report, first_order_report, indirect_report
 from secondlens.studies.ablation import ablate
 from secondlens.studies.first_order import study_first_order
@@ -41,8 +43,6 @@ from secondlens.world.sampler import scene_at
 FIGURES, SUMMARY = "figures.json", "seeds.json"
 FIRST_SEED = 85_000
 """Of the series of scenes; a seed takes the next three."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def study_seeds(
         "layers": [{"layer": layer, **intervals([_of_layer(one, layer) for one in found])} for layer in sorted(layers)],
         "whole": intervals([one["whole"] for one in found]),
     }
-    write_text(out / SUMMARY, json.dumps(facts, indent=2))
+    write_text(out / SUMMARY, json_text(facts, 2))
     return facts
 
 
@@ -122,8 +122,7 @@ def _seed(
         kept = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
         require_same(kept["settings"], identity, f"{folder} holds a seed of other settings")
         return dict(kept["figures"])
-    with disk_errors(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     biases = Biases.load(settings.biases)
     first = FIRST_SEED + 3 * seed
     scenes, labelled = folder / "scenes", folder / "labelled"
@@ -140,7 +139,7 @@ def _seed(
     classes = (labelled / f"classes-{name}.txt").read_text(encoding="utf-8").splitlines()
     images = open_labelled(labelled / f"labels-{name}.csv", model, classes)
     figures = _measure(model, atlas, images, first + 2, settings, biases, progress)
-    write_text(folder / FIGURES, json.dumps({"settings": identity, "figures": figures}, indent=2))
+    write_text(folder / FIGURES, json_text({"settings": identity, "figures": figures}, 2))
     return figures
 
 

@@ -9,7 +9,7 @@ of concept c in scene I, known from the scene itself:
 All pairs at once: sums of ranks are one product [concept, scene] x [scene, neuron].
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.errors import WorldError
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.progress import Progress
 from secondlens.studies.projections import Projector
 from secondlens.world.phrases import CONCEPTS
 from secondlens.world.render import render
@@ -30,8 +31,6 @@ from secondlens.world.scene import Scene
 
 FEWEST = 5
 """Scenes with a concept, and without it, that its figures need."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
