@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.report import record
 from secondlens.atlas import Atlas
-from secondlens.cli.survey import parse_layers
+from secondlens.cli.survey_options import parse_layers
 from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.images.loader import batches, processing_order
 from secondlens.images.sources import ImageSource

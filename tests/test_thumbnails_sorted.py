@@ -10,7 +10,7 @@ import pytest
 from secondlens.atlas.files import write_table
 from secondlens.errors import OutputError
 from secondlens.surveys import thumbnails
-from secondlens.surveys.thumbnails import ROWS, sort_thumbnails
+from secondlens.surveys.thumbnails import ROWS, TOGETHER, sort_thumbnails
 
 
 def write_parts(folder: Path, counts: list[int], size: int) -> list[Path]:
@@ -27,7 +27,7 @@ def write_parts(folder: Path, counts: list[int], size: int) -> list[Path]:
 
 
 def sort_in_memory(parts: list[Path], target: Path) -> None:
-    write_table(target, pa.concat_tables([pq.read_table(part) for part in parts]).sort_by("id"))
+    write_table(target, pa.concat_tables([pq.read_table(part) for part in parts]).sort_by("id"), TOGETHER)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,8 @@ def test_bit_for_bit_as_in_memory(counts: list[int], size: int, tmp_path: Path) 
     sort_thumbnails(parts, tmp_path / "sorted", tmp_path / "scratch")
     sort_in_memory(parts, tmp_path / "expected")
     assert (tmp_path / "sorted").read_bytes() == (tmp_path / "expected").read_bytes()
+    groups = pq.ParquetFile(tmp_path / "sorted").metadata
+    assert groups.num_row_groups == max(1, -(-sum(counts) // TOGETHER))
     assert not (tmp_path / "scratch").exists()
 
 

@@ -33,9 +33,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file, atomically."""
-    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+def write_table(path: Path, table: pa.Table, row_group: int | None = None) -> None:
+    """Write a Parquet file, atomically. row_group: rows that are read together, by default a million."""
+    write_whole(path, lambda temporary: pq.write_table(table, temporary, row_group, compression="zstd"))
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table]) -> None:

@@ -18,6 +18,8 @@ from secondlens.atlas.files import disk_errors, write_table
 
 ROWS = 4096
 """Rows that are read at a time."""
+TOGETHER = 1024
+"""Rows of a row group: who looks some pictures up reads a few megabytes, not all of them."""
 LARGEST = 2**31 - 1
 """Bytes that one array of pictures can hold."""
 
@@ -47,7 +49,7 @@ def sort_thumbnails(parts: Sequence[Path], target: Path, scratch: Path) -> None:
                     row += 1
         with pa.memory_map(str(scratch)) as mapped:
             pictures = pa.chunked_array(_chunks(mapped.read_buffer(), np.concatenate([[0], ends])))
-            write_table(target, pa.table({"id": ids.take(order), "jpeg": pictures}))
+            write_table(target, pa.table({"id": ids.take(order), "jpeg": pictures}), TOGETHER)
     finally:
         scratch.unlink(missing_ok=True)
 
