@@ -63,6 +63,21 @@ def test_the_same_as_without_kernels(monkeypatch: pytest.MonkeyPatch, sizes: lis
     torch.testing.assert_close(mine.norms, theirs.norms)
 
 
+def test_images_below_every_floor_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Just as many images as there are places; those that come then are all let go at once."""
+    coefficients, root = data(60)
+    coefficients = torch.cat([coefficients[:, :12] + 10, coefficients[:, 12:] * 0.01 + 10], dim=1)
+    states = []
+    for on in (False, True):
+        monkeypatch.setattr(kernels, "on", lambda device, on=on: on)
+        found = EffectStatistics(root, 6)
+        found.reference = torch.full((NEURONS, PATHS), 10.0, device=DEVICE)
+        states.append(run(found, coefficients, [6, 6] + [4] * 12).state_dict())
+    assert bool((states[0]["released"] > 0).all())
+    torch.testing.assert_close(states[1]["released"], states[0]["released"], rtol=2e-6, atol=0)
+    assert torch.equal(states[1]["runner_positions"], states[0]["runner_positions"])
+
+
 @pytest.mark.usefixtures("everywhere")
 @pytest.mark.parametrize("cut", [1, 4, 7])
 def test_shards_merge_to_the_same_bits(cut: int) -> None:

@@ -200,9 +200,10 @@ def statistics_bytes(tower: VisionTower, layer: int, candidates: int, batch_size
     dims = sum(tower.readers[index].weights().value.shape[1] * tower.heads for index in tower.readers_of(layer))
     maps = 4 * dims * (tower.neurons + tower.embed_dim)
     device = tower.mlps[layer].project.weight.device
-    # With the kernels some images wait, and a batch's coefficients exist at once.
-    places = 3 * candidates + 2 * batch_size if kernels.on(device) else candidates
-    return maps + tower.neurons * (4 * paths * (paths + places) + 8 * paths + 24 * candidates + 400)
+    # With the kernels R is there twice, some images wait, and a batch's coefficients exist at once.
+    fused = kernels.on(device)
+    roots, places = (2 * paths, 3 * candidates + 2 * batch_size) if fused else (paths, candidates)
+    return maps + tower.neurons * (4 * paths * (roots + places) + 8 * paths + 24 * candidates + 400)
 
 
 def _block_result(top: TopEffects, block: EffectStatistics, writes: Float[Tensor, "neuron path embed"]) -> LayerResult:

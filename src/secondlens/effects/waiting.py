@@ -29,6 +29,7 @@ class WaitingRoom:
         self.floor = torch.full((neurons,), -1.0, device=device)
         # Places that may be taken, without asking the device; and where it says how many are, by and by.
         self._most = 0
+        self._used = False
         cuda = device.type == "cuda"
         self._taken = torch.zeros((), dtype=torch.int32, pin_memory=cuda)
         self._told = torch.cuda.Event() if cuda else None
@@ -82,6 +83,7 @@ class WaitingRoom:
             per_octave=PER_OCTAVE,
         )
         self._most += len(positions)
+        self._used = True
         self._taken.copy_(self.filled.max(), non_blocking=True)
         if self._told is not None:
             self._told.record()
@@ -90,7 +92,8 @@ class WaitingRoom:
         """All go to their places among candidates and runners-up, or are let go. outside: others were before."""
         from secondlens.kernels.settle import settle
 
-        if not self._most:
+        # Where nobody waits, images that were let go must still be told of.
+        if not self._used:
             return
         runners.settle()
         settle(
@@ -103,5 +106,5 @@ class WaitingRoom:
             outside,
             min(self._most, self.places),
         )
-        self._most = 0
+        self._most, self._used = 0, False
         self._taken.zero_()
