@@ -74,7 +74,8 @@ def test_images_below_every_floor_are_told_of(monkeypatch: pytest.MonkeyPatch) -
         found.reference = torch.full((NEURONS, PATHS), 10.0, device=DEVICE)
         states.append(run(found, coefficients, [6, 6] + [4] * 12).state_dict())
     assert bool((states[0]["released"] > 0).all())
-    torch.testing.assert_close(states[1]["released"], states[0]["released"], rtol=2e-6, atol=0)
+    # |sR - cR| without kernels rounds to the size of |cR|, some 2^-23 of 40.
+    torch.testing.assert_close(states[1]["released"], states[0]["released"], rtol=2e-6, atol=1e-5)
     assert torch.equal(states[1]["runner_positions"], states[0]["runner_positions"])
 
 
