@@ -45,28 +45,36 @@ def make(model: LensModel, name: str, options: Options) -> HeatMapMethod:
     generator = torch.Generator().manual_seed(2)
     shape = (model.neurons, model.embed_dim)
     directions = {
-        layer: torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
+        layer: torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1).to(model.device)
         for layer in writes.layers
     }
     return Contribution(writes, NeuronChoice(directions, "paper", 200), traced=True, mixing=options.mixing)
 
 
 def measure(
-    name: str, methods: list[str], texts: int, batch_size: int, repeats: int, options: Options
+    name: str,
+    methods: list[str],
+    texts: int,
+    batch_size: int,
+    repeats: int,
+    options: Options,
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Median of paired ratios a method, over fresh images and texts."""
-    model = random_model(name, "cpu", "float32")
+    model = random_model(name, device, dtype)
     found: dict[str, Any] = {"model": name, "texts": texts, "batch_size": batch_size, "repeats": repeats}
+    found |= {"device": device, "dtype": dtype}
     found["mixing"] = options.mixing
     ratios: dict[str, list[float]] = {method: [] for method in methods}
     once, plain = {}, []
     made = {}
     for method in methods:
-        seconds, made[method] = timed(lambda method=method: make(model, method, options))
+        seconds, made[method] = timed(lambda method=method: make(model, method, options), device)
         once[method] = round(seconds, 3)
     generator = torch.Generator().manual_seed(1)
     for repeat in range(repeats + 2):
-        pixels = torch.randn(batch_size, 3, 224, 224, generator=generator)
+        pixels = torch.randn(batch_size, 3, 224, 224, generator=generator).to(device)
         vectors = torch.nn.functional.normalize(torch.randn(texts, model.embed_dim, generator=generator), dim=-1)
         for method in methods:
 
@@ -74,9 +82,9 @@ def measure(
                 shared = SharedPass.of(model, pixels, [made[method]])
                 return made[method].maps(shared, same_for_all(vectors, batch_size))
 
-            before, _ = timed(lambda pixels=pixels: model.encode_images(pixels))
-            seconds, _ = timed(maps)
-            after, _ = timed(lambda pixels=pixels: model.encode_images(pixels))
+            before, _ = timed(lambda pixels=pixels: model.encode_images(pixels), device)
+            seconds, _ = timed(maps, device)
+            after, _ = timed(lambda pixels=pixels: model.encode_images(pixels), device)
             # The first two rounds warm caches up.
             if repeat >= 2:
                 ratios[method].append(seconds / ((before + after) / 2))
@@ -99,9 +107,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--mixing", choices=("norms", "attention", "block"), default="norms")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", default="float32")
     given = parser.parse_args()
     options = Options(mixing=given.mixing)
-    record("heatmaps", measure(given.model, given.methods, given.texts, given.batch_size, given.repeats, options))
+    sizes = (given.texts, given.batch_size, given.repeats)
+    figures = measure(given.model, given.methods, *sizes, options, given.device, given.dtype)
+    record("heatmaps", figures, device=given.device)
 
 
 if __name__ == "__main__":

@@ -281,9 +281,13 @@ def _roofline(figures: dict[str, Any]) -> list[object]:
     return [f"{100 * found['share']:.0f} %", f"{limit}; at best {found['limit']}"]
 
 
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def _machines(entries: list[dict[str, Any]]) -> str:
     kinds = {
-        f"{entry['machine']['cpu']}, {entry['machine']['threads']} threads, Python {entry['machine']['python']}, "
+        f"{entry['machine']['cpu']}, {_threads(entry['machine']['threads'])}, Python {entry['machine']['python']}, "
         f"torch {entry['machine']['torch']}, transformers {entry['machine']['transformers']}"
         for entry in entries
     }
