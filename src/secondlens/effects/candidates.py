@@ -22,6 +22,11 @@ class Candidates:
         )
 
     @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(held, norms, positions)."""
+        return self.held, self.norms, self.positions
+
+    @property
     def taken(self) -> Tensor:
         """[neuron, place]: whether an image is there."""
         return self.positions >= 0

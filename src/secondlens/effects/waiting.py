@@ -16,15 +16,13 @@ from secondlens.effects.sums import WideSum
 
 
 class WaitingRoom:
-    """Places a neuron. coefficients, norms, positions: as of candidates, an empty place has norm and position -1.
+    """waiting: places as those of candidates, of which `filled` count, a neuron.
 
     floor: norms below need not wait; -1 as long as all must.
     """
 
     def __init__(self, neurons: int, places: int, paths: int, device: torch.device) -> None:
-        self.coefficients = torch.zeros(neurons, places, paths, device=device)
-        self.norms = torch.full((neurons, places), -1.0, device=device)
-        self.positions = torch.full((neurons, places), -1, dtype=torch.int64, device=device)
+        self.waiting = Candidates(neurons, places, paths, device)
         self.filled = torch.zeros(neurons, dtype=torch.int32, device=device)
         self.floor = torch.full((neurons,), -1.0, device=device)
         # Places that may be taken, without asking the device; and where it says how many are, by and by.
@@ -37,7 +35,7 @@ class WaitingRoom:
     @property
     def places(self) -> int:
         """Of each neuron."""
-        return self.norms.shape[1]
+        return self.waiting.norms.shape[1]
 
     @staticmethod
     def places_for(candidates: int, images: int) -> int:
@@ -78,7 +76,7 @@ class WaitingRoom:
             (square_total.high, square_total.low),
             histogram.counts,
             self.filled,
-            (self.coefficients, self.norms, self.positions),
+            self.waiting.parts,
             lowest=LOWEST,
             per_octave=PER_OCTAVE,
         )
@@ -97,9 +95,9 @@ class WaitingRoom:
             return
         runners.settle()
         settle(
-            (candidates.held, candidates.norms, candidates.positions),
+            candidates.parts,
             (runners.norms, runners.positions),
-            (self.coefficients, self.norms, self.positions),
+            self.waiting.parts,
             self.filled,
             self.floor,
             runners.released,

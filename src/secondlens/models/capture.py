@@ -177,7 +177,8 @@ def pooled_attention(
 
     Float32 or wider, whatever the tokens are.
     """
-    asks = wide(tokens[:, 0]) if probe is None else wide(probe).expand(len(tokens), -1)
+    first = wide(tokens[:, 0])
+    asks = first if probe is None else probe.to(first).expand(len(tokens), -1)
     heads, dim, width = weights.query.shape
     query = product(asks[None], weights.query.reshape(-1, width).T[None])[0] + weights.query_bias.flatten()
     folded = product(query.view(-1, heads, dim).transpose(0, 1), weights.key).transpose(0, 1)
