@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.growth_cases import SIDE, SparseCase, SurveyCase, model_of
-from secondlens.effects.histogram import BINS
+from secondlens.numerics.histogram import BINS
 from secondlens.surveys.plan import LIBRARIES, make_plan
 
 # Measured: components of an atlas's layer, bytes of a small JPEG of smooth noise and of an image's row in two tables.

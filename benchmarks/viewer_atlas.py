@@ -35,7 +35,7 @@ from secondlens.descriptions.store import (
     texts_file,
 )
 from secondlens.descriptions.tables import texts_table
-from secondlens.effects.histogram import BINS
+from secondlens.numerics.histogram import BINS
 from secondlens.pools.build import pools_folder
 from secondlens.pools.pool import Pool, PoolCard
 

@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondlens.effects.histogram import BINS, NormHistogram, edges, share_above
 from secondlens.effects.rank_one import rank_one
 from secondlens.effects.statistics import EffectStatistics
 from secondlens.effects.top import TopEffects
 from secondlens.errors import SecondLensError
+from secondlens.numerics.histogram import BINS, NormHistogram, edges, share_above
 
 NEURONS, PATHS = 5, 4
 

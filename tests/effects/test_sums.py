@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secondlens.effects.statistics import EffectStatistics
-from secondlens.effects.sums import WideSum
+from secondlens.numerics.sums import WideSum
 
 NEURONS, PATHS, BATCH = 5, 4, 6
 

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 import secondlens as sl
 from secondlens.cli.app import app
-from secondlens.effects.histogram import NormHistogram, norm_above, share_above
 from secondlens.effects.rank_one import rank_one
 from secondlens.effects.statistics import EffectStatistics
 from secondlens.errors import ImageError
 from secondlens.images.sources import open_source
 from secondlens.models import LensModel
+from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
 from secondlens.studies.selectivity import distribution, neuron_figures, path_figures
 from secondlens.studies.shuffles import _test, figures, permuted, shuffle_tests
 

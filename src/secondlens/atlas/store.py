@@ -16,10 +16,10 @@ from torch import Tensor
 from secondlens.atlas.embeddings import read_embeddings
 from secondlens.atlas.files import sha256
 from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerCard, Manifest
-from secondlens.effects.histogram import share_above
 from secondlens.effects.paths import Path as NeuronPath
 from secondlens.errors import AtlasError, closest
 from secondlens.models.model import LensModel
+from secondlens.numerics.histogram import share_above
 
 if TYPE_CHECKING:
     from secondlens.viewer.card import NeuronView

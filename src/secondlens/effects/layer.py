@@ -26,7 +26,7 @@ class LayerResult:
     explained_variance: its share in them. spectrum: shares of the first components; participation: effective rank.
     components: v_j with r_j = sum_k v_j[k] u[k]. path_projections: <u[k], r_1>; path_shares: of each path in the
     projections' energy. top_share: share of the top images in sum over all images of |phi - mean|^2.
-    variance: mean of |phi - mean|^2. histogram: counts of |phi - reference| (`effects.histogram`), the reference
+    variance: mean of |phi - mean|^2. histogram: counts of |phi - reference| (`numerics.histogram`), the reference
     being within `drift` of the mean. proved: top images found in one pass; the others by a second.
     """
 

@@ -11,7 +11,7 @@ All of it lives in path space: with u u^T = R R^T of a neuron (`gram_root`), |su
 5. For the others a second pass looks at just those runners-up that could belong (`ambiguous`), around the mean that is
    then known; at all images only where even `released` could.
 
-Sums over batches are float64 and do not depend on their grouping (`effects.sums`), ties go to the image of the lower
+Sums over batches are float64 and do not depend on their grouping (`numerics.sums`), ties go to the image of the lower
 number, and a result looks at what is held in the order of those numbers: so images that came in one pass, and images
 that came in shards around one reference and were merged, give the same bits. `update`, `merge`, `result`, `state_dict`:
 one machine, resumed runs and a cluster use the same code.
@@ -22,14 +22,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.effects.candidates import Candidates
-from secondlens.effects.histogram import NormHistogram
-from secondlens.effects.norms import Norms
 from secondlens.effects.runners import Runners
-from secondlens.effects.sums import WideSum
 from secondlens.effects.top import Moments, TopEffects, moments, top_effects
 from secondlens.effects.waiting import WaitingRoom
 from secondlens.errors import SecondLensError
 from secondlens.kernels import fused
+from secondlens.numerics.histogram import NormHistogram
+from secondlens.numerics.norms import Norms
+from secondlens.numerics.sums import WideSum
 
 SUMS = ("total", "square_total")
 

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.effects.candidates import Candidates
-from secondlens.effects.norms import Norms
 from secondlens.effects.runners import Runners
+from secondlens.numerics.norms import Norms
 
 
 @dataclass(frozen=True)

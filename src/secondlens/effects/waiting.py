@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.effects.candidates import Candidates
-from secondlens.effects.histogram import LOWEST, PER_OCTAVE, NormHistogram
-from secondlens.effects.norms import Norms
 from secondlens.effects.runners import Runners
-from secondlens.effects.sums import WideSum
+from secondlens.numerics.histogram import LOWEST, PER_OCTAVE, NormHistogram
+from secondlens.numerics.norms import Norms
+from secondlens.numerics.sums import WideSum
 
 
 class WaitingRoom:

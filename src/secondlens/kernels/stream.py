@@ -6,7 +6,7 @@ A program has one neuron. With R its root, c its reference, for each image
 
 which is counted, squared and summed in float64; images whose norm is at least the neuron's `floor` go, with their
 coefficients, to the next free places of the neuron's waiting room. Sums over the batch are added to the running ones
-without rounding (`effects.sums`).
+without rounding (`numerics.sums`).
 """
 
 from typing import no_type_check

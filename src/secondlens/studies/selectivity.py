@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import AtlasLayer
-from secondlens.effects.histogram import norm_above
+from secondlens.numerics.histogram import norm_above
 
 MEDIANS = (2, 4, 8)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-from secondlens.effects.histogram import BINS
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention, paths_of
 from secondlens.effects.rank_one import COMPONENTS
@@ -20,6 +19,7 @@ from secondlens.errors import SurveyError
 from secondlens.images.loader import batches, processing_order
 from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
+from secondlens.numerics.histogram import BINS
 from secondlens.surveys.plan import SurveyPlan
 from secondlens.surveys.run import THUMBNAIL_SIZE
 from secondlens.surveys.step import finish, fix_reference, update

@@ -16,9 +16,9 @@ from typing import Any
 import secondlens
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
-from secondlens.effects.histogram import HIGHEST, LOWEST, PER_OCTAVE
 from secondlens.json_text import json_text
 from secondlens.models.model import LensModel
+from secondlens.numerics.histogram import HIGHEST, LOWEST, PER_OCTAVE
 from secondlens.viewer.ablations import read_ablations
 from secondlens.viewer.attacks import read_attack
 from secondlens.viewer.audits import read_audits

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.atlas.store import AtlasLayer
-from secondlens.effects.histogram import norm_above
 from secondlens.errors import SecondLensError
+from secondlens.numerics.histogram import norm_above
 
 
 @dataclass(frozen=True)
