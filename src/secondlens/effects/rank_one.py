@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.effects.parallel import eigh
-from secondlens.effects.top import TopEffects
+from secondlens.numerics.largest import TopEffects
 
 COMPONENTS = 4
 """Components kept a neuron."""

@@ -13,40 +13,48 @@ if TYPE_CHECKING:
     from secondlens.kernels.stream import Root
 
 
-class Norms:
-    """R of a block of neurons, in float32.
+class PathNorms:
+    """Norms through R of a block of neurons, in float32.
 
-    halved: where the kernels run, 16 bits of precision are enough.
+    Args:
+        root: R of each neuron.
+        low_precision: whether 16 bits of precision suffice where the kernels run.
     """
 
-    def __init__(self, root: Float[Tensor, "neuron path path"], halved: bool = False) -> None:
+    def __init__(self, root: Float[Tensor, "neuron path path"], low_precision: bool = False) -> None:
         self.root = root.float()
-        self.halved = halved
+        self.low_precision = low_precision
 
     def __call__(
         self, coefficients: Float[Tensor, "neuron image path"], around: Float[Tensor, "neuron path"]
     ) -> Float[Tensor, "neuron image"]:
-        """|(s - c) R| in float32, c being `around`."""
+        """Return |(s - c) R| in float32, c being `around`; infinity for a norm that is not a number."""
         if kernels.fused(coefficients):
             from secondlens.kernels.stream import norms
 
-            return norms(coefficients, self.prepared, around)
-        offset = torch.bmm(around[:, None], self.root)
-        return torch.baddbmm(offset, coefficients, self.root, beta=-1).norm(dim=2)
+            result = norms(coefficients, self.prepared, around)
+        else:
+            offset = torch.bmm(around[:, None], self.root)
+            result = torch.baddbmm(offset, coefficients, self.root, beta=-1).norm(dim=2)
+        return result.nan_to_num_(nan=torch.inf, posinf=torch.inf)
 
-    def wide(self, coefficients: Float[Tensor, "neuron image path"]) -> Float[Tensor, "neuron image path"]:
-        """s R in float64."""
-        return torch.bmm(coefficients, self.root.double())
+    def upcast(self, coefficients: Float[Tensor, "neuron image path"]) -> Float[Tensor, "neuron image path"]:
+        """Return s R in float64: the effects in an orthonormal basis."""
+        return torch.bmm(coefficients.double(), self.root.double())
+
+    def of_rows(self, rows: Float[Tensor, "neuron path"]) -> Float[Tensor, " neuron"]:
+        """Return |s R| of one row of coefficients per neuron, in float64."""
+        return self.upcast(rows[:, None])[:, 0].norm(dim=1)
 
     @cached_property
     def prepared(self) -> "Root":
-        """R as the kernels want it."""
+        """R in the layout that the kernels read."""
         from secondlens.kernels.stream import Root
 
-        return Root(self.root, self.halved)
+        return Root(self.root, self.low_precision)
 
     @property
-    def error(self) -> float:
-        """What a norm may be off by, over the size of |s R| and |c R|: a sum over paths of rounded products."""
-        bits = 23 if not kernels.on(self.root.device) else 15 if self.halved else 21
+    def epsilon(self) -> float:
+        """Largest error of a norm over |s R| + |c R|: a sum over paths of rounded products."""
+        bits = 23 if not kernels.on(self.root.device) else 15 if self.low_precision else 21
         return 2.0**-bits * self.root.shape[2] ** 0.5
