@@ -121,7 +121,7 @@ class TestReleasedCode:
         statistics = LayerStatistics(tower, layer, SURVEYED, convention="released")
         for part in torch.arange(SURVEYED).split(60):
             statistics.update(capture(tower, golden.pixels[part], [layer]), part)
-        found, _ = statistics.result(TOP)
+        found = statistics.result(TOP)
         thresholds = golden[f"norm_{layer}"][:, 0]
         ablator = LayerAblator(
             tower, layer, found.mean_coefficients, (thresholds / SCALE).float(), found.components, "released"
@@ -159,11 +159,11 @@ class TestReleasedCode:
         top matrix moves by E with |E| <= sqrt(top) d where the same images are on top, and by Wedin's theorem the
         first right singular vector by an angle with sine at most 2 |E| / (s_1 - s_2).
         """
-        statistics = LayerStatistics(golden.model.tower, layer, candidates=4 * TOP, convention="released")
+        statistics = LayerStatistics(golden.model.tower, layer, capacity=2 * TOP, convention="released")
         for start in range(0, SURVEYED, 48):
             trace = capture(golden.model.tower, golden.pixels[start : start + 48], [layer])
             statistics.update(trace, torch.arange(start, start + 48))
-        result, _ = statistics.result(TOP)
+        result = statistics.result(TOP)
         shared = golden.shared_vector(layer)[:SURVEYED]
         moved = float((shared - shared.mean(dim=0)).norm(dim=1).max())
         assert moved < 0.02 * float(golden[f"norm_{layer}"].mean()), "the bound would say nothing"

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from secondlens.effects.rank_one import rank_one
 from secondlens.effects.statistics import EffectStatistics
 from secondlens.effects.top import TopEffects
+
+from secondlens.effects.rank_one import rank_one
 from secondlens.errors import SecondLensError
 from secondlens.numerics.histogram import BINS, NormHistogram, edges, share_above
 

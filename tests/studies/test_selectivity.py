@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from secondlens.effects.statistics import EffectStatistics
 from typer.testing import CliRunner
 
 import secondlens as sl
 from secondlens.cli.app import app
 from secondlens.effects.rank_one import rank_one
-from secondlens.effects.statistics import EffectStatistics
 from secondlens.errors import ImageError
 from secondlens.images.sources import open_source
 from secondlens.models import LensModel

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "atlas.json"
 IMAGES = "images.parquet"
 THUMBNAILS = "thumbnails.parquet"
@@ -44,24 +44,31 @@ class ImagesCard(_Card):
 
 
 class LayerCard(_Card):
-    """One layer's file. paths: (reader, head) of each path; second_pass: neurons that one pass did not prove."""
+    """One layer's file.
+
+    paths: (reader, head) of each path. second_pass: number of neurons that were surveyed twice. uncertified: number of
+    neurons whose top images are not certified and that still need a second pass. tied: of those that had one, number of
+    neurons whose last top image equals others to within rounding.
+    """
 
     layer: int
     file: str
     paths: list[tuple[int, int]]
     second_pass: int
+    uncertified: int
+    tied: int
 
 
 class Manifest(_Card):
     """Everything in atlas.json. files: name to SHA-256 of every other file of the atlas."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     secondlens: str
     model: ModelCard
     images: ImagesCard
     convention: Literal["centred", "released"]
     top: int
-    candidates: int
+    capacity: int
     batch_size: int
     layers: list[LayerCard]
     files: dict[str, str]

@@ -133,7 +133,7 @@ def study_table1(
         right={name: torch.cat(parts) for name, parts in right.items()},
         neurons=chosen,
         indirect=indirect.result(top),
-        second_order=second.result(top)[0],
+        second_order=second.result(top),
         reference=activations.count,
         top=top,
     )

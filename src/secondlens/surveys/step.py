@@ -16,25 +16,11 @@ def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch
     """One captured forward pass into the statistics of some layers; the images' embeddings, unnormalised."""
     positions = to_device(batch.positions, model.device)
     trace = capture(
-        model.tower, to_device(batch.pixels, model.device), [found.layer for found in statistics], narrow=True
+        model.tower, to_device(batch.pixels, model.device), [each.layer for each in statistics], narrow=True
     )
-    for found in statistics:
-        found.update(trace, positions)
+    for each in statistics:
+        each.update(trace, positions)
     return trace.embeddings
-
-
-def fix_reference(
-    model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch, candidates: int
-) -> Float[Tensor, "image embed"]:
-    """Start afresh around the mean of one batch, with no image held: what follows costs what most of a survey does."""
-    for found in statistics:
-        found.restart(len(batch.positions))
-    embeddings = update(model, statistics, batch)
-    for found in statistics:
-        begun = found.shard_state()
-        found.restart(max(candidates, len(batch.positions)))
-        found.load_state_dict(begun)
-    return embeddings
 
 
 def finish(model: LensModel) -> None:
