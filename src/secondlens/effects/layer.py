@@ -1,6 +1,7 @@
 """The statistics of one layer during a survey: blocks of neurons that fit the cache, and their result."""
 
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -68,15 +69,35 @@ class LayerResult:
         return replace(self, **{**changed, "tied": changed["tied"].index_put((rows,), ~other.certified)})
 
 
-def gram_roots(maps: WriteMaps, groups: list[Tensor]) -> list[Float[Tensor, "neuron path path"]]:
-    """R of groups of neurons, float32: |phi| = |s R|."""
+class Span(NamedTuple):
+    """A block of neurons, and those of it that are surveyed.
 
+    Products are those of the whole block in any pass, since their last bits depend on the shape.
+    """
+
+    block: Int[Tensor, " neuron"]
+    chosen: Int[Tensor, " row"] | slice
+
+    @property
+    def columns(self) -> slice:
+        """The block as a slice: no copy of the activations."""
+        return slice(int(self.block[0]), int(self.block[-1]) + 1)
+
+    @property
+    def neurons(self) -> Int[Tensor, " row"]:
+        """The surveyed neurons."""
+        return self.block[self.chosen]
+
+
+def gram_roots(maps: WriteMaps, spans: list[Span]) -> list[Float[Tensor, "neuron path path"]]:
+    """R of the neurons of some spans, float32: |phi| = |s R|."""
     device = maps.values.device
 
-    def root(group: Tensor) -> Tensor:
-        return torch.cat([gram_root(maps.directions(part)).float() for part in group.split(setup_block_size(device))])
+    def root(span: Span) -> Tensor:
+        parts = span.block.split(setup_block_size(device))
+        return torch.cat([gram_root(maps.directions(part)).float() for part in parts])[span.chosen]
 
-    return map_blocks(root, groups, device)
+    return map_blocks(root, spans, device)
 
 
 class LayerStatistics:
@@ -100,16 +121,19 @@ class LayerStatistics:
         self.layer = layer
         self.maps = write_maps(tower, layer, convention)
         device = self.maps.values.device
-        neurons = torch.arange(tower.neurons) if rows is None else rows.cpu()
-        self.rows = [group.to(device) for group in neurons.split(block_size(device))]
-        means = [None] * len(self.rows) if mean is None else mean.to(device).split(block_size(device))
+        blocks = torch.arange(tower.neurons, device=device).split(block_size(device))
+        if rows is None:
+            self.spans = [Span(block, slice(None)) for block in blocks]
+        else:
+            inside = [torch.isin(block, rows.to(device)).nonzero()[:, 0] for block in blocks]
+            self.spans = [Span(block, some) for block, some in zip(blocks, inside, strict=True) if len(some)]
+        self._sizes = [len(span.neurons) for span in self.spans]
+        means = [None] * len(self.spans) if mean is None else mean.to(device).split(self._sizes)
         low_precision = tower.mlps[layer].project.weight.dtype in (torch.float16, torch.bfloat16)
         self.blocks = [
             LargestEffects(root, capacity, reference, low_precision)
-            for root, reference in zip(gram_roots(self.maps, self.rows), means, strict=True)
+            for root, reference in zip(gram_roots(self.maps, self.spans), means, strict=True)
         ]
-        # A slice where all neurons are surveyed: no copy of the activations.
-        self._columns = [slice(int(row[0]), int(row[-1]) + 1) if rows is None else row for row in self.rows]
 
     @property
     def count(self) -> int:
@@ -121,8 +145,9 @@ class LayerStatistics:
         weights = path_weights(trace, self.tower, self.layer)
         activations = trace.activations[self.layer]
         positions = positions.to(activations.device)
-        for columns, block in zip(self._columns, self.blocks, strict=True):
-            block.update(coefficients_by_neuron(weights, activations[:, :, columns]), positions)
+        for span, block in zip(self.spans, self.blocks, strict=True):
+            coefficients = coefficients_by_neuron(weights, activations[:, :, span.columns])
+            block.update(coefficients[span.chosen], positions)
 
     def merge(self, other: "LayerStatistics") -> None:
         """Add the statistics of other images, which stay unchanged."""
@@ -142,11 +167,11 @@ class LayerStatistics:
     def result(self, top_k: int) -> LayerResult:
         """Return statistics, directions and top images of everything so far."""
 
-        def finish(pair: tuple[Tensor, LargestEffects]) -> LayerResult:
-            rows, block = pair
-            return _block_result(block.result(top_k), block, self.maps.directions(rows))
+        def finish(pair: tuple[Span, LargestEffects]) -> LayerResult:
+            span, block = pair
+            return _block_result(block.result(top_k), block, self.maps.directions(span.block)[span.chosen])
 
-        pairs = list(zip(self.rows, self.blocks, strict=True))
+        pairs = list(zip(self.spans, self.blocks, strict=True))
         return LayerResult.concatenate(map_blocks(finish, pairs, self.maps.values.device))
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -163,10 +188,9 @@ class LayerStatistics:
             block.load_state_dict(part)
 
     def _split(self, state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        sizes = [len(rows) for rows in self.rows]
-        parts = {name: tensor.split(sizes) for name, tensor in state.items() if tensor.ndim}
+        parts = {name: tensor.split(self._sizes) for name, tensor in state.items() if tensor.ndim}
         scalars = {name: tensor for name, tensor in state.items() if not tensor.ndim}
-        return [scalars | {name: part[block] for name, part in parts.items()} for block in range(len(sizes))]
+        return [scalars | {name: part[block] for name, part in parts.items()} for block in range(len(self._sizes))]
 
 
 def statistics_bytes(tower: VisionTower, layer: int, capacity: int, batch_size: int) -> int:

@@ -1,5 +1,6 @@
 """What a survey will need, before it starts: capacity, passes over the images, memory."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def make_plan(
     if batch_size < 1:
         raise SurveyError(f"expected a batch size of at least 1, got {batch_size}")
     limit = memory if memory is not None else free_memory(model.device) * 3 // 4
-    capacity = min(images, CAPACITY_PER_TOP * top)
+    capacity = min(images, math.ceil(CAPACITY_PER_TOP * top))
     groups: list[tuple[int, ...]] = []
     for layer in sorted(layers):
         joined = (*groups[-1], layer) if groups else (layer,)
