@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from secondlens.effects.statistics import EffectStatistics
 from typer.testing import CliRunner
 
 import secondlens as sl
@@ -17,6 +16,7 @@ from secondlens.errors import ImageError
 from secondlens.images.sources import open_source
 from secondlens.models import LensModel
 from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
+from secondlens.numerics.largest import LargestEffects
 from secondlens.studies.selectivity import distribution, neuron_figures, path_figures
 from secondlens.studies.shuffles import _test, figures, permuted, shuffle_tests
 
@@ -65,7 +65,7 @@ def test_figures_of_an_atlas(clip: LensModel, pictures: Path, tmp_path: Path) ->
 def test_figures_are_the_surveys() -> None:
     generator = torch.Generator().manual_seed(0)
     held, root = torch.randn(6, 60, 5, generator=generator), torch.randn(6, 5, 5, generator=generator).tril()
-    statistics = EffectStatistics(root, 60)
+    statistics = LargestEffects(root, 60)
     statistics.update(held, torch.arange(60))
     for top in (3, 10):
         expected = rank_one(statistics.result(top), root)
