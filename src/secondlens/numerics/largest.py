@@ -193,8 +193,9 @@ class LargestEffects:
                 f"cannot give the {top_k} largest effects: expected 1 to {min(self.count, self.capacity)}, for "
                 f"{self.count} images and a capacity of {self.capacity}"
             )
-        mean = self.mean
         self._compact()
+        self._require_finite()
+        mean = self.mean
         rows, positions, occupied = self._buffer.coefficients, self._buffer.positions, self._buffer.occupied
         norms = self.norms_of.upcast(rows.double() - mean[:, None]).norm(dim=2)
         chosen = _largest(norms.masked_fill(~occupied, -1.0), positions, top_k)
@@ -205,7 +206,6 @@ class LargestEffects:
         norms = _rounded(images.norm(dim=2))
         order = norms.argsort(dim=1, descending=True, stable=True)
         norms = norms.gather(1, order)
-        self._require_finite(norms)
         bound = self.evictions.bound_around(self.norms_of, mean)
         if self._evicted:
             assert self.reference is not None
@@ -227,8 +227,8 @@ class LargestEffects:
         Raises `NotFiniteError` for an image whose effect is not finite.
         """
         self._compact()
+        self._require_finite()
         most = self._buffer.most
-        self._require_finite(self._buffer.norms[:, :most])
         state = {
             "count": torch.tensor(self.count),
             "next_reference": torch.tensor(self._next_reference),
@@ -272,13 +272,16 @@ class LargestEffects:
         self.reference = to.get("reference")
 
     def _start(self) -> None:
-        """Take the mean so far as the first reference; every image so far is in the buffer."""
-        self.reference = self.mean.float()
+        """Take the mean of the rows in the buffer, which has dropped none, as the first reference."""
+        self._require_finite()
         most = self._buffer.most
+        # Not of all images so far: one of the same batch that is not finite would make every norm infinite.
+        rows = self._buffer.coefficients[:, :most]
+        self.reference = (rows.sum(dim=1, dtype=torch.float64) / most).float()
         norms = self._refresh_norms()[:, :most]
         self.histogram.update(norms)
         self.second_moment += norms.double().square().sum(dim=1)
-        self._next_reference = max(self.capacity, -int(-GROWTH * self.count // 1))
+        self._next_reference = -int(-GROWTH * most // 1)
 
     def _push(self, coefficients: Float[Tensor, "neuron image path"], positions: Tensor, use_kernel: bool) -> None:
         """Append the rows of a batch that are not below the threshold, compacting the buffer where it is full."""
@@ -342,7 +345,7 @@ class LargestEffects:
         """End the time of a reference: note the bound of what was evicted."""
         assert self.reference is not None
         self._compact()
-        self._require_finite(self._buffer.norms[:, : self._buffer.most])
+        self._require_finite()
         if self._evicted:
             self.evictions.add(self._bound()[:, None], self.reference[:, None], self.norms_of, self.mean)
             self._evicted = False
@@ -382,14 +385,19 @@ class LargestEffects:
             self._threshold = buffer.norms[:, : buffer.most].amin(dim=1)
         return buffer.norms
 
-    def _require_finite(self, norms: Float[Tensor, "neuron slot"]) -> None:
-        """Raise `NotFiniteError` with the position of the offending image where a norm is not finite."""
-        if bool(norms.isfinite().all()):
-            return
-        rows = self._buffer.coefficients[:, : self._buffer.most]
-        size = rows.double().square().sum(dim=2).nan_to_num(nan=torch.inf, posinf=torch.inf)
-        neuron, slot = divmod(int(size.argmax()), rows.shape[1])
-        raise NotFiniteError(int(self._buffer.positions[neuron, slot]))
+    def _require_finite(self) -> None:
+        """Raise `NotFiniteError` with the lowest position in the buffer whose norm is not finite.
+
+        Around a finite reference such a norm is infinite, so that its row is among the largest and is never evicted.
+        """
+        most = self._buffer.most
+        norms = self._buffer.norms[:, :most]
+        if self.reference is None:
+            origin = torch.zeros_like(self.root[:, 0])
+            norms = self.norms_of(self._buffer.coefficients[:, :most], origin)
+        finite = norms.isfinite()
+        if not bool(finite.all()):
+            raise NotFiniteError(int(self._buffer.positions[:, :most][~finite].min()))
 
 
 def _rounded(norms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
