@@ -110,8 +110,8 @@ class LargestEffects:
 
     @property
     def _slots(self) -> int:
-        """Slots per neuron: a GPU makes room for whole batches when the first one comes."""
-        return self.capacity + (0 if self.root.is_cuda else max(8, self.capacity // 8))
+        """Slots per neuron: the kernels make room for whole batches when the first one comes."""
+        return self.capacity + max(8, self.capacity // 8)
 
     @property
     def mean(self) -> Float[Tensor, "neuron path"]:
@@ -119,7 +119,10 @@ class LargestEffects:
         return self.total.value / max(1, self.count)
 
     def update(self, coefficients: Float[Tensor, "neuron image path"], positions: Int[Tensor, " image"]) -> None:
-        """Add the coefficients of a batch; `positions` are the images' unique numbers in the survey, below 2^31."""
+        """Add the coefficients of a batch; `positions` are the images' unique numbers in the survey, below 2^31.
+
+        Raises `NotFiniteError`, at the latest where the reference moves next, for an image whose effect is not finite.
+        """
         positions = positions.to(torch.int32)
         images = len(positions)
         use_kernel = self.reference is not None and kernels.fused(coefficients)
