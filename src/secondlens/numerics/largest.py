@@ -18,8 +18,8 @@ reference c, a buffer of coefficients with norms around c, a threshold tau, and 
 6. *Merge*: both sides note their bounds, c becomes the joint mean, norms of both buffers are computed around it, and
    the joint buffer is compacted. So parts of the images, in any order, give what one pass gives.
 
-With a norm n computed in float32 to within epsilon (|s R| + |c R|), the true one is at most
-n + epsilon (n + 2 |c R|) / (1 - epsilon), which is the b of an eviction at n = tau.
+A norm computed in float32 is within an error of the true one that follows from the largest coefficients so far
+(`norms`), so b is tau plus that error. Certificates allow for the rounding of float64, too.
 
 For certified neurons the top images, their norms and rows, and the mean have the same bits for any parts and any order
 of merging (sums: `sums`). The variance is equal to rounding; the histogram, which counts norms around the reference of
@@ -42,6 +42,9 @@ from secondlens.numerics.sums import CompensatedSum
 
 GROWTH = 1.25
 """Factor by which the number of images grows between two references."""
+
+SLACK = 2.0**-16
+"""Slack of a certificate per error of a float32 norm: float64 sums err by 2^-29 of that, norms are rounded to 2^-41."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class LargestEffects:
         device = self.root.device
         self.count = 0
         self.total = CompensatedSum(neurons, paths, device=device)
+        self.extent = torch.zeros(neurons, paths, device=device)
         self.second_moment = torch.zeros(neurons, dtype=torch.float64, device=device)
         self.histogram = NormHistogram(neurons, device=device)
         self.evictions = Evictions(neurons, paths, device)
@@ -125,10 +129,14 @@ class LargestEffects:
         """
         positions = positions.to(torch.int32)
         images = len(positions)
+        if not images:
+            return
         use_kernel = self.reference is not None and kernels.fused(coefficients)
         if not use_kernel:
             # Exact, and so the same for any batches, where a batch's coefficients along a path span less than 2^24.
             self.total.add(coefficients.sum(dim=1, dtype=torch.float64))
+            for extreme in (coefficients.amax(dim=1), -coefficients.amin(dim=1)):
+                torch.maximum(self.extent, extreme, out=self.extent)
         self.count += images
         if self.reference is None:
             room = self.capacity - self._buffer.most
@@ -176,6 +184,7 @@ class LargestEffects:
         joint = mean.float() if self._fixed is None else self._fixed
         self.second_moment = self._moment_around(joint) + copy._moment_around(joint)
         self.total.merge(copy.total)
+        self.extent = torch.maximum(self.extent, copy.extent)
         self.count += copy.count
         self.histogram.merge(copy.histogram)
         self.evictions.add(copy.evictions.bounds, copy.evictions.references, self.norms_of, self.mean)
@@ -214,6 +223,7 @@ class LargestEffects:
             assert self.reference is not None
             current = self._bound() + self.norms_of.of_rows(self.reference.double() - mean)
             bound = torch.maximum(bound, current)
+        slack = SLACK * self.norms_of.error(self.extent, mean)
         return TopEffects(
             mean=mean,
             positions=positions[neuron, chosen[neuron, order]].long(),
@@ -221,7 +231,7 @@ class LargestEffects:
             centred=centred[neuron, order],
             rows=images[neuron, order],
             variance=self._variance(mean),
-            certified=(norms[:, -1] > bound) | (bound == 0),
+            certified=(norms[:, -1] > bound + slack) | (bound == 0),
         )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -242,6 +252,7 @@ class LargestEffects:
             "threshold": self._threshold,
             "total.high": self.total.high,
             "total.low": self.total.low,
+            "extent": self.extent,
             "second_moment": self.second_moment,
             "histogram": self.histogram.counts,
             "evictions.bounds": self.evictions.bounds,
@@ -270,7 +281,7 @@ class LargestEffects:
         self._buffer.load(to["coefficients"], to["norms"], to["positions"])
         self._threshold = to["threshold"]
         self.total.high, self.total.low = to["total.high"], to["total.low"]
-        self.second_moment, self.histogram.counts = to["second_moment"], to["histogram"]
+        self.extent, self.second_moment, self.histogram.counts = to["extent"], to["second_moment"], to["histogram"]
         self.evictions.bounds, self.evictions.references = to["evictions.bounds"], to["evictions.references"]
         self.reference = to.get("reference")
 
@@ -302,7 +313,7 @@ class LargestEffects:
                 self.norms_of.prepared,
                 self.reference,
                 self._threshold,
-                (self.total.high, self.total.low) if use_kernel else None,
+                (self.total.high, self.total.low, self.extent) if use_kernel else None,
                 self.second_moment,
                 self.histogram.counts,
                 self._buffer.filled,
@@ -356,8 +367,7 @@ class LargestEffects:
     def _bound(self) -> Float[Tensor, " neuron"]:
         """Return the largest true norm around the reference that an evicted row can have had."""
         assert self.reference is not None
-        epsilon, threshold = self.norms_of.epsilon, self._threshold.double().clamp(min=0)
-        return threshold + epsilon * (threshold + 2 * self.norms_of.of_rows(self.reference)) / (1 - epsilon)
+        return self._threshold.double().clamp(min=0) + self.norms_of.error(self.extent, self.reference)
 
     def _moment_around(self, reference: Float[Tensor, "neuron path"]) -> Float[Tensor, " neuron"]:
         """Return sum |(s - c') R|^2 = sum |(s - c) R|^2 + 2 <sum (s - c) R, (c - c') R> + n |(c - c') R|^2."""
