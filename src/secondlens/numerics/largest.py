@@ -43,8 +43,11 @@ from secondlens.numerics.sums import CompensatedSum
 GROWTH = 1.25
 """Factor by which the number of images grows between two references."""
 
+TIED = 2.0**-40
+"""Relative difference up to which two float64 norms count as equal."""
+
 SLACK = 2.0**-16
-"""Slack of a certificate per error of a float32 norm: float64 sums err by 2^-29 of that, norms are rounded to 2^-41."""
+"""Slack of a certificate per error of a float32 norm, at least 2^-21 of any norm: covers `TIED` and float64 sums."""
 
 
 @dataclass(frozen=True)
@@ -210,14 +213,14 @@ class LargestEffects:
         mean = self.mean
         rows, positions, occupied = self._buffer.coefficients, self._buffer.positions, self._buffer.occupied
         norms = self.norms_of.upcast(rows.double() - mean[:, None]).norm(dim=2)
-        chosen = _largest(norms.masked_fill(~occupied, -1.0), positions, top_k)
+        chosen = _descending(norms.masked_fill(~occupied, -1.0), positions)[0][:, :top_k]
+        # In the order of their positions, whatever slots they had.
         chosen = chosen.gather(1, positions.gather(1, chosen).argsort(dim=1))
         neuron = torch.arange(len(rows), device=rows.device)[:, None]
+        positions = positions[neuron, chosen]
         centred = rows[neuron, chosen].double() - mean[:, None]
         images = self.norms_of.upcast(centred)
-        norms = _rounded(images.norm(dim=2))
-        order = norms.argsort(dim=1, descending=True, stable=True)
-        norms = norms.gather(1, order)
+        order, norms = _descending(images.norm(dim=2), positions)
         bound = self.evictions.bound_around(self.norms_of, mean)
         if self._evicted:
             assert self.reference is not None
@@ -226,7 +229,7 @@ class LargestEffects:
         slack = SLACK * self.norms_of.error(self.extent, mean)
         return TopEffects(
             mean=mean,
-            positions=positions[neuron, chosen[neuron, order]].long(),
+            positions=positions[neuron, order].long(),
             norms=norms,
             centred=centred[neuron, order],
             rows=images[neuron, order],
@@ -413,16 +416,19 @@ class LargestEffects:
             raise NotFiniteError(int(self._buffer.positions[:, :most][~finite].min()))
 
 
-def _rounded(norms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Return norms with 40 bits: equal rows in different slots may differ in the last of 53."""
-    bits = norms.contiguous().view(torch.int64)
-    return (((bits + 2**11) >> 12) << 12).view(torch.float64)
+def _descending(
+    norms: Float[Tensor, "neuron slot"], positions: Int[Tensor, "neuron slot"]
+) -> tuple[Int[Tensor, "neuron slot"], Float[Tensor, "neuron slot"]]:
+    """Return the slots by norm, descending, of tied norms the lower position first; and the norms, tied ones equal.
 
-
-def _largest(
-    norms: Float[Tensor, "neuron slot"], positions: Int[Tensor, "neuron slot"], count: int
-) -> Int[Tensor, "neuron top"]:
-    """Return the slots of the largest norms, of equal ones those of the lower positions."""
-    by_position = positions.argsort(dim=1, stable=True)
-    ordered = _rounded(norms).gather(1, by_position)
-    return by_position.gather(1, ordered.argsort(dim=1, descending=True, stable=True)[:, :count])
+    Norms are tied where each equals the next to within rounding: equal rows in different slots may differ in the last
+    bits. Rounding each norm instead would part those that lie on either side of a midpoint.
+    """
+    values, slots = norms.sort(dim=1, descending=True)
+    opens = torch.ones_like(values, dtype=torch.bool)
+    opens[:, 1:] = values[:, :-1] - values[:, 1:] > TIED * values[:, :-1]
+    group = opens.cumsum(dim=1)
+    by_position = positions.gather(1, slots).argsort(dim=1)
+    within = by_position.gather(1, group.gather(1, by_position).argsort(dim=1, stable=True))
+    first = torch.where(opens, torch.arange(values.shape[1], device=values.device), 0).cummax(dim=1).values
+    return slots.gather(1, within), values.gather(1, first)
