@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,12 +39,13 @@ def brute_force(coefficients: Tensor, root: Tensor) -> BruteForce:
     mean = torch.tensor(
         [[math.fsum(column) / images for column in neuron.T.tolist()] for neuron in upcast], dtype=torch.float64
     )
-    # One image at a time, so that equal images have equal norms.
-    norms = torch.stack(
+    # One image at a time: the definition, and fast enough.
+    norms = torch.tensor(
         [
-            torch.stack([((row - mean[neuron]) @ root[neuron].double()).norm() for row in upcast[neuron]])
-            for neuron in range(len(upcast))
-        ]
+            [float(np.linalg.norm((row - centre) @ matrix)) for row in rows]
+            for rows, centre, matrix in zip(upcast.numpy(), mean.numpy(), root.double().numpy(), strict=True)
+        ],
+        dtype=torch.float64,
     )
     order = torch.tensor([_order(row) for row in norms.tolist()])
     return BruteForce(mean, norms, order, norms.square().mean(dim=1))

@@ -5,6 +5,7 @@ import torch
 from brute_force import assert_exact, brute_force, feed, second_pass
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import assert_equal_states, assert_same, assert_valid
 from streams import KINDS, NEURONS, cut, stream
 
 from secondlens.errors import SecondLensError
@@ -53,14 +54,6 @@ def test_batch_sizes_change_no_bit_of_certified_neurons(
     assert_same(*results)
 
 
-def assert_same(result, other) -> None:
-    """Bits of the mean, and of what is certified in both. The variance is equal to rounding, `certified` may differ."""
-    both = result.certified & other.certified
-    assert torch.equal(result.mean, other.mean)
-    for name in ("positions", "norms", "rows", "centred"):
-        assert torch.equal(getattr(result, name)[both], getattr(other, name)[both]), name
-
-
 @settings(max_examples=60, deadline=None)
 @given(kind=kinds, capacity=st.integers(1, 30), sizes=sizes, stop=st.integers(0, 70), seed=seeds)
 def test_a_resumed_pass_gives_the_bits_of_an_uninterrupted_one(
@@ -79,13 +72,6 @@ def test_a_resumed_pass_gives_the_bits_of_an_uninterrupted_one(
     # One that went on after its state was taken, too.
     feed(before, coefficients, batches[stop:])
     assert_equal_states(before, whole)
-
-
-def assert_equal_states(statistics: LargestEffects, other: LargestEffects) -> None:
-    state, expected = statistics.state_dict(), other.state_dict()
-    assert state.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(state[name], tensor), name
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,45 +98,6 @@ def test_the_state_after_every_batch_is_what_the_docstring_says(kind: str, capac
     for batch in torch.arange(images).split(7):
         feed(statistics, coefficients, [batch])
         assert_valid(statistics.state_dict(), coefficients[:, : int(batch[-1]) + 1], root, capacity)
-
-
-def assert_valid(state: dict[str, torch.Tensor], coefficients: torch.Tensor, root: torch.Tensor, capacity: int) -> None:
-    """The state is one of these images, which have been seen in any order, in any parts."""
-    neurons, count, paths = coefficients.shape
-    upcast, positions = coefficients.double(), state["positions"].long()
-    assert int(state["count"]) == count
-    torch.testing.assert_close(state["total.high"], upcast.sum(dim=1), rtol=1e-12, atol=1e-10)
-    assert positions.shape[1] == min(count, capacity)
-    rows = coefficients.gather(1, positions[:, :, None].expand(-1, -1, paths))
-    assert torch.equal(state["coefficients"], rows)
-    if "reference" not in state:
-        assert count < capacity
-        return
-    reference = state["reference"].double()
-    # float32: 2^-23 of the sizes that are multiplied, times paths + 4.
-    error = 1e-6 * (coefficients.abs().amax(dim=1).norm(dim=1) * root.norm(dim=(1, 2)))
-
-    def around(point: torch.Tensor) -> torch.Tensor:
-        return torch.bmm(upcast - point[:, None], root.double()).norm(dim=2)
-
-    norms = around(reference)
-    assert bool(((state["norms"] - norms.gather(1, positions)).abs() <= error[:, None]).all())
-    if count >= capacity:
-        assert torch.equal(state["threshold"], state["norms"].amin(dim=1)), "the threshold is not the smallest norm"
-    moment = norms.square().sum(dim=1)
-    assert bool(((state["second_moment"] - moment).abs() <= count * error * (norms.amax(dim=1) + error)).all())
-    assert bool((state["histogram"].sum(dim=1) == count).all())
-    # Every image that is not in the buffer is bounded: around the reference of its time, or the present one.
-    bounds = [
-        (state["evictions.bounds"][:, entry], state["evictions.references"][:, entry].double())
-        for entry in range(state["evictions.bounds"].shape[1])
-    ]
-    if bool(state["evicted"]):
-        bounds.append((state["threshold"] + error, reference))
-    bounded = torch.zeros(neurons, count, dtype=torch.bool).scatter(1, positions, True)
-    for bound, point in bounds:
-        bounded |= around(point) <= bound[:, None] * (1 + 1e-12)
-    assert bool(bounded.all()), "an evicted image is larger than every bound says"
 
 
 def test_most_neurons_are_certified_in_one_pass() -> None:
@@ -261,3 +208,28 @@ def test_errors() -> None:
         statistics.merge(LargestEffects(root, 4, reference=torch.zeros(NEURONS, 4)))
     with pytest.raises(SecondLensError, match=r"expected coefficients \[5, up to 3, 4\], got \[5, 4, 4\]"):
         LargestEffects(root, 3).load_state_dict(statistics.state_dict())
+
+
+DRIFTING = [-6.0, -4.0, -8.0, 4.0, 5.0, 2.0, -8.0, -2.0, -39.0]
+"""Around the mean of the first eight, -2.125, image 7 is evicted, and the threshold is 1.875. The last one moves the
+mean to -6.22, around which image 7 is the fifth, at 4.22, and the fifth of those kept has 2.22: above the threshold."""
+
+
+@pytest.mark.parametrize(("values", "noted"), [(DRIFTING, False), ([*DRIFTING, -2.2], True)])
+def test_a_bound_grows_with_the_distance_of_the_mean(values: list[float], noted: bool) -> None:
+    """The bound of the reference in use, and a noted one: a tenth image, which is small, moves the reference."""
+    coefficients = torch.tensor(values)[None, :, None]
+    statistics = feed(
+        LargestEffects(torch.ones(1, 1, 1), 8),
+        coefficients,
+        torch.arange(len(values)).split([8, 1, 1][: len(values) - 7]),
+    )
+    state = statistics.state_dict()
+    assert state["evictions.bounds"].shape[1] == noted
+    assert bool(state["evicted"]) != noted
+    result = statistics.result(5)
+    assert float(result.norms[0, -1]) > 1.9
+    assert result.positions[0].tolist() != brute_force(coefficients, torch.ones(1, 1, 1)).top(5)[0].tolist()
+    assert result.certified.tolist() == [False]
+    # Three of them exceed 1.875 and the distance, 4.1.
+    assert statistics.result(4).certified.tolist() == [True]
