@@ -42,7 +42,15 @@ def test_never_a_wrong_top_and_a_second_pass_finds_the_right_one(
 
 
 @settings(max_examples=60, deadline=None)
-@given(kind=kinds, top_k=st.integers(1, 6), more=st.integers(0, 8), sizes=sizes, others=sizes, seed=seeds)
+@given(
+    # Where coefficients of a batch span 2^24 and more, the sum over a batch rounds.
+    kind=kinds.filter(lambda kind: kind != "spans"),
+    top_k=st.integers(1, 6),
+    more=st.integers(0, 8),
+    sizes=sizes,
+    others=sizes,
+    seed=seeds,
+)
 def test_batch_sizes_change_no_bit_of_certified_neurons(
     kind: str, top_k: int, more: int, sizes: list[int], others: list[int], seed: int
 ) -> None:
@@ -52,6 +60,8 @@ def test_batch_sizes_change_no_bit_of_certified_neurons(
         statistics = feed(LargestEffects(root, top_k + more), coefficients, cut(torch.arange(60), some))
         results.append(statistics.result(top_k))
     assert_same(*results)
+    # The mean is the exact sum, rounded once, over the count.
+    assert torch.equal(results[0].mean, brute_force(coefficients, root).mean)
 
 
 @settings(max_examples=60, deadline=None)
