@@ -60,11 +60,11 @@ def _add(high, low, addend, here):
 @triton.jit
 @no_type_check
 def _squares(
-    s, root, plane, reference, out, total_high, total_low, images, units, width, blocks,
+    s, root, plane, reference, out, total_high, total_low, extent, images, units, width, blocks,
     TRIANGULAR: tl.constexpr, SPLIT: tl.constexpr, SUMS: tl.constexpr, UNIT: tl.constexpr, SINGLE: tl.constexpr,
     IMAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """A neuron and a block of columns of R: what they add to |(s - c) R|^2; and the sum of these columns of s."""
+    """A neuron and a block of columns of R: what they add to |(s - c) R|^2; and the sum and extent of these columns."""
     paths = units * UNIT
     column = tl.program_id(0)
     neuron = tl.program_id(1).to(tl.int64)
@@ -80,19 +80,24 @@ def _squares(
         part = tl.load(at, mask=(j[:, None] < width) & (j[None, :] < width), other=0.0)
         rest = tl.load(at + plane) if SPLIT else part
         sums = tl.zeros([BLOCK], tl.float64)
+        largest = tl.zeros([BLOCK], tl.float32)
         for start in range(0, images, IMAGES):
             image = start + tl.arange(0, IMAGES)
             here = (image[:, None] < images) & (j[None, :] < paths)
             some = tl.load(s + image[:, None] * paths + j[None, :], mask=here, other=0.0)
             if SUMS:
                 sums += tl.sum(some.to(tl.float64), axis=0)
+                largest = tl.maximum(largest, tl.max(tl.abs(some), axis=0))
             made = _add_product(tl.zeros([IMAGES, BLOCK], tl.float32), some - centre, part, rest, SPLIT)
             tl.store(out + image, tl.sum(made * made, axis=1), mask=image < images)
         if SUMS:
             at = neuron * paths + j
             _add(total_high + at, total_low + at, sums, j < paths)
+            largest = tl.maximum(largest, tl.load(extent + at, mask=j < paths, other=0.0))
+            tl.store(extent + at, largest, mask=j < paths)
     else:
         sums = tl.zeros([BLOCK], tl.float64)
+        largest = tl.zeros([BLOCK], tl.float32)
         for start in range(0, images, IMAGES):
             image = start + tl.arange(0, IMAGES)
             made = tl.zeros([IMAGES, BLOCK], tl.float32)
@@ -102,6 +107,7 @@ def _squares(
                 some = tl.load(s + image[:, None] * paths + i[None, :], mask=here, other=0.0)
                 if SUMS and row == column:
                     sums += tl.sum(some.to(tl.float64), axis=0)
+                    largest = tl.maximum(largest, tl.max(tl.abs(some), axis=0))
                 centre = tl.load(reference + i, mask=i < paths, other=0.0)[None, :]
                 at = root + i[:, None] * width + j[None, :]
                 part = tl.load(at, mask=(i[:, None] < width) & (j[None, :] < width), other=0.0)
@@ -111,6 +117,8 @@ def _squares(
         if SUMS:
             at = neuron * paths + j
             _add(total_high + at, total_low + at, sums, j < paths)
+            largest = tl.maximum(largest, tl.load(extent + at, mask=j < paths, other=0.0))
+            tl.store(extent + at, largest, mask=j < paths)
 
 
 @triton.jit
@@ -188,17 +196,18 @@ class Root:
 
 
 def _squares_into(
-    coefficients: Tensor, root: Root, reference: Tensor, total: tuple[Tensor, Tensor] | None
+    coefficients: Tensor, root: Root, reference: Tensor, total: tuple[Tensor, Tensor, Tensor] | None
 ) -> Float[Tensor, "neuron block image"]:
-    """|(s - c) R|^2, by block of columns of R. total: of the coefficients, high and low, to which theirs are added."""
+    """|(s - c) R|^2, by block of columns of R. total: see `stream`."""
     neurons, images, paths = coefficients.shape
     out = coefficients.new_empty(neurons, root.blocks, images)
-    high, low = (coefficients, coefficients) if total is None else total
+    high, low, extent = (coefficients,) * 3 if total is None else total
     unit = unit_of(paths)
     _squares[(root.blocks, neurons)](
-        coefficients, root.values, root.values.stride(0), reference, out, high, low, images, paths // unit,
-        root.values.shape[2], root.blocks, TRIANGULAR=root.triangular, SPLIT=root.split, SUMS=total is not None,
-        UNIT=unit, SINGLE=root.blocks == 1, IMAGES=IMAGES, BLOCK=root.block, num_warps=4, num_stages=1,
+        coefficients, root.values, root.values.stride(0), reference, out, high, low, extent, images,
+        paths // unit, root.values.shape[2], root.blocks, TRIANGULAR=root.triangular, SPLIT=root.split,
+        SUMS=total is not None, UNIT=unit, SINGLE=root.blocks == 1, IMAGES=IMAGES, BLOCK=root.block, num_warps=4,
+        num_stages=1,
     )  # fmt: skip
     return out
 
@@ -216,7 +225,7 @@ def stream(
     root: Root,
     reference: Float[Tensor, "neuron path"],
     threshold: Float[Tensor, " neuron"],
-    total: tuple[Float[Tensor, "neuron path"], Float[Tensor, "neuron path"]] | None,
+    total: tuple[Float[Tensor, "neuron path"], Float[Tensor, "neuron path"], Float[Tensor, "neuron path"]] | None,
     second_moment: Float[Tensor, " neuron"],
     counts: Int[Tensor, "neuron bin"],
     filled: Int[Tensor, " neuron"],
@@ -230,7 +239,8 @@ def stream(
     Args:
         coefficients: float32, with their `positions`, root and reference.
         threshold: smallest norm of a row to append.
-        total: high and low parts of the running sum of coefficients, or None where it has this batch already.
+        total: high and low parts of the running sum of coefficients, and their largest sizes so far; or None where
+            these have this batch already.
         second_moment: running sum of squared norms.
         counts: of norms, on logarithmic bins from 2^lowest.
         filled: slots in use per neuron.

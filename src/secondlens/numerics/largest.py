@@ -18,8 +18,8 @@ reference c, a buffer of coefficients with norms around c, a threshold tau, and 
 6. *Merge*: both sides note their bounds, c becomes the joint mean, norms of both buffers are computed around it, and
    the joint buffer is compacted. So parts of the images, in any order, give what one pass gives.
 
-With a norm n computed in float32 to within epsilon (|s R| + |c R|), the true one is at most
-n + epsilon (n + 2 |c R|) / (1 - epsilon), which is the b of an eviction at n = tau.
+A norm computed in float32 is within an error of the true one that follows from the largest coefficients so far
+(`norms`), so b is tau plus that error. Certificates allow for the rounding of float64, too.
 
 For certified neurons the top images, their norms and rows, and the mean have the same bits for any parts and any order
 of merging (sums: `sums`). The variance is equal to rounding; the histogram, which counts norms around the reference of
@@ -42,6 +42,12 @@ from secondlens.numerics.sums import CompensatedSum
 
 GROWTH = 1.25
 """Factor by which the number of images grows between two references."""
+
+TIED = 2.0**-40
+"""Relative difference up to which two float64 norms count as equal."""
+
+SLACK = 2.0**-16
+"""Slack of a certificate per error of a float32 norm, at least 2^-21 of any norm: covers `TIED` and float64 sums."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class LargestEffects:
         device = self.root.device
         self.count = 0
         self.total = CompensatedSum(neurons, paths, device=device)
+        self.extent = torch.zeros(neurons, paths, device=device)
         self.second_moment = torch.zeros(neurons, dtype=torch.float64, device=device)
         self.histogram = NormHistogram(neurons, device=device)
         self.evictions = Evictions(neurons, paths, device)
@@ -110,8 +117,8 @@ class LargestEffects:
 
     @property
     def _slots(self) -> int:
-        """Slots per neuron: a GPU makes room for whole batches when the first one comes."""
-        return self.capacity + (0 if self.root.is_cuda else max(8, self.capacity // 8))
+        """Slots per neuron: the kernels make room for whole batches when the first one comes."""
+        return self.capacity + max(8, self.capacity // 8)
 
     @property
     def mean(self) -> Float[Tensor, "neuron path"]:
@@ -119,13 +126,20 @@ class LargestEffects:
         return self.total.value / max(1, self.count)
 
     def update(self, coefficients: Float[Tensor, "neuron image path"], positions: Int[Tensor, " image"]) -> None:
-        """Add the coefficients of a batch; `positions` are the images' unique numbers in the survey, below 2^31."""
+        """Add the coefficients of a batch; `positions` are the images' unique numbers in the survey, below 2^31.
+
+        Raises `NotFiniteError`, at the latest where the reference moves next, for an image whose effect is not finite.
+        """
         positions = positions.to(torch.int32)
         images = len(positions)
+        if not images:
+            return
         use_kernel = self.reference is not None and kernels.fused(coefficients)
         if not use_kernel:
             # Exact, and so the same for any batches, where a batch's coefficients along a path span less than 2^24.
             self.total.add(coefficients.sum(dim=1, dtype=torch.float64))
+            for extreme in (coefficients.amax(dim=1), -coefficients.amin(dim=1)):
+                torch.maximum(self.extent, extreme, out=self.extent)
         self.count += images
         if self.reference is None:
             room = self.capacity - self._buffer.most
@@ -173,6 +187,7 @@ class LargestEffects:
         joint = mean.float() if self._fixed is None else self._fixed
         self.second_moment = self._moment_around(joint) + copy._moment_around(joint)
         self.total.merge(copy.total)
+        self.extent = torch.maximum(self.extent, copy.extent)
         self.count += copy.count
         self.histogram.merge(copy.histogram)
         self.evictions.add(copy.evictions.bounds, copy.evictions.references, self.norms_of, self.mean)
@@ -193,32 +208,33 @@ class LargestEffects:
                 f"cannot give the {top_k} largest effects: expected 1 to {min(self.count, self.capacity)}, for "
                 f"{self.count} images and a capacity of {self.capacity}"
             )
-        mean = self.mean
         self._compact()
+        self._require_finite()
+        mean = self.mean
         rows, positions, occupied = self._buffer.coefficients, self._buffer.positions, self._buffer.occupied
         norms = self.norms_of.upcast(rows.double() - mean[:, None]).norm(dim=2)
-        chosen = _largest(norms.masked_fill(~occupied, -1.0), positions, top_k)
+        chosen = _descending(norms.masked_fill(~occupied, -1.0), positions)[0][:, :top_k]
+        # In the order of their positions, whatever slots they had.
         chosen = chosen.gather(1, positions.gather(1, chosen).argsort(dim=1))
         neuron = torch.arange(len(rows), device=rows.device)[:, None]
+        positions = positions[neuron, chosen]
         centred = rows[neuron, chosen].double() - mean[:, None]
         images = self.norms_of.upcast(centred)
-        norms = _rounded(images.norm(dim=2))
-        order = norms.argsort(dim=1, descending=True, stable=True)
-        norms = norms.gather(1, order)
-        self._require_finite(norms)
+        order, norms = _descending(images.norm(dim=2), positions)
         bound = self.evictions.bound_around(self.norms_of, mean)
         if self._evicted:
             assert self.reference is not None
             current = self._bound() + self.norms_of.of_rows(self.reference.double() - mean)
             bound = torch.maximum(bound, current)
+        slack = SLACK * self.norms_of.error(self.extent, mean)
         return TopEffects(
             mean=mean,
-            positions=positions[neuron, chosen[neuron, order]].long(),
+            positions=positions[neuron, order].long(),
             norms=norms,
             centred=centred[neuron, order],
             rows=images[neuron, order],
             variance=self._variance(mean),
-            certified=(norms[:, -1] > bound) | (bound == 0),
+            certified=(norms[:, -1] > bound + slack) | (bound == 0),
         )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -227,8 +243,8 @@ class LargestEffects:
         Raises `NotFiniteError` for an image whose effect is not finite.
         """
         self._compact()
+        self._require_finite()
         most = self._buffer.most
-        self._require_finite(self._buffer.norms[:, :most])
         state = {
             "count": torch.tensor(self.count),
             "next_reference": torch.tensor(self._next_reference),
@@ -239,6 +255,7 @@ class LargestEffects:
             "threshold": self._threshold,
             "total.high": self.total.high,
             "total.low": self.total.low,
+            "extent": self.extent,
             "second_moment": self.second_moment,
             "histogram": self.histogram.counts,
             "evictions.bounds": self.evictions.bounds,
@@ -267,18 +284,21 @@ class LargestEffects:
         self._buffer.load(to["coefficients"], to["norms"], to["positions"])
         self._threshold = to["threshold"]
         self.total.high, self.total.low = to["total.high"], to["total.low"]
-        self.second_moment, self.histogram.counts = to["second_moment"], to["histogram"]
+        self.extent, self.second_moment, self.histogram.counts = to["extent"], to["second_moment"], to["histogram"]
         self.evictions.bounds, self.evictions.references = to["evictions.bounds"], to["evictions.references"]
         self.reference = to.get("reference")
 
     def _start(self) -> None:
-        """Take the mean so far as the first reference; every image so far is in the buffer."""
-        self.reference = self.mean.float()
+        """Take the mean of the rows in the buffer, which has dropped none, as the first reference."""
+        self._require_finite()
         most = self._buffer.most
+        # Not of all images so far: one of the same batch that is not finite would make every norm infinite.
+        rows = self._buffer.coefficients[:, :most]
+        self.reference = (rows.sum(dim=1, dtype=torch.float64) / most).float()
         norms = self._refresh_norms()[:, :most]
         self.histogram.update(norms)
         self.second_moment += norms.double().square().sum(dim=1)
-        self._next_reference = max(self.capacity, -int(-GROWTH * self.count // 1))
+        self._next_reference = -int(-GROWTH * most // 1)
 
     def _push(self, coefficients: Float[Tensor, "neuron image path"], positions: Tensor, use_kernel: bool) -> None:
         """Append the rows of a batch that are not below the threshold, compacting the buffer where it is full."""
@@ -296,7 +316,7 @@ class LargestEffects:
                 self.norms_of.prepared,
                 self.reference,
                 self._threshold,
-                (self.total.high, self.total.low) if use_kernel else None,
+                (self.total.high, self.total.low, self.extent) if use_kernel else None,
                 self.second_moment,
                 self.histogram.counts,
                 self._buffer.filled,
@@ -342,7 +362,7 @@ class LargestEffects:
         """End the time of a reference: note the bound of what was evicted."""
         assert self.reference is not None
         self._compact()
-        self._require_finite(self._buffer.norms[:, : self._buffer.most])
+        self._require_finite()
         if self._evicted:
             self.evictions.add(self._bound()[:, None], self.reference[:, None], self.norms_of, self.mean)
             self._evicted = False
@@ -350,8 +370,7 @@ class LargestEffects:
     def _bound(self) -> Float[Tensor, " neuron"]:
         """Return the largest true norm around the reference that an evicted row can have had."""
         assert self.reference is not None
-        epsilon, threshold = self.norms_of.epsilon, self._threshold.double().clamp(min=0)
-        return threshold + epsilon * (threshold + 2 * self.norms_of.of_rows(self.reference)) / (1 - epsilon)
+        return self._threshold.double().clamp(min=0) + self.norms_of.error(self.extent, self.reference)
 
     def _moment_around(self, reference: Float[Tensor, "neuron path"]) -> Float[Tensor, " neuron"]:
         """Return sum |(s - c') R|^2 = sum |(s - c) R|^2 + 2 <sum (s - c) R, (c - c') R> + n |(c - c') R|^2."""
@@ -382,26 +401,34 @@ class LargestEffects:
             self._threshold = buffer.norms[:, : buffer.most].amin(dim=1)
         return buffer.norms
 
-    def _require_finite(self, norms: Float[Tensor, "neuron slot"]) -> None:
-        """Raise `NotFiniteError` with the position of the offending image where a norm is not finite."""
-        if bool(norms.isfinite().all()):
-            return
-        rows = self._buffer.coefficients[:, : self._buffer.most]
-        size = rows.double().square().sum(dim=2).nan_to_num(nan=torch.inf, posinf=torch.inf)
-        neuron, slot = divmod(int(size.argmax()), rows.shape[1])
-        raise NotFiniteError(int(self._buffer.positions[neuron, slot]))
+    def _require_finite(self) -> None:
+        """Raise `NotFiniteError` with the lowest position in the buffer whose norm is not finite.
+
+        Around a finite reference such a norm is infinite, so that its row is among the largest and is never evicted.
+        """
+        most = self._buffer.most
+        norms = self._buffer.norms[:, :most]
+        if self.reference is None:
+            origin = torch.zeros_like(self.root[:, 0])
+            norms = self.norms_of(self._buffer.coefficients[:, :most], origin)
+        finite = norms.isfinite()
+        if not bool(finite.all()):
+            raise NotFiniteError(int(self._buffer.positions[:, :most][~finite].min()))
 
 
-def _rounded(norms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Return norms with 40 bits: equal rows in different slots may differ in the last of 53."""
-    bits = norms.contiguous().view(torch.int64)
-    return (((bits + 2**11) >> 12) << 12).view(torch.float64)
+def _descending(
+    norms: Float[Tensor, "neuron slot"], positions: Int[Tensor, "neuron slot"]
+) -> tuple[Int[Tensor, "neuron slot"], Float[Tensor, "neuron slot"]]:
+    """Return the slots by norm, descending, of tied norms the lower position first; and the norms, tied ones equal.
 
-
-def _largest(
-    norms: Float[Tensor, "neuron slot"], positions: Int[Tensor, "neuron slot"], count: int
-) -> Int[Tensor, "neuron top"]:
-    """Return the slots of the largest norms, of equal ones those of the lower positions."""
-    by_position = positions.argsort(dim=1, stable=True)
-    ordered = _rounded(norms).gather(1, by_position)
-    return by_position.gather(1, ordered.argsort(dim=1, descending=True, stable=True)[:, :count])
+    Norms are tied where each equals the next to within rounding: equal rows in different slots may differ in the last
+    bits. Rounding each norm instead would part those that lie on either side of a midpoint.
+    """
+    values, slots = norms.sort(dim=1, descending=True)
+    opens = torch.ones_like(values, dtype=torch.bool)
+    opens[:, 1:] = values[:, :-1] - values[:, 1:] > TIED * values[:, :-1]
+    group = opens.cumsum(dim=1)
+    by_position = positions.gather(1, slots).argsort(dim=1)
+    within = by_position.gather(1, group.gather(1, by_position).argsort(dim=1, stable=True))
+    first = torch.where(opens, torch.arange(values.shape[1], device=values.device), 0).cummax(dim=1).values
+    return slots.gather(1, within), values.gather(1, first)

@@ -1,4 +1,12 @@
-"""Norms of effects from coefficients: with u u^T = R R^T of a neuron (`gram_root`), |sum_k s[k] u[k]| = |s R|."""
+"""Norms of effects from coefficients: with u u^T = R R^T of a neuron (`gram_root`), |sum_k s[k] u[k]| = |s R|.
+
+A norm computed in float32 errs by what its products and sums round. Per product s[k] R[k,j] that is at most some rho of
+its size, whatever cancels in the sum, so with e[k] the largest |s[k]| of all images and |.| of each element,
+
+    |computed - |(s - c) R|| <= rho |(e + |c|) |R||
+
+A bound in terms of |s R| alone does not hold: R may be near singular, and s nearly in its null space.
+"""
 
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -53,8 +61,27 @@ class PathNorms:
 
         return Root(self.root, self.low_precision)
 
+    def error(
+        self, extent: Float[Tensor, "neuron path"], around: Float[Tensor, "neuron path"]
+    ) -> Float[Tensor, " neuron"]:
+        """Return the largest error of a computed norm, in float64; zero where nothing but zeros is multiplied.
+
+        Args:
+            extent: largest size of a coefficient. around: the reference.
+        """
+        sizes = (extent.double() + around.double().abs())[:, None]
+        largest = torch.bmm(sizes, self.root.double().abs())[:, 0].norm(dim=1)
+        # Squares below 2^-126 may count as zero.
+        return torch.where(largest > 0, self.rounding * largest + 2.0**-63 * self.root.shape[2] ** 0.5, 0.0)
+
     @property
-    def epsilon(self) -> float:
-        """Largest error of a norm over |s R| + |c R|: a sum over paths of rounded products."""
-        bits = 23 if not kernels.on(self.root.device) else 15 if self.low_precision else 21
-        return 2.0**-bits * self.root.shape[2] ** 0.5
+    def rounding(self) -> float:
+        """rho: the relative error of a product, a sum of as many as there are paths, and the norm, together.
+
+        A sum of K terms rounds K times, the norm K / 2 times more: less than (K + 4) 2^-23 in all. The kernels'
+        matrix units may cut where others round, and multiply 16 bits, or 20 in three parts.
+        """
+        paths = self.root.shape[2]
+        if not kernels.on(self.root.device):
+            return (paths + 4) * 2.0**-23
+        return (paths + 4) * 2.0**-21 + (2.0**-15 if self.low_precision else 2.0**-18)
