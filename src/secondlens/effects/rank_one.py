@@ -2,7 +2,8 @@
 
 Of the top images' centred effects Phi [top, embed] of a neuron (around the survey's mean), the first right singular
 vector is its direction r (paper, section 4). With coefficients S [top, path], Phi = S u, so the singular vectors come
-from Y = S R [top, path]; for projections x = Phi r with |x|^2 = l, the eigenvalue, r = u^T S^T x / l.
+from Y = S R [top, path]; for projections x = Phi r with |x|^2 = l, the eigenvalue, r = u^T S^T x / l. A singular vector
+has no sign of its own: r is signed so that the projections sum to no less than zero.
 """
 
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ def rank_one(top: TopEffects, root: Float[Tensor, "neuron path path"], component
 
 
 def _signs(projections: Float[Tensor, "neuron image component"]) -> Float[Tensor, "neuron component"]:
-    """+1 or -1 so that most images project positively; by the sum of projections where as many do as do not."""
-    votes = projections.sign().sum(dim=1)
-    return torch.where(torch.where(votes == 0, projections.sum(dim=1), votes) < 0, -1.0, 1.0).to(projections)
+    """Return +1 or -1 such that the projections sum to no less than zero; +1 where they sum to zero exactly.
+
+    Not a vote of the images: that flips a unit which is active on fewer than half of them.
+    """
+    return torch.where(projections.sum(dim=1) < 0, -1.0, 1.0).to(projections)
