@@ -99,14 +99,14 @@ class Buffer:
 
     def compact(self, capacity: int) -> Float[Tensor, " neuron"]:
         """Keep the rows with the largest norms, of equal ones the lower positions; return the smallest norm kept."""
-        some = slice(None, min(self.most, self.slots))
+        some = slice(None, int(self.filled.max()))
         # One integer per row: the bits of a norm that is not negative are in the order of the norms.
         keys = (self.norms[:, some].contiguous().view(torch.int32).long() << 32) - self.positions[:, some]
         keys.masked_fill_(~self.occupied[:, some], EMPTY)
         kept = keys.topk(capacity, dim=1).indices
         rows = self.coefficients.gather(1, kept[:, :, None].expand(-1, -1, self.coefficients.shape[2]))
         norms, positions = self.norms.gather(1, kept), self.positions.gather(1, kept)
-        self.norms.fill_(-1.0)
+        self.norms[:, some] = -1.0
         self.coefficients[:, :capacity], self.norms[:, :capacity] = rows, norms
         self.positions[:, :capacity] = positions
         self.filled.fill_(capacity)

@@ -389,10 +389,12 @@ class LargestEffects:
         return (self.second_moment / self.count - drift.square()).clamp(min=0)
 
     def _refresh_norms(self) -> Float[Tensor, "neuron slot"]:
-        """Compute the norms of the buffer around the reference, the threshold anew, and make room if need be."""
+        """Compute the norms of the buffer around the reference, and the threshold; compact where it is too full."""
         assert self.reference is not None
         buffer = self._buffer
-        buffer.norms = torch.where(buffer.occupied, self.norms_of(buffer.coefficients, self.reference), -1.0)
+        # All slots up to `most` are filled here.
+        rows = buffer.coefficients[:, : buffer.most].contiguous()
+        buffer.norms[:, : buffer.most] = self.norms_of(rows, self.reference)
         self._threshold = torch.full_like(self._threshold, -1.0)
         if buffer.most > self.capacity:
             self._evicted = True
