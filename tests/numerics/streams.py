@@ -12,7 +12,7 @@ KINDS = (
 )  # fmt: skip
 
 
-def stream(kind: str, images: int, paths: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
+def stream(kind: str, images: int, paths: int = 4, seed: int = 0, neurons: int = NEURONS) -> tuple[Tensor, Tensor]:
     """Coefficients [neuron, image, path] and roots. The last neuron but one is constant, the last one dead.
 
     spans: sizes from 10^-3 to 10^3. levels: small whole numbers, and a root of them, so that ties are exact.
@@ -20,23 +20,23 @@ def stream(kind: str, images: int, paths: int = 4, seed: int = 0) -> tuple[Tenso
     drifting: the mean moves throughout. by class: three classes, one after the other. ascending, descending: by norm.
     """
     generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(NEURONS, images, paths, generator=generator)
-    root = torch.randn(NEURONS, paths, paths, generator=generator)
+    values = torch.randn(neurons, images, paths, generator=generator)
+    root = torch.randn(neurons, paths, paths, generator=generator)
     if kind == "spans":
         values *= 10.0 ** torch.randint(-3, 4, (1, images, 1), generator=generator)
     elif kind == "levels":
-        values = torch.randint(-1, 2, (NEURONS, images, paths), generator=generator).float()
-        root = torch.randint(-2, 3, (NEURONS, paths, paths), generator=generator).float()
+        values = torch.randint(-1, 2, (neurons, images, paths), generator=generator).float()
+        root = torch.randint(-2, 3, (neurons, paths, paths), generator=generator).float()
     elif kind == "duplicates":
         values = values[:, torch.randint(0, max(1, images // 4), (images,), generator=generator)]
     elif kind == "rare":
-        values *= torch.rand(NEURONS, images, 1, generator=generator) < 0.1
+        values *= torch.rand(neurons, images, 1, generator=generator) < 0.1
     elif kind == "far first":
         values[:, : images // 4] += 30
     elif kind == "drifting":
         values += torch.linspace(-3, 3, images)[None, :, None]
     elif kind == "by class":
-        centres = torch.randn(NEURONS, 3, paths, generator=generator) * 5
+        centres = torch.randn(neurons, 3, paths, generator=generator) * 5
         values += centres[:, torch.arange(images) * 3 // images]
     elif kind in ("ascending", "descending"):
         norms = torch.bmm(values, root).norm(dim=2)
