@@ -5,8 +5,9 @@ A program has one neuron. With R its root, c its reference, for each image
     norm = |(s - c) R|
 
 which is counted, squared and summed in float64; rows with a norm of at least the neuron's threshold are appended to
-its buffer (prefix sum, no atomics). Sums of coefficients over the batch are float64, and added to the running ones
-without rounding (`numerics.sums`). A norm that is not a number becomes infinite, so that its row is kept and found.
+its buffer (prefix sum, no atomics). A norm that is not a number becomes infinite, so that its row is kept and found.
+Sums of coefficients over the batch are float32 over every 128th image, float64 over these, and added to the running
+ones without rounding (`numerics.sums`): the same for a batch wherever it comes.
 """
 
 from typing import no_type_check
@@ -73,52 +74,38 @@ def _squares(
     reference += neuron * paths
     out += (neuron * blocks + column) * images
     j = column * BLOCK + tl.arange(0, BLOCK)
-    if SINGLE:
-        # All of R in one block, loaded once.
-        centre = tl.load(reference + j, mask=j < paths, other=0.0)[None, :]
-        at = root + j[:, None] * width + j[None, :]
-        part = tl.load(at, mask=(j[:, None] < width) & (j[None, :] < width), other=0.0)
-        rest = tl.load(at + plane) if SPLIT else part
-        sums = tl.zeros([BLOCK], tl.float64)
-        largest = tl.zeros([BLOCK], tl.float32)
-        for start in range(0, images, IMAGES):
-            image = start + tl.arange(0, IMAGES)
-            here = (image[:, None] < images) & (j[None, :] < paths)
-            some = tl.load(s + image[:, None] * paths + j[None, :], mask=here, other=0.0)
-            if SUMS:
-                sums += tl.sum(some.to(tl.float64), axis=0)
-                largest = tl.maximum(largest, tl.max(tl.abs(some), axis=0))
-            made = _add_product(tl.zeros([IMAGES, BLOCK], tl.float32), some - centre, part, rest, SPLIT)
-            tl.store(out + image, tl.sum(made * made, axis=1), mask=image < images)
+    # The block on the diagonal of R is loaded once; its rows of s are those whose sums are made.
+    centre = tl.load(reference + j, mask=j < paths, other=0.0)[None, :]
+    at = root + j[:, None] * width + j[None, :]
+    diagonal = tl.load(at, mask=(j[:, None] < width) & (j[None, :] < width), other=0.0)
+    diagonal_rest = tl.load(at + plane) if SPLIT else diagonal
+    sums = tl.zeros([IMAGES, BLOCK], tl.float32)
+    peak = tl.zeros([IMAGES, BLOCK], tl.float32)
+    for start in range(0, images, IMAGES):
+        image = start + tl.arange(0, IMAGES)
+        here = (image[:, None] < images) & (j[None, :] < paths)
+        rows = tl.load(s + image[:, None] * paths + j[None, :], mask=here, other=0.0)
         if SUMS:
-            at = neuron * paths + j
-            _add(total_high + at, total_low + at, sums, j < paths)
-            largest = tl.maximum(largest, tl.load(extent + at, mask=j < paths, other=0.0))
-            tl.store(extent + at, largest, mask=j < paths)
-    else:
-        sums = tl.zeros([BLOCK], tl.float64)
-        largest = tl.zeros([BLOCK], tl.float32)
-        for start in range(0, images, IMAGES):
-            image = start + tl.arange(0, IMAGES)
-            made = tl.zeros([IMAGES, BLOCK], tl.float32)
-            for row in range(column if TRIANGULAR else 0, blocks):
+            sums += rows
+            peak = tl.maximum(peak, tl.abs(rows))
+        product = _add_product(tl.zeros([IMAGES, BLOCK], tl.float32), rows - centre, diagonal, diagonal_rest, SPLIT)
+        if not SINGLE:
+            for step in range(column + 1 if TRIANGULAR else 1, blocks):
+                row = step if TRIANGULAR else (column + step) % blocks
                 i = row * BLOCK + tl.arange(0, BLOCK)
                 here = (image[:, None] < images) & (i[None, :] < paths)
-                some = tl.load(s + image[:, None] * paths + i[None, :], mask=here, other=0.0)
-                if SUMS and row == column:
-                    sums += tl.sum(some.to(tl.float64), axis=0)
-                    largest = tl.maximum(largest, tl.max(tl.abs(some), axis=0))
-                centre = tl.load(reference + i, mask=i < paths, other=0.0)[None, :]
+                others = tl.load(s + image[:, None] * paths + i[None, :], mask=here, other=0.0)
+                offset = tl.load(reference + i, mask=i < paths, other=0.0)[None, :]
                 at = root + i[:, None] * width + j[None, :]
                 part = tl.load(at, mask=(i[:, None] < width) & (j[None, :] < width), other=0.0)
                 rest = tl.load(at + plane) if SPLIT else part
-                made = _add_product(made, some - centre, part, rest, SPLIT)
-            tl.store(out + image, tl.sum(made * made, axis=1), mask=image < images)
-        if SUMS:
-            at = neuron * paths + j
-            _add(total_high + at, total_low + at, sums, j < paths)
-            largest = tl.maximum(largest, tl.load(extent + at, mask=j < paths, other=0.0))
-            tl.store(extent + at, largest, mask=j < paths)
+                product = _add_product(product, others - offset, part, rest, SPLIT)
+        tl.store(out + image, tl.sum(product * product, axis=1), mask=image < images)
+    if SUMS:
+        into = neuron * paths + j
+        _add(total_high + into, total_low + into, tl.sum(sums.to(tl.float64), axis=0), j < paths)
+        largest = tl.maximum(tl.max(peak, axis=0), tl.load(extent + into, mask=j < paths, other=0.0))
+        tl.store(extent + into, largest, mask=j < paths)
 
 
 @triton.jit
@@ -206,10 +193,18 @@ def _squares_into(
     _squares[(root.blocks, neurons)](
         coefficients, root.values, root.values.stride(0), reference, out, high, low, extent, images,
         paths // unit, root.values.shape[2], root.blocks, TRIANGULAR=root.triangular, SPLIT=root.split,
-        SUMS=total is not None, UNIT=unit, SINGLE=root.blocks == 1, IMAGES=IMAGES, BLOCK=root.block, num_warps=4,
-        num_stages=1,
+        SUMS=total is not None, UNIT=unit, SINGLE=root.blocks == 1,
+        IMAGES=IMAGES if root.block <= 32 else IMAGES // 2, BLOCK=root.block, num_warps=4, num_stages=1,
     )  # fmt: skip
     return out
+
+
+def add_sums(
+    coefficients: Float[Tensor, "neuron image path"], root: Root, total: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    """Add the sums and extent of a batch alone, in place, by the arithmetic of `stream`. total: see there."""
+    origin = torch.zeros_like(coefficients[:, 0])
+    _squares_into(coefficients.contiguous(), root, origin, total)
 
 
 def norms(

@@ -134,8 +134,13 @@ class LargestEffects:
         images = len(positions)
         if not images:
             return
-        use_kernel = self.reference is not None and kernels.fused(coefficients)
-        if not use_kernel:
+        fused = kernels.fused(coefficients)
+        with_sums = fused and self.reference is not None
+        if fused and not with_sums:
+            from secondlens.kernels.stream import add_sums
+
+            add_sums(coefficients, self.norms_of.prepared, (self.total.high, self.total.low, self.extent))
+        elif not fused:
             # Exact, and so the same for any batches, where a batch's coefficients along a path span less than 2^24.
             self.total.add(coefficients.sum(dim=1, dtype=torch.float64))
             for extreme in (coefficients.amax(dim=1), -coefficients.amin(dim=1)):
@@ -149,7 +154,7 @@ class LargestEffects:
             self._start()
             coefficients, positions = coefficients[:, room:], positions[room:]
         if len(positions):
-            self._push(coefficients.contiguous(), positions, use_kernel)
+            self._push(coefficients.contiguous(), positions, with_sums)
         if self._fixed is None and self.count >= self._next_reference:
             self._recentre()
 
@@ -300,7 +305,7 @@ class LargestEffects:
         self.second_moment += norms.double().square().sum(dim=1)
         self._next_reference = -int(-GROWTH * most // 1)
 
-    def _push(self, coefficients: Float[Tensor, "neuron image path"], positions: Tensor, use_kernel: bool) -> None:
+    def _push(self, coefficients: Float[Tensor, "neuron image path"], positions: Tensor, with_sums: bool) -> None:
         """Append the rows of a batch that are not below the threshold, compacting the buffer where it is full."""
         assert self.reference is not None
         self._evicted |= self.count > self.capacity
@@ -316,7 +321,7 @@ class LargestEffects:
                 self.norms_of.prepared,
                 self.reference,
                 self._threshold,
-                (self.total.high, self.total.low, self.extent) if use_kernel else None,
+                (self.total.high, self.total.low, self.extent) if with_sums else None,
                 self.second_moment,
                 self.histogram.counts,
                 self._buffer.filled,
