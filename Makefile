@@ -8,7 +8,10 @@ DEMO   ?= secondlens-demo
 # address of PyTorch's CPU builds (its installation page has it) as TORCH_INDEX.
 TORCH_INDEX ?=
 
-.PHONY: help setup demo lint test test-openclip bench clean
+# Processes of tests, each with one thread.
+JOBS   ?= 2
+
+.PHONY: help setup demo lint test test-all test-openclip bench clean
 
 help:            ## what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
@@ -29,13 +32,19 @@ $(DEMO_VENV)/.ready: pyproject.toml constraints.txt
 demo: $(DEMO_VENV)/.ready ## the whole story in the embedded world, in an environment of its own
 	$(DEMO_VENV)/bin/secondlens demo --out $(DEMO)
 
-lint: setup      ## style and types
+lint: setup      ## style, types, and imports against the layers
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python tools/layers.py
 
-test: lint       ## style, types and tests
-	$(VENV)/bin/pytest --jaxtyping-packages=secondlens,beartype.beartype
+PYTEST := $(VENV)/bin/pytest --numprocesses $(JOBS) --dist worksteal --jaxtyping-packages=secondlens,beartype.beartype
+
+test: lint       ## lint, and all tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-all: lint   ## lint, and every test: what continuous integration runs
+	$(PYTEST)
 
 $(OPENCLIP_VENV)/.ready: pyproject.toml constraints.txt tests/openclip/requirements.txt
 	$(PYTHON) -m venv $(OPENCLIP_VENV)

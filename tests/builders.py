@@ -48,6 +48,7 @@ SPECS = [
     Spec("vit"),
     Spec("vit", layers=5, heads=2, patch=32, activation="quick_gelu"),
 ]
+VIT = next(spec for spec in SPECS if spec.family == "vit")
 
 
 def build(spec: Spec, seed: int = 0, vocabulary: int = 64) -> PreTrainedModel:

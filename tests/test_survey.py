@@ -246,13 +246,13 @@ def test_a_full_disk_is_one_clear_error(clip: LensModel, pictures: Path, tmp_pat
         subprocess.run(["umount", mount], check=True)
 
 
-def test_damaged_atlases_are_found(clip: LensModel, pictures: Path, tmp_path: Path) -> None:
+def test_damaged_atlases_are_found(own_clip: LensModel, pictures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "atlas"
-    atlas = sl.survey(clip, pictures, folder, layers=[0], top=3)
-    atlas.require_model(clip)
+    atlas = sl.survey(own_clip, pictures, folder, layers=[0], top=3)
+    atlas.require_model(own_clip)
     with torch.no_grad():
-        clip.tower.mlps[0].project.weight[0, 0] += 1
-    changed = sl.load_model(clip.reference)
+        own_clip.tower.mlps[0].project.weight[0, 0] += 1
+    changed = sl.load_model(own_clip.reference)
     with torch.no_grad():
         changed.tower.mlps[0].project.weight[0, 0] += 1
     with pytest.raises(AtlasError, match="not of"):

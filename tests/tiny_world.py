@@ -1,5 +1,6 @@
 """A tiny random model of the embedded world's words, its atlas and description; made once."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,8 @@ def world_cache(world_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def world_model(world_cache: Path) -> LensModel:
-    return load_model(f"hf:{world_cache / 'model'}")
+def world_model(world_cache: Path, shared_model: Callable[[str], LensModel]) -> LensModel:
+    return shared_model(f"hf:{world_cache / 'model'}")
 
 
 @pytest.fixture

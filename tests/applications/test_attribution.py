@@ -43,16 +43,16 @@ def test_every_view_is_complete(model: LensModel, spec: Spec) -> None:
     assert sum(bar.value for bar in bars) == pytest.approx(score, abs=1e-12)
 
 
-def test_in_float64_the_rest_is_float64_rounding(model: LensModel, spec: Spec) -> None:
-    model.to(dtype=torch.float64)
+def test_in_float64_the_rest_is_float64_rounding(own_model: LensModel, spec: Spec) -> None:
+    model = own_model.to(dtype=torch.float64)
     found = explain_score(model, pixels(1, spec.size).double(), direction_for(model))
     # Upstream's eager softmax may run in float32; fused attention, as loaded, does not.
     assert abs(found.rounding) < 1e-12
 
 
-def test_sources_equal_the_oracle(model: LensModel, spec: Spec) -> None:
+def test_sources_equal_the_oracle(own_model: LensModel, spec: Spec) -> None:
     """Each source, token by token and head by head, from the slow tower's own residual streams and attentions."""
-    model.to(dtype=torch.float64)
+    model = own_model.to(dtype=torch.float64)
     images, direction = pixels(1, spec.size).double(), direction_for(model)
     found = explain_score(model, images, direction)
     slow = SlowTower(build(spec), spec.family)
@@ -143,20 +143,18 @@ def test_a_pair_is_the_difference_and_changes_sign(worded: LensModel) -> None:
         explain_score(worded, images, torch.ones(3))
 
 
-def test_logits_are_the_classifier_s(model_folders: dict[str, Path]) -> None:
-    folder = next(folder for name, folder in model_folders.items() if name.startswith("vit"))
-    model = sl.load_model(f"hf:{folder}")
+def test_logits_are_the_classifier_s(vit: LensModel) -> None:
     images = pixels(1, 64)
-    logits = model.module(images).logits[0].tolist()
-    one = explain_texts(model, images, "dog", logits=True)
-    pair = explain_texts(model, images, "dog", "house cat", logits=True)
+    logits = vit.module(images).logits[0].tolist()
+    one = explain_texts(vit, images, "dog", logits=True)
+    pair = explain_texts(vit, images, "dog", "house cat", logits=True)
     assert one.score == pytest.approx(logits[1], abs=1e-5)
     assert pair.score == pytest.approx(logits[1] - logits[0], abs=1e-5)
     for found in (one, pair):
         assert sum(part.value for part in found.parts) == pytest.approx(found.score, abs=1e-5)
         assert found.parts[-1].label == "bias of the classifier"
     with pytest.raises(ModelError, match="no label 'fish'"):
-        explain_texts(model, images, "fish", logits=True)
+        explain_texts(vit, images, "fish", logits=True)
 
 
 def test_command(

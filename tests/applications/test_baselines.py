@@ -22,8 +22,8 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = FLOAT64) 
 
 
 @pytest.fixture
-def double(model: LensModel) -> LensModel:
-    return model.to(dtype=torch.float64)
+def double(own_model: LensModel) -> LensModel:
+    return own_model.to(dtype=torch.float64)
 
 
 @pytest.fixture
@@ -117,11 +117,11 @@ def test_rules_keep_the_sum() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if not entry.atlas])
-def test_images_do_not_see_each_other(spec: Spec, model: LensModel, name: str) -> None:
+def test_images_do_not_see_each_other(spec: Spec, own_model: LensModel, name: str) -> None:
     if spec.family == "siglip" and name in ("legrad", "chefer", "chefer-generic", "lrp", "partial-lrp"):
         pytest.skip("needs a class token")
     # Relevance divides by sums that nearly cancel: only float64 shows equality.
-    model.to(dtype=torch.float64)
+    model = own_model.to(dtype=torch.float64)
     method = make_methods(model, [name])[0]
     images, targets = pixels(2, spec.size).double(), targets_of(model)
     both = method.maps(SharedPass(model, images, method.layers), targets)

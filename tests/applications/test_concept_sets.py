@@ -98,9 +98,9 @@ def test_summary_of_known_ranks() -> None:
     assert facts["uncovered"] == 7
 
 
-@pytest.fixture
-def vit(model_folders: dict[str, Path], cache: Path) -> LensModel:
-    return sl.load_model(f"hf:{next(folder for name, folder in model_folders.items() if name.startswith('vit'))}")
+@pytest.fixture(autouse=True)
+def _cache(cache: Path) -> None:
+    pass
 
 
 @pytest.fixture

@@ -175,11 +175,11 @@ def test_released_contributions(clip: LensModel) -> None:
     close(found, patch_contributions(clip, images, 1, texts, convention="released"))
 
 
-def test_in_half_precision_what_neurons_write_is_summed_again(clip: LensModel) -> None:
-    clip.to(dtype=torch.bfloat16)
-    images, texts = pixels(2, 64), targets_of(clip, 1)[0].float()
-    found = Writes(clip, [1]).tokens(SharedPass(clip, images, [1]), texts[None])[1]
-    close(found, patch_contributions(clip, images, 1, texts))
+def test_in_half_precision_what_neurons_write_is_summed_again(own_clip: LensModel) -> None:
+    half = own_clip.to(dtype=torch.bfloat16)
+    images, texts = pixels(2, 64), targets_of(half, 1)[0].float()
+    found = Writes(half, [1]).tokens(SharedPass(half, images, [1]), texts[None])[1]
+    close(found, patch_contributions(half, images, 1, texts))
 
 
 def test_a_block_keeps_two_thirds(model: LensModel, spec: Spec) -> None:
@@ -215,11 +215,11 @@ def equivariant(model: LensModel) -> LensModel:
 
 
 @pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if not entry.atlas])
-def test_shifts_and_flips_move_the_map(model: LensModel, spec: Spec, name: str) -> None:
+def test_shifts_and_flips_move_the_map(own_model: LensModel, spec: Spec, name: str) -> None:
     if spec.family == "siglip" and name in ("legrad", "chefer", "chefer-generic", "lrp", "partial-lrp"):
         pytest.skip("needs a class token")
     # In float64: relevance divides by sums that nearly cancel.
-    equivariant(model).to(dtype=torch.float64)
+    model = equivariant(own_model).to(dtype=torch.float64)
     method = make_methods(model, [name])[0]
     images, targets = pixels(2, spec.size).double(), targets_of(model)
 
@@ -233,8 +233,8 @@ def test_shifts_and_flips_move_the_map(model: LensModel, spec: Spec, name: str) 
     assert (plain.flip(3) - plain).norm() > 1e-3 * plain.norm()
 
 
-def test_activations_move_too(model: LensModel, spec: Spec) -> None:
-    equivariant(model)
+def test_activations_move_too(own_model: LensModel, spec: Spec) -> None:
+    model = equivariant(own_model)
     method = Activation(NeuronChoice(directions_of(model), count=5), signed=True)
     images, targets = pixels(2, spec.size), targets_of(model)
     plain = method.maps(SharedPass(model, images, method.layers), targets)
@@ -277,12 +277,14 @@ def test_without_an_atlas_the_rest_is_made(clip: LensModel) -> None:
     assert [method.name for method in make_methods(clip)] == [n for n, entry in METHODS.items() if not entry.atlas]
 
 
-def test_one_pass_serves_all(clip: LensModel) -> None:
+def test_one_pass_serves_all(own_clip: LensModel) -> None:
     runs = []
-    forward = clip.tower.forward
-    object.__setattr__(clip.tower, "forward", lambda seen: runs.append(len(seen)) or forward(seen))
-    methods = make_methods(clip, ["raw-attention", "contribution", "traced-contribution", "traced-direct", "rollout"])
-    shared = SharedPass.of(clip, pixels(2, 64), methods)
+    forward = own_clip.tower.forward
+    object.__setattr__(own_clip.tower, "forward", lambda seen: runs.append(len(seen)) or forward(seen))
+    methods = make_methods(
+        own_clip, ["raw-attention", "contribution", "traced-contribution", "traced-direct", "rollout"]
+    )
+    shared = SharedPass.of(own_clip, pixels(2, 64), methods)
     for method in methods:
         method.maps(shared, same_for_all(torch.eye(24)[:2], 2))
     assert len(runs) == 1

@@ -15,13 +15,13 @@ from secondlens.applications.heatmaps.fit import assemble
 from secondlens.applications.segmentation import write_segmentation
 from secondlens.cli.app import app
 from secondlens.errors import ImageError, ModelError, SecondLensError
-from secondlens.models import LensModel, load_model
+from secondlens.models import LensModel
 
 
 @pytest.fixture
-def labelled(model_folders: dict[str, Path]) -> LensModel:
+def labelled(vit: LensModel) -> LensModel:
     """A ViT classifier: cat, dog, crane, fire truck."""
-    return load_model(f"hf:{model_folders['vit-l4-h4-p16-gelu']}")
+    return vit
 
 
 def picture(width: int, height: int) -> Image.Image:

@@ -48,11 +48,6 @@ class Oracle:
 
 
 @pytest.fixture
-def vit(model_folders: dict[str, Path]) -> LensModel:
-    return sl.load_model(f"hf:{next(folder for name, folder in model_folders.items() if name.startswith('vit'))}")
-
-
-@pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Nine pictures with a red square; the tenth has a mask of another size, the eleventh an empty one."""
     rng = np.random.default_rng(0)

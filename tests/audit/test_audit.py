@@ -22,7 +22,7 @@ from secondlens.applications.audit.scores import (
 )
 from secondlens.applications.audit.similarity import NameSimilarity, mentions, open_similarity
 from secondlens.errors import AuditError, OutputError
-from secondlens.models import LensModel, load_model
+from secondlens.models import LensModel
 from secondlens.studies.classifier import WORLD_TEMPLATES, default_templates
 from secondlens.world import NOUNS
 
@@ -186,9 +186,7 @@ def test_classes_that_cannot_be_audited(world_model: LensModel, shown: str, pred
         class_pair(world_model, shown, predicted, WORLD_TEMPLATES)
 
 
-def test_classes_of_a_classifier(model_folders: dict[str, Path]) -> None:
-    name = next(name for name in model_folders if name.startswith("vit"))
-    vit = load_model(f"hf:{model_folders[name]}")
+def test_classes_of_a_classifier(vit: LensModel) -> None:
     pair = class_pair(vit, "house cat", "Dog")
     assert (pair.shown, pair.predicted) == ("cat, house cat", "dog")
     assert vit.classifier is not None

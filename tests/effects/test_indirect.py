@@ -41,8 +41,8 @@ def brute_force(
     return torch.nn.functional.normalize(clean, dim=1) - torch.nn.functional.normalize(replaced, dim=1)
 
 
-def test_equals_brute_force_in_every_layer(model: LensModel, spec: Spec) -> None:
-    model.to(dtype=torch.float64)
+def test_equals_brute_force_in_every_layer(own_model: LensModel, spec: Spec) -> None:
+    model = own_model.to(dtype=torch.float64)
     images, reference = pixels(3, spec.size).double(), pixels(5, spec.size, seed=1).double()
     neurons = [0, 7, 41, 3]
     for layer in range(spec.layers):
@@ -54,19 +54,19 @@ def test_equals_brute_force_in_every_layer(model: LensModel, spec: Spec) -> None
         assert float((ours - theirs).norm() / theirs.norm()) < FLOAT64, layer
 
 
-def test_float32_is_as_good_as_brute_force_in_float32(model: LensModel, spec: Spec) -> None:
+def test_float32_is_as_good_as_brute_force_in_float32(model: LensModel, own_model: LensModel, spec: Spec) -> None:
     images, reference = pixels(3, spec.size), pixels(5, spec.size, seed=1)
     layer, neurons = spec.layers // 2, [2, 9]
     means = means_of(model, reference, layer)
     ours = indirect_effects(model, images, layer, means, neurons)
-    model.to(dtype=torch.float64)
-    exact = torch.stack([brute_force(model, images.double(), layer, means, [n]) for n in neurons], dim=1)
+    double = own_model.to(dtype=torch.float64)
+    exact = torch.stack([brute_force(double, images.double(), layer, means, [n]) for n in neurons], dim=1)
     # A difference of unit vectors: float32 rounding of both, through a few layers.
     assert float((ours - exact).abs().max()) < 2e-6
 
 
-def test_a_set_equals_brute_force(model: LensModel, spec: Spec) -> None:
-    model.to(dtype=torch.float64)
+def test_a_set_equals_brute_force(own_model: LensModel, spec: Spec) -> None:
+    model = own_model.to(dtype=torch.float64)
     images, reference = pixels(3, spec.size).double(), pixels(5, spec.size, seed=1).double()
     for layer in range(spec.layers):
         means = means_of(model, reference, layer)
@@ -88,8 +88,8 @@ def test_a_neuron_replaced_by_itself_changes_nothing(model: LensModel, spec: Spe
         assert float(indirect_effect_of_set(model, image, layer, own).abs().max()) < 1e-6
 
 
-def test_neither_order_nor_batch_size_matters(model: LensModel, spec: Spec) -> None:
-    model.to(dtype=torch.float64)
+def test_neither_order_nor_batch_size_matters(own_model: LensModel, spec: Spec) -> None:
+    model = own_model.to(dtype=torch.float64)
     images = pixels(5, spec.size).double()
     means = means_of(model, pixels(4, spec.size, seed=2).double(), 0)
     neurons = [3, 11, 4, 40]
@@ -115,13 +115,12 @@ def test_means_merge() -> None:
         MeanActivations().result()
 
 
-def test_no_hook_is_left_and_half_precision_runs(clip: LensModel) -> None:
+def test_no_hook_is_left_and_half_precision_runs(clip: LensModel, own_clip: LensModel) -> None:
     images = pixels(2, 64)
     means = means_of(clip, pixels(4, 64, seed=1), 1)
     exact = indirect_effects(clip, images, 1, means, [0, 1, 2])
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in clip.module.modules())
-    clip.to(dtype=torch.bfloat16)
-    half = indirect_effects(clip, images, 1, means, [0, 1, 2])
+    half = indirect_effects(own_clip.to(dtype=torch.bfloat16), images, 1, means, [0, 1, 2])
     # Differences of embeddings that are rounded to 8 bits.
     assert float((half - exact).abs().max()) < 2e-2
 

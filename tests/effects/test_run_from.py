@@ -16,9 +16,9 @@ def test_run_from_is_the_rest_of_the_forward_pass(model: LensModel, spec: Spec) 
         torch.testing.assert_close(again, trace.embeddings, rtol=2e-6, atol=2e-6)
 
 
-def test_a_layer_is_its_attention_and_its_mlp(model: LensModel, spec: Spec) -> None:
+def test_a_layer_is_its_attention_and_its_mlp(own_model: LensModel, spec: Spec) -> None:
     """`weights` and `mlp` of a block, by a plain softmax over all tokens, give what upstream's layer gives."""
-    model.to(dtype=torch.float64)
+    model = own_model.to(dtype=torch.float64)
     images = pixels(2, spec.size).double()
     trace = capture(model.tower, images, [], residuals=range(spec.layers))
     for layer in range(1, spec.layers):

@@ -207,9 +207,7 @@ def test_a_text_must_fit_every_template(worded: LensModel) -> None:
     assert pool.texts == ["den"]
 
 
-def test_labels_of_a_classifier(model_folders: dict[str, Path], worded: LensModel) -> None:
-    (folder,) = [folder for name, folder in model_folders.items() if name.startswith("vit-l4")]
-    vit = load_model(f"hf:{folder}")
+def test_labels_of_a_classifier(vit: LensModel, worded: LensModel) -> None:
     pool = open_pool("labels", vit)
     assert pool.texts == ["cat, house cat", "dog", "crane", "fire truck, crane"]
     assert pool.card.source == "built in"
@@ -268,11 +266,11 @@ def test_texts_that_a_language_model_wrote(worded: LensModel, tmp_path: Path) ->
         open_pool(tmp_path / "written.csv", worded, name="broken")
 
 
-def test_weights_that_are_not_numbers(worded: LensModel) -> None:
+def test_weights_that_are_not_numbers(own_worded: LensModel) -> None:
     with torch.no_grad():
-        worded.module.text_projection.weight[0, 0] = float("nan")
+        own_worded.module.text_projection.weight[0, 0] = float("nan")
     with pytest.raises(TextError, match=r"2 texts have an embedding that is not finite \(first: 'bat'\)"):
-        open_pool(["bat", "den"], worded)
+        open_pool(["bat", "den"], own_worded)
     assert pools() == 0
 
 

@@ -33,11 +33,6 @@ def _cache(cache: Path) -> None:
     """Pools go to an empty folder."""
 
 
-@pytest.fixture
-def vit(model_folders: dict[str, Path]) -> LensModel:
-    return sl.load_model(f"hf:{next(folder for name, folder in model_folders.items() if name.startswith('vit'))}")
-
-
 def call(*arguments: object) -> Result:
     """The command in this process: starting Python and torch takes longer than the command."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -23,7 +23,6 @@ from layouts import (
     write_trees,
 )
 
-import secondlens as sl
 from secondlens.errors import ImageError, MissingExtra
 from secondlens.images.decode import decode
 from secondlens.images.sources import CifarSource, FolderSource, ImageSource, NestedTarSource, SubsetSource, every
@@ -31,12 +30,6 @@ from secondlens.models import LensModel
 from secondlens.studies.datasets import open_evaluation, open_survey, read_class_table
 
 FIRST_NAMES = ["tench", "cock", "crane", "fire engine"]
-
-
-@pytest.fixture
-def vit(model_folders: dict[str, Path]) -> LensModel:
-    """Four labels: as many as there are WNIDs."""
-    return sl.load_model(f"hf:{next(folder for name, folder in model_folders.items() if name.startswith('vit'))}")
 
 
 @pytest.fixture

@@ -28,11 +28,6 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def vit(model_folders: dict[str, Path]) -> LensModel:
-    return sl.load_model(f"hf:{next(folder for name, folder in model_folders.items() if name.startswith('vit'))}")
-
-
-@pytest.fixture
 def table(pictures: Path) -> Path:
     path = pictures.parent / "labels.csv"
     with path.open("w", newline="") as file:

@@ -10,20 +10,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import secondlens as sl
-from builders import SPECS, Spec, pixels
+from builders import VIT, Spec, pixels
 from secondlens.cli.app import app
 from secondlens.images.loader import processing_order
-from secondlens.models import LensModel, load_model
+from secondlens.models import LensModel
 from secondlens.models.capture import capture
 from secondlens.studies.first_order import CURVES, Moments, accumulated, study_first_order
 from secondlens.studies.labelled import open_labelled
-
-VIT = next(spec for spec in SPECS if spec.family == "vit")
-
-
-@pytest.fixture
-def vit(model_folders: dict[str, Path]) -> LensModel:
-    return load_model(f"hf:{model_folders[VIT.name]}")
 
 
 @pytest.fixture

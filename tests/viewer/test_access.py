@@ -5,8 +5,6 @@ from typing import Any
 import pytest
 from viewer_world import World, go
 
-pytestmark = pytest.mark.browser
-
 PAGES = {
     "overview": ("", ""),
     "layer": ("#/layer/1?words=a&explained_variance=0.1..", "Layer 1"),

@@ -15,8 +15,6 @@ from secondlens.applications.concepts import ConceptFinder
 from secondlens.descriptions import Descriptions
 from secondlens.viewer.card import full_card
 
-pytestmark = pytest.mark.browser
-
 
 @pytest.fixture(params=["exported", "served"])
 def address(request: pytest.FixtureRequest) -> str:

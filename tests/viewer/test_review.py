@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, application, go, save_audits
 
 from secondlens.viewer.site import Site
 
-pytestmark = pytest.mark.browser
 HEADING = "cat taken for <b>boat</b>"
 
 

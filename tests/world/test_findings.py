@@ -3,19 +3,23 @@
 from pathlib import Path
 
 import secondlens as sl
+from secondlens.models import LensModel
 from secondlens.studies.ablation import ablate
 from secondlens.studies.labelled import open_labelled
 from secondlens.world import scene_at, write_dataset
 
 
-def test_a_late_layer_matters_through_its_large_effects_in_one_direction_a_neuron(tmp_path: Path) -> None:
-    model = sl.load_model("world:")
+def test_a_late_layer_matters_through_its_large_effects_in_one_direction_a_neuron(
+    embedded: LensModel, tmp_path: Path
+) -> None:
     write_dataset(tmp_path / "survey", [scene_at(80_001, index) for index in range(600)], masks=False)
     evaluated = [scene_at(80_002, index, objects=1, kind="unbiased") for index in range(400)]
     write_dataset(tmp_path / "labelled", evaluated, masks=False)
-    atlas = sl.survey(model, tmp_path / "survey" / "images", tmp_path / "atlas", layers=[3, 4], top=30, batch_size=64)
-    images = open_labelled(tmp_path / "labelled" / "labels.csv", model)
-    study = ablate(model, atlas, images, batch_size=64)
+    atlas = sl.survey(
+        embedded, tmp_path / "survey" / "images", tmp_path / "atlas", layers=[3, 4], top=30, batch_size=64
+    )
+    images = open_labelled(tmp_path / "labelled" / "labels.csv", embedded)
+    study = ablate(embedded, atlas, images, batch_size=64)
     shares = {
         layer.layer: {name: float(study.right(layer, name).float().mean()) for name in layer.predicted}
         for layer in study.layers

@@ -10,6 +10,7 @@ import secondlens as sl
 from secondlens.cli.app import app
 from secondlens.descriptions import describe
 from secondlens.errors import WorldError
+from secondlens.models import LensModel
 from secondlens.pools import open_pool
 from secondlens.world import Scene, SceneObject, scene_at, write_dataset
 from secondlens.world.laboratory.scene_concepts import scene_concepts, scored, truth_of
@@ -30,19 +31,17 @@ def test_figures_of_a_list_by_hand() -> None:
     assert scored([cat, nothing], TRUTH) == [(0.0, 0.0)] * 3
 
 
-def test_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECONDLENS_CACHE", str(tmp_path / "cache"))
-    model = sl.load_model("world:")
+def test_the_embedded_model(embedded: LensModel, cache: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "survey", [scene_at(80_003, index) for index in range(120)], masks=False)
-    atlas = sl.survey(model, tmp_path / "survey" / "images", tmp_path / "atlas", layers=[4], top=12, batch_size=40)
-    pool = open_pool("world-single", model)
+    atlas = sl.survey(embedded, tmp_path / "survey" / "images", tmp_path / "atlas", layers=[4], top=12, batch_size=40)
+    pool = open_pool("world-single", embedded)
     descriptions = describe(atlas, pool, 4)
-    found = scene_concepts(model, atlas, descriptions, pool, scenes=30, objects=1)
+    found = scene_concepts(embedded, atlas, descriptions, pool, scenes=30, objects=1)
     # One of 54 concepts at random is there in about 7 % of the cases.
     assert found["nearest centred"][0]["precision"] > 0.5
     assert all(0 <= row[name] <= 1 for rows in found.values() for row in rows for name in ("precision", "recall"))
     with pytest.raises(WorldError, match="two scenes or more"):
-        scene_concepts(model, atlas, descriptions, pool, scenes=1)
+        scene_concepts(embedded, atlas, descriptions, pool, scenes=1)
     result = CliRunner().invoke(
         app, ["world", "concepts", "world:", str(tmp_path / "atlas"), "--scenes", "4", "--objects", "1", "--json"]
     )

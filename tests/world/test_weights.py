@@ -8,22 +8,21 @@ import pytest
 import torch
 from transformers import AutoTokenizer, CLIPModel
 
-import secondlens as sl
 from secondlens.errors import ModelError
+from secondlens.models import LensModel
 from secondlens.models.embedded import CARD, FOLDER, embedded_folder
 from secondlens.world.measure import measure
 
 
-def test_plain_transformers_load_them() -> None:
+def test_plain_transformers_load_them(embedded: LensModel) -> None:
     model, tokenizer = CLIPModel.from_pretrained(FOLDER), AutoTokenizer.from_pretrained(FOLDER)
-    ours = sl.load_model("world:")
     texts = ["a red boat on the sea", "a cat"]
     tokens = tokenizer(texts, padding=True, return_tensors="pt")
     features = (
         model.float().eval().get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
     )
     theirs = torch.nn.functional.normalize(features.pooler_output.detach(), dim=1)
-    torch.testing.assert_close(ours.encode_texts(texts), theirs)
+    torch.testing.assert_close(embedded.encode_texts(texts), theirs)
     assert (FOLDER / "model.safetensors").stat().st_size < 8e6
 
 
@@ -39,9 +38,9 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         embedded_folder(tmp_path)
 
 
-def test_figures_of_the_card_in_a_small_form() -> None:
+def test_figures_of_the_card_in_a_small_form(embedded: LensModel) -> None:
     card = json.loads((FOLDER / CARD).read_text())["figures"]
-    found = measure(sl.load_model("world:"), scenes=150, groups=1)
+    found = measure(embedded, scenes=150, groups=1)
     for name, value in card.items():
         # Four standard deviations of a share of 150 (a group of 100 for retrieval), and one scene.
         spread = 4 * (max(value * (1 - value), 0.01) / 100) ** 0.5 + 0.01
