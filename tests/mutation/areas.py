@@ -1,0 +1,76 @@
+"""What is mutated, and which tests run for it."""
+
+from typing import NamedTuple
+
+
+class Area(NamedTuple):
+    """Source files (globs below the package), their share of the draw, quick tests and those that survivors see."""
+
+    weight: int
+    source: tuple[str, ...]
+    quick: list[str]
+    wide: list[str]
+
+
+EFFECTS = ["tests/test_golden.py", "tests/test_effects.py", "tests/test_statistics.py", "tests/effects"]
+MAPS = [f"tests/applications/test_{name}.py" for name in ("neuron_maps", "baselines", "segment", "devices")]
+CONCEPTS = ["tests/applications/test_concepts.py", "tests/applications/test_concept_sets.py"]
+STUDIES = [f"tests/studies/test_{name}.py" for name in ("ablator", "indirect_directions", "ablation", "agreement")]
+
+AREAS = {
+    "effects": Area(
+        16,
+        ("effects/*.py",),
+        [*EFFECTS, "tests/test_intervention.py", "tests/applications/test_attribution.py"],
+        ["tests/test_survey.py", *STUDIES, "tests/studies", "tests/applications", "tests/kernels", "tests/cluster"],
+    ),
+    "numerics": Area(
+        15,
+        ("numerics/*.py",),
+        ["tests/numerics", "tests/test_statistics.py", "tests/test_golden.py", "tests/test_survey.py"],
+        ["tests/surveys", "tests/kernels", "tests/cluster", "tests/studies"],
+    ),
+    "text": Area(10, ("text/*.py",), ["tests/text"], ["tests/descriptions", "tests/studies", "tests/applications"]),
+    "descriptions": Area(
+        8,
+        ("descriptions/*.py",),
+        ["tests/descriptions/test_null.py", "tests/descriptions/test_senses.py", "tests/descriptions/test_describe.py"],
+        [*CONCEPTS, "tests/studies", "tests/viewer", "tests/cluster", "tests/world", "tests/test_cli.py"],
+    ),
+    "heat maps": Area(
+        9,
+        ("applications/heatmaps/*.py",),
+        [*MAPS, "tests/applications/test_segmentation_evaluate.py"],
+        ["tests/applications", "tests/viewer", "tests/attack", "tests/test_cli.py"],
+    ),
+    "audit": Area(
+        8,
+        ("applications/audit/*.py",),
+        ["tests/audit"],
+        ["tests/viewer/test_audits.py", "tests/attack", "tests/viewer", "tests/world"],
+    ),
+    "studies": Area(
+        4,
+        ("studies/paired.py", "studies/intervals.py"),
+        ["tests/studies/test_intervals.py", "tests/applications/test_segmentation_metrics.py", *STUDIES],
+        ["tests/audit", "tests/attack/test_results.py", "tests/applications", "tests/viewer", "tests/world"],
+    ),
+    "concepts": Area(
+        5, ("applications/concepts/*.py",), CONCEPTS, ["tests/viewer", "tests/applications", "tests/world"]
+    ),
+}
+
+# Names of functions and local variables that set how fast or how large, never what; and what only words or draws.
+EXEMPT = {"block", "step", "piece", "block_size", "setup_block_size", "map_blocks", "statistics_bytes", "_fastest"}
+EXEMPT |= {"__repr__", "draw_matrix", "listed"}
+
+# Files that draw, and files that the package `numerics` replaces.
+REPLACED = {"picture.py", "pictures.py"}
+REPLACED |= {f"{name}.py" for name in ("statistics", "candidates", "runners", "waiting", "top", "norms", "sums")}
+REPLACED |= {"histogram.py"}
+
+# Known equivalents, "path: before -> after" with the reason; the draw replaces them by the next mutant.
+EQUIVALENT: dict[str, str] = {}
+
+# Tests that can fail without a mutant: they would count as caught. (This one mounts and unmounts a file system.)
+UNSTEADY = ["tests/test_survey.py::test_a_full_disk_is_one_clear_error"]
