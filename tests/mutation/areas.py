@@ -60,6 +60,36 @@ AREAS = {
     ),
 }
 
+# Tests that run first, by a part of the path.
+DIRECT = {
+    "effects/sources": ["tests/applications/test_attribution.py"],
+    "effects/indirect": ["tests/effects/test_indirect.py"],
+    "effects/upper": ["tests/effects/test_indirect.py"],
+    "effects/first_order": ["tests/test_effects.py", "tests/effects/test_first_order_patches.py"],
+    "effects/paths": ["tests/test_effects.py"],
+    "effects/factored": ["tests/test_effects.py"],
+    "effects/patches": ["tests/test_effects.py"],
+    "effects/rank_one": ["tests/test_statistics.py"],
+    "effects/layer": ["tests/test_golden.py", "tests/effects/test_top_share.py"],
+    "descriptions/senses": ["tests/descriptions/test_senses.py"],
+    "descriptions/null": ["tests/descriptions/test_null.py"],
+    "descriptions/describe": ["tests/descriptions/test_describe.py"],
+    "descriptions/store": ["tests/descriptions/test_describe.py"],
+    "descriptions/dissect": ["tests/studies/test_descriptions_study.py", "tests/studies/test_agreement.py"],
+    "heatmaps/fit": ["tests/applications/test_segment.py"],
+    "heatmaps/postprocess": ["tests/applications/test_segment.py"],
+    "heatmaps/re": ["tests/applications/test_baselines.py"],
+    "heatmaps/lrp": ["tests/applications/test_baselines.py"],
+    "heatmaps/grad": ["tests/applications/test_baselines.py"],
+    "heatmaps/attention": ["tests/applications/test_baselines.py"],
+    "audit/images": ["tests/audit/test_images.py"],
+    "audit/carrying": ["tests/audit/test_carrying.py"],
+    "audit/removal": ["tests/audit/test_defence.py"],
+    "audit/study": ["tests/audit/test_defence.py"],
+    "studies/paired": ["tests/applications/test_segmentation_metrics.py"],
+    "studies/intervals": ["tests/studies/test_ablation.py", "tests/studies/test_agreement.py"],
+}
+
 # Names of functions and local variables that set how fast or how large, never what; and what only words or draws.
 EXEMPT = {"block", "step", "piece", "block_size", "setup_block_size", "map_blocks", "statistics_bytes", "_fastest"}
 EXEMPT |= {"__repr__", "draw_matrix", "listed"}

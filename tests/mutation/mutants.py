@@ -5,16 +5,18 @@
 
 The draw is stratified: every area gets its share of `--count`; within an area an operator is drawn, by the square root
 of its number of sites, then one of its sites: rare operators (a dropped merge, a flipped flag) have a chance beside
-signs and constants. Each mutant is written into a copy of the tree, never into the checkout. Its area's quick tests run
-first, and its wider tests if none of them fails.
+signs and constants. Each mutant is written into a copy of the tree, never into the checkout. Its file's own tests run
+first, then its area's; those that survive are run again with `--survivors`, and then see wider tests too.
 Results are appended to `--results`, so a run that was stopped goes on. Choices (defaults, module constants) and
 performance (block sizes, memory estimates) are not mutated, nor is what only words or draws something.
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -23,14 +25,31 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 
-from areas import AREAS, EQUIVALENT, REPLACED, UNSTEADY, Area
+import pytest
+from areas import AREAS, DIRECT, EQUIVALENT, REPLACED, UNSTEADY, Area
 from sites import ROOT, Mutant, Sites
 
 PACKAGE = "src/secondlens"
+LIMIT = 600
+"""Seconds of processor time that a mutant's tests may take."""
+
+# What tests import besides the package; the first comes before anything that imports torchvision.
+IMPORTED = (
+    "torchvision_names",
+    "numpy",
+    "torch",
+    "scipy.stats",
+    "sklearn",
+    "PIL.Image",
+    "pyarrow.parquet",
+    "hypothesis",
+)
+IMPORTED += ("transformers", "transformers.models.clip", "jaxtyping", "pydantic", "typer.testing")
 
 
 def sources(area: Area) -> list[Path]:
@@ -59,26 +78,40 @@ def draw(areas: dict[str, Area], seed: int, count: int) -> Iterator[Mutant]:
                 yield mutant
 
 
-def pytest(tree: Path, tests: list[str], timeout: float) -> str | None:
-    """The first test that fails in a tree, None if all pass."""
-    chosen = [test for test in tests if (tree / test.split("::")[0]).exists()]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *chosen]
-    command += [f"--deselect={test}" for test in UNSTEADY]
-    environment = {**os.environ, **threads, "PYTHONPATH": str(tree / "src"), "TMPDIR": str(tree.parent / "tmp")}
-    process = subprocess.Popen(
-        command, cwd=tree, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0
-    )
-    try:
-        output, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return "time limit"
-    if process.returncode == 0:
+def run_tests(tree: Path, tests: list[str]) -> str | None:
+    """The first test that fails in a tree, None if all pass.
+
+    In a fork of this process, which has imported what tests need: only the package itself is imported anew.
+    """
+    chosen = [test for test in dict.fromkeys(tests) if (tree / test.split("::")[0]).exists()]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", *(f"--deselect={test}" for test in UNSTEADY)]
+    log = tree.parent / "log"
+    child = os.fork()
+    if child == 0:
+        code = 3
+        try:
+            os.setsid()
+            # Of processor time, which other people's work does not change; and of sleeping for ever.
+            resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 5))
+            signal.alarm(10 * LIMIT)
+            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1), os.dup2(output, 2)
+            os.chdir(tree)
+            os.environ |= {"PYTHONPATH": str(tree / "src"), "TMPDIR": str(tree.parent / "tmp")}
+            sys.path.insert(0, str(tree / "src"))
+            code = int(pytest.main([*options, *chosen]))
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    if status == 0:
         return None
-    failed = [line.split(" - ")[0].split(" ", 1)[1] for line in output.splitlines() if line[:6] in ("FAILED", "ERROR ")]
-    return failed[0] if failed else f"pytest ended with {process.returncode}"
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    lines = log.read_text(errors="replace").splitlines()
+    failed = [line.split(" - ")[0].split(" ", 1)[1] for line in lines if line[:6] in ("FAILED", "ERROR ")]
+    return failed[0] if failed else f"pytest ended with {os.waitstatus_to_exitcode(status)}"
 
 
 def copy_tree(folder: Path) -> Path:
@@ -94,17 +127,18 @@ def copy_tree(folder: Path) -> Path:
     return tree
 
 
-def judge(tree: Path, mutant: Mutant, area: Area) -> dict:
+def judge(tree: Path, mutant: Mutant, area: Area, wide: bool) -> dict:
     """Run the tests of one mutant in a tree."""
     file, text = tree / mutant.path, (ROOT / mutant.path).read_bytes()
+    direct = [test for part, tests in DIRECT.items() if part in mutant.path for test in tests]
     try:
         file.write_bytes(text[: mutant.start] + mutant.new.encode() + text[mutant.end :])
         forget(file)
-        caught = pytest(tree, area.quick, 150) or pytest(tree, area.wide, 600)
+        caught = run_tests(tree, [*direct, *area.quick]) or (run_tests(tree, area.wide) if wide else None)
     finally:
         file.write_bytes(text)
         forget(file)
-    return {"key": mutant.key, "caught": caught, **asdict(mutant)}
+    return {"key": mutant.key, "caught": caught, "wide": wide, **asdict(mutant)}
 
 
 def forget(file: Path) -> None:
@@ -113,14 +147,40 @@ def forget(file: Path) -> None:
         compiled.unlink()
 
 
+def run(mutants: list[Mutant], jobs: int, wide: bool, results: dict[str, dict], file: Path) -> None:
+    """Judge mutants, `jobs` at a time, each in a copy of the tree; append what is found to the file."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TRITON_INTERPRET"):
+        os.environ.setdefault(name, "1")
+    sys.path.insert(0, str(ROOT / "tests"))
+    for name in IMPORTED:
+        importlib.import_module(name)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as scratch, ThreadPoolExecutor(jobs) as pool:
+        trees = SimpleQueue[Path]()
+        for job in range(jobs):
+            (Path(scratch) / str(job)).mkdir()
+            trees.put(copy_tree(Path(scratch) / str(job)))
+
+        def work(mutant: Mutant) -> dict:
+            tree = trees.get()
+            try:
+                return judge(tree, mutant, AREAS[mutant.area], wide)
+            finally:
+                trees.put(tree)
+
+        for record in pool.map(work, mutants):
+            results[record["key"]] = record
+            with file.open("a") as lines:
+                lines.write(json.dumps(record) + "\n")
+
+
 def main() -> None:
     """Draw, run what has no result yet, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--areas", nargs="+", default=list(AREAS), choices=list(AREAS))
-    parser.add_argument("--run", action="store_true", help="run the tests of mutants without a result")
-    parser.add_argument("--survivors", action="store_true", help="run those again that survived")
+    parser.add_argument("--run", action="store_true", help="run the quick tests of mutants without a result")
+    parser.add_argument("--survivors", action="store_true", help="run survivors again, the wider tests as well")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--results", type=Path, default=Path("mutants.jsonl"))
     options = parser.parse_args()
@@ -128,28 +188,10 @@ def main() -> None:
     mutants = list(draw(areas, options.seed, options.count))
     lines = options.results.read_text().splitlines() if options.results.exists() else []
     results = {record["key"]: record for record in map(json.loads, lines)}
-    waiting = [m for m in mutants if m.key not in results or (options.survivors and not results[m.key]["caught"])]
-    if options.run and waiting:
-        with tempfile.TemporaryDirectory(prefix="mutants-") as scratch, ThreadPoolExecutor(options.jobs) as pool:
-            trees = SimpleQueue[Path]()
-            for job in range(options.jobs):
-                (Path(scratch) / str(job)).mkdir()
-                trees.put(copy_tree(Path(scratch) / str(job)))
-
-            def work(mutant: Mutant) -> dict:
-                tree = trees.get()
-                try:
-                    return judge(tree, mutant, AREAS[mutant.area])
-                finally:
-                    trees.put(tree)
-
-            for name in {mutant.area for mutant in waiting}:
-                if failed := pytest(Path(scratch) / "0" / "tree", AREAS[name].quick, 600):
-                    sys.exit(f"the tests of {name} fail without a mutant: {failed}")
-            for record in pool.map(work, waiting):
-                results[record["key"]] = record
-                with options.results.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+    waiting = [m for m in mutants if options.run and m.key not in results]
+    waiting += [m for m in mutants if options.survivors and m.key in results and not results[m.key]["caught"]]
+    if waiting:
+        run(waiting, options.jobs, options.survivors, results, options.results)
     print("| file:line | operator | before | after | caught by |\n|---|---|---|---|---|")
     for mutant in mutants:
         verdict = results[mutant.key]["caught"] or "survived" if mutant.key in results else ""
