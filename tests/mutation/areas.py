@@ -75,7 +75,7 @@ DIRECT = {
     "descriptions/null": ["tests/descriptions/test_null.py"],
     "descriptions/describe": ["tests/descriptions/test_describe.py"],
     "descriptions/store": ["tests/descriptions/test_describe.py"],
-    "descriptions/dissect": ["tests/studies/test_descriptions_study.py", "tests/studies/test_agreement.py"],
+    "descriptions/dissect": ["tests/descriptions/test_dissect.py"],
     "heatmaps/fit": ["tests/applications/test_segment.py"],
     "heatmaps/postprocess": ["tests/applications/test_segment.py"],
     "heatmaps/re": ["tests/applications/test_baselines.py"],
