@@ -73,7 +73,7 @@ def draw(areas: dict[str, Area], seed: int, count: int) -> Iterator[Mutant]:
             operator = rng.choices(operators, [len(sites[name]) ** 0.5 for name in operators])[0]
             mutant = sites[operator].pop(rng.randrange(len(sites[operator])))
             sites = defaultdict(list, {key: value for key, value in sites.items() if value})
-            if mutant.key not in EQUIVALENT:
+            if (mutant.path, mutant.after) not in EQUIVALENT:
                 share -= 1
                 yield mutant
 
