@@ -1,4 +1,4 @@
-"""Which cues an audit's matrix names, what the tower's similarity compares, and images that were not surveyed."""
+"""Which cues and neurons an audit names, what the tower's similarity compares, and images that were skipped."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from secondlens.applications.audit import Auditor, class_head
+from secondlens.applications.audit.carrying import CarriedCues
 from secondlens.applications.audit.images import FEWEST, within_classes
 from secondlens.applications.audit.matrix import NAMED, audit_matrix
 from secondlens.applications.audit.pool import described_pool
@@ -67,3 +68,12 @@ def test_images_that_were_skipped_are_of_no_class(auditor: Auditor, world_cache:
         assert torch.equal(torch.nan_to_num(getattr(skipped, name)), torch.nan_to_num(getattr(without, name))), name
     assert np.array_equal(skipped.shows.toarray(), without.shows.toarray())
     assert int(torch.bincount(skipped.groups).min()) >= FEWEST
+
+
+def test_neurons_that_carry_the_same_come_by_layer_and_number() -> None:
+    layers = torch.arange(4).repeat_interleave(25)
+    neurons = torch.arange(25).repeat(4)
+    carried = torch.tensor([1.0, 3.0, 2.0, 3.0, 0.0]).repeat(20)[None].double()
+    found = CarriedCues(layers, neurons, carried, torch.zeros(100, dtype=torch.float64)).strongest(100)
+    place = [(layer, neuron) for layer in range(4) for neuron in range(25)]
+    assert found == [place[column] for size in (3.0, 2.0, 1.0) for column in range(100) if carried[0, column] == size]

@@ -87,7 +87,7 @@ DIRECT = {
     "audit/similarity": ["tests/audit/test_cues_named.py"],
     "concepts/find": ["tests/applications/test_concept_lists.py"],
     "audit/images": ["tests/audit/test_cues_named.py", "tests/audit/test_images.py"],
-    "audit/carrying": ["tests/audit/test_carrying.py"],
+    "audit/carrying": ["tests/audit/test_cues_named.py", "tests/audit/test_carrying.py"],
     "audit/removal": ["tests/audit/test_defence.py"],
     "audit/study": ["tests/audit/test_defence.py"],
     "studies/paired": ["tests/studies/test_paired.py", "tests/applications/test_segmentation_metrics.py"],
@@ -113,10 +113,6 @@ EQUIVALENT = {
         "src/secondlens/text/screen.py",
         "bar = (threshold.clamp(max=0) * (1 - 2 * level.result)).to(scores.dtype)",
     ): "more candidates are computed in float64 and the same one wins: slower, which is for benchmarks, but not other",
-    (
-        "src/secondlens/applications/audit/carrying.py",
-        "order = total.argsort(descending=True, stable=False)",
-    ): "on a CPU, where these numbers lie, torch sorts stably whether asked to or not",
 }
 
 # Tests that can fail without a mutant: they would count as caught. (This one mounts and unmounts a file system.)
