@@ -15,7 +15,7 @@ from torch import Tensor
 
 from secondlens.atlas.embeddings import read_embeddings
 from secondlens.atlas.files import sha256
-from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerCard, Manifest
+from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerMetadata, Manifest
 from secondlens.effects.paths import Path as NeuronPath
 from secondlens.errors import AtlasError, closest
 from secondlens.models.model import LensModel
@@ -150,7 +150,7 @@ class AtlasLayer:
     top_positions: Int[Tensor, "neuron top"]
     histogram: Int[Tensor, "neuron bin"]
 
-    def __init__(self, atlas: Atlas, card: LayerCard) -> None:
+    def __init__(self, atlas: Atlas, card: LayerMetadata) -> None:
         self.atlas = atlas
         self.card = card
         self.path = atlas.folder / card.file
