@@ -202,6 +202,12 @@ class Descriptions:
 def read_card(folder: Path) -> DescriptionCard:
     """description.json of a folder; `AtlasError` where it does not fit."""
     try:
-        return DescriptionCard.model_validate(json.loads((folder / CARD).read_text(encoding="utf-8")))
+        content = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("schema_version") == 1:
+            raise AtlasError(
+                f"{folder / CARD} has schema version 1, this secondlens reads version {SCHEMA_VERSION}; "
+                f"run 'secondlens atlas upgrade {folder.parent.parent}'"
+            )
+        return DescriptionCard.model_validate(content)
     except (OSError, ValueError, ValidationError) as error:
         raise AtlasError(f"cannot read {folder / CARD}: {error}; remove the folder and describe again") from error
