@@ -14,11 +14,11 @@ THUMBNAILS = "thumbnails.parquet"
 EMBEDDINGS = "embeddings.parquet"
 
 
-class _Card(BaseModel):
+class _Metadata(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelCard(_Card):
+class ModelMetadata(_Metadata):
     """The model a survey was made of, and everything of its preprocessing that changes numbers."""
 
     reference: str
@@ -34,7 +34,7 @@ class ModelCard(_Card):
     preprocessing: dict[str, Any]
 
 
-class ImagesCard(_Card):
+class ImagesMetadata(_Metadata):
     """The images: where they came from, how many were surveyed and skipped, and the hash of their ordered ids."""
 
     source: dict[str, Any]
@@ -43,7 +43,7 @@ class ImagesCard(_Card):
     ids_sha256: str
 
 
-class LayerCard(_Card):
+class LayerMetadata(_Metadata):
     """One layer's file.
 
     paths: (reader, head) of each path. second_pass: number of neurons that were surveyed twice. uncertified: number of
@@ -59,18 +59,18 @@ class LayerCard(_Card):
     tied: int
 
 
-class Manifest(_Card):
+class Manifest(_Metadata):
     """Everything in atlas.json. files: name to SHA-256 of every other file of the atlas."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     secondlens: str
-    model: ModelCard
-    images: ImagesCard
+    model: ModelMetadata
+    images: ImagesMetadata
     convention: Literal["centred", "released"]
     top: int
     capacity: int
     batch_size: int
-    layers: list[LayerCard]
+    layers: list[LayerMetadata]
     files: dict[str, str]
     created: str
     seconds: float

@@ -7,7 +7,7 @@ import typer
 
 from secondlens.cli.output import JsonOption, print_json
 
-app = typer.Typer(help="Check the files of an atlas, or merge the parts of a survey.", no_args_is_help=True)
+app = typer.Typer(help="Check or upgrade the files of an atlas, or merge the parts of a survey.", no_args_is_help=True)
 
 
 @app.command()
@@ -48,3 +48,32 @@ def merge(
     with interruptible(), bar() as on_progress:
         atlas = merge_parts(parts, out, model, on_progress)
     report(atlas, {}, as_json)
+
+
+@app.command()
+def upgrade(
+    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Bring an atlas of an older schema and its descriptions to the present one, in place and without the model."""
+    from secondlens.atlas.files import check_folder
+    from secondlens.atlas.manifest import SCHEMA_VERSION
+    from secondlens.atlas.upgrade import upgrade_atlas
+    from secondlens.cli.output import print_facts
+    from secondlens.cli.progress import bar, interruptible
+    from secondlens.descriptions.upgrade import upgrade_descriptions
+
+    check_folder(atlas)
+    with interruptible(), bar() as on_progress:
+        # The atlas last: until then it says that it is of the older schema.
+        descriptions = upgrade_descriptions(atlas, on_progress)
+        files = upgrade_atlas(atlas, on_progress)
+    if as_json:
+        print_json(
+            {"atlas": str(atlas), "schema_version": SCHEMA_VERSION, "files": files, "descriptions": descriptions}
+        )
+    elif files or descriptions:
+        print_facts({"upgraded": f"to schema version {SCHEMA_VERSION}", "files": len(files),
+                     "descriptions": ", ".join(descriptions) or "none"})  # fmt: skip
+    else:
+        print(f"{atlas} has schema version {SCHEMA_VERSION} already")

@@ -25,8 +25,8 @@ class LayerResult:
 
     directions: first principal component of the centred top effects, unit norm (zero for a neuron without effect).
     explained_variance: its share in them. spectrum: shares of the first components; participation: effective rank.
-    components: v_j with r_j = sum_k v_j[k] u[k]. path_projections: <u[k], r_1>; path_shares: of each path in the
-    projections' energy. top_share: share of the top images in sum over all images of |phi - mean|^2.
+    components: v_j with r_j = sum_k v_j[k] u[k]. path_projections: <u[k], r_1>; path_fractions: of each path in the
+    projections' energy. top_fraction: share of the top images in sum over all images of |phi - mean|^2.
     variance: mean of |phi - mean|^2. histogram: counts of |phi - c| (`numerics.histogram`), c being the mean of the
     images until then. certified: no other image can belong to the top. tied: a second pass was not enough either: other
     images equal the last of the top to within rounding.
@@ -40,11 +40,11 @@ class LayerResult:
     participation: Float[Tensor, " neuron"]
     components: Float[Tensor, "neuron component path"]
     path_projections: Float[Tensor, "neuron path"]
-    path_shares: Float[Tensor, "neuron path"]
+    path_fractions: Float[Tensor, "neuron path"]
     top_positions: Int[Tensor, "neuron top"]
     top_norms: Float[Tensor, "neuron top"]
     top_projections: Float[Tensor, "neuron top"]
-    top_share: Float[Tensor, " neuron"]
+    top_fraction: Float[Tensor, " neuron"]
     variance: Float[Tensor, " neuron"]
     histogram: Int[Tensor, "neuron bin"]
     certified: Bool[Tensor, " neuron"]
@@ -221,11 +221,11 @@ def _block_result(top: TopEffects, block: LargestEffects, writes: Float[Tensor, 
         participation=found.participation.float(),
         components=found.components.float(),
         path_projections=found.along.float(),
-        path_shares=found.path_shares.float(),
+        path_fractions=found.path_fractions.float(),
         top_positions=top.positions,
         top_norms=top.norms.float(),
         top_projections=found.projections.float(),
-        top_share=share.clamp(max=1).float(),
+        top_fraction=share.clamp(max=1).float(),
         variance=top.variance.float(),
         histogram=block.histogram.counts,
         certified=top.certified,

@@ -29,7 +29,7 @@ class RankOne:
     the explained variance. participation: (sum_j l_j)^2 / sum_j l_j^2 over all eigenvalues l_j, the effective rank.
     components: v_j [path] with r_j = sum_k v_j[k] u[k] of unit norm. along: <u[k], r_1>, so that the projection of any
     effect is sum_k (s[k] - mean[k]) along[k]. projections: of the top images on r_1.
-    path_shares: share of each path in sum_I x(I)^2, signed, summing to one.
+    path_fractions: share of each path in sum_I x(I)^2, signed, summing to one.
     """
 
     spectrum: Float[Tensor, "neuron component"]
@@ -37,7 +37,7 @@ class RankOne:
     components: Float[Tensor, "neuron component path"]
     along: Float[Tensor, "neuron path"]
     projections: Float[Tensor, "neuron top"]
-    path_shares: Float[Tensor, "neuron path"]
+    path_fractions: Float[Tensor, "neuron path"]
 
 
 def rank_one(top: TopEffects, root: Float[Tensor, "neuron path path"], components: int = COMPONENTS) -> RankOne:
@@ -68,7 +68,7 @@ def rank_one(top: TopEffects, root: Float[Tensor, "neuron path path"], component
         components=weights,
         along=along,
         projections=first,
-        path_shares=shares / eigenvalues[:, :1].clamp(min=TINY),
+        path_fractions=shares / eigenvalues[:, :1].clamp(min=TINY),
     )
 
 

@@ -20,10 +20,10 @@ from secondlens.atlas.manifest import (
     IMAGES,
     MANIFEST,
     THUMBNAILS,
-    ImagesCard,
-    LayerCard,
+    ImagesMetadata,
+    LayerMetadata,
     Manifest,
-    ModelCard,
+    ModelMetadata,
     ids_hash,
     layer_file,
 )
@@ -47,10 +47,10 @@ def read_result(path: Path) -> LayerResult:
     return LayerResult(**load_file(path))
 
 
-def layer_summary(layer: int, paths: Sequence[EffectPath], result: LayerResult, second_pass: int) -> LayerCard:
+def layer_summary(layer: int, paths: Sequence[EffectPath], result: LayerResult, second_pass: int) -> LayerMetadata:
     """Return what the manifest says of a layer."""
     uncertified = ~result.certified & ~result.tied
-    return LayerCard(
+    return LayerMetadata(
         layer=layer,
         file=layer_file(layer),
         paths=[(path.reader, path.head) for path in paths],
@@ -73,9 +73,9 @@ def collect_extras(folder: Path, embeddings: Sequence[Path], thumbnails: Sequenc
 
 def write_manifest(
     out: Path,
-    model: ModelCard,
+    model: ModelMetadata,
     images: SurveyedImages,
-    layers: Sequence[LayerCard],
+    layers: Sequence[LayerMetadata],
     settings: Mapping[str, Any],
     capacity: int,
     seconds: float,
@@ -89,7 +89,7 @@ def write_manifest(
     manifest = Manifest(
         secondlens=secondlens.__version__,
         model=model,
-        images=ImagesCard(
+        images=ImagesMetadata(
             source=dict(images.source), count=len(kept), skipped=len(images.skipped), ids_sha256=ids_hash(kept)
         ),
         convention=settings["convention"],
@@ -109,10 +109,10 @@ def write_manifest(
     write_text(out / MANIFEST, manifest.model_dump_json(indent=2))
 
 
-def model_metadata(model: LensModel) -> ModelCard:
+def model_metadata(model: LensModel) -> ModelMetadata:
     """Return what an atlas says of its model."""
     tower = model.tower
-    return ModelCard(
+    return ModelMetadata(
         reference=model.reference,
         family=model.family,
         weights_sha256=model.weights_hash,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from secondlens.atlas.files import make_folder, sha256, write_tensors, write_text
-from secondlens.atlas.manifest import EMBEDDINGS, MANIFEST, THUMBNAILS, LayerCard, layer_file
+from secondlens.atlas.manifest import EMBEDDINGS, MANIFEST, THUMBNAILS, LayerMetadata, layer_file
 from secondlens.atlas.store import Atlas
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import paths_of
@@ -100,5 +100,5 @@ def _merge_second(ordered: Sequence[PartialResult], out: Path, model: LensModel,
     return Atlas.open(out)
 
 
-def _layer(card: LayerCard) -> int:
+def _layer(card: LayerMetadata) -> int:
     return card.layer

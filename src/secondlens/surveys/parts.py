@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import secondlens
 from secondlens.atlas.files import sha256, write_table, write_tensors, write_text
-from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, THUMBNAILS, ModelCard
+from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, THUMBNAILS, ModelMetadata
 from secondlens.effects.layer import LayerStatistics
 from secondlens.errors import SurveyError
 from secondlens.surveys.checkpoint import Checkpoints, Progress, require_same
@@ -36,7 +36,7 @@ class PartManifest(BaseModel):
     schema_version: Literal[1] = 1
     secondlens: str
     settings: dict[str, Any]
-    model: ModelCard
+    model: ModelMetadata
     source: dict[str, Any]
     part: tuple[int, int]
     scan: ScanKind

@@ -16,7 +16,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from secondlens.atlas.files import sha256, write_tensors
-from secondlens.atlas.manifest import MANIFEST, LayerCard, ids_hash, layer_file
+from secondlens.atlas.manifest import MANIFEST, LayerMetadata, ids_hash, layer_file
 from secondlens.atlas.store import Atlas
 from secondlens.effects.layer import LayerResult, LayerStatistics
 from secondlens.effects.paths import Convention, check_convention, paths_of
@@ -223,7 +223,7 @@ class Run:
         progress.next_scan(progress.group + 1, "first")
         self.checkpoints.save(progress, {})
 
-    def _summary(self, layer: int, progress: Progress) -> LayerCard:
+    def _summary(self, layer: int, progress: Progress) -> LayerMetadata:
         result = read_result(self.out / layer_file(layer))
         return layer_summary(layer, paths_of(self.job.model.tower, layer), result, progress.second_pass.get(layer, 0))
 
