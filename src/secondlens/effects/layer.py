@@ -14,8 +14,8 @@ from secondlens.effects.rank_one import rank_one
 from secondlens.effects.statistics import EffectStatistics
 from secondlens.effects.top import TopEffects
 from secondlens.errors import SurveyError
-from secondlens.models.capture import Trace
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import Trace
 
 
 @dataclass(frozen=True)
