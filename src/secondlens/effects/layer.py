@@ -12,8 +12,8 @@ from secondlens.effects.factored import gram_root
 from secondlens.effects.parallel import block_size, map_blocks, setup_block_size
 from secondlens.effects.paths import Convention, WriteMaps, coefficients_by_neuron, path_weights, paths_of, write_maps
 from secondlens.effects.rank_one import rank_one
-from secondlens.models.capture import Trace
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import Trace
 from secondlens.numerics.evictions import ENTRIES
 from secondlens.numerics.histogram import BINS
 from secondlens.numerics.largest import LargestEffects, TopEffects

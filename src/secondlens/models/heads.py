@@ -23,8 +23,8 @@ class HeadInputs(NamedTuple):
         return torch.softmax(self.query @ self.key.mT * scale, dim=-1)
 
 
-EachAttention = Callable[[int, HeadInputs], None]
-"""Called with a layer and what its attention works on."""
+OnAttention = Callable[[HeadInputs], None]
+"""Called with what an attention works on."""
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -52,13 +52,13 @@ def split_heads(flat: Float[Tensor, "image token width"], heads: int) -> Float[T
 
 
 class HeadSites:
-    """Hooks for one attention that call `each` when queries, keys and values are there.
+    """Hooks for one attention that call `on_attention` when queries, keys and values are there.
 
     sites: (name, module, forward hook) each; all must fire once in a pass.
     """
 
-    def __init__(self, layer: int, reader: Reader, each: EachAttention) -> None:
-        self.layer, self.reader, self.each = layer, reader, each
+    def __init__(self, layer: int, reader: Reader, on_attention: OnAttention) -> None:
+        self.reader, self.on_attention = reader, on_attention
         self._residual: Tensor | None = None
         self._seen: dict[int, Tensor] = {}
         self.sites: list[tuple[str, nn.Module, Callable[..., None]]] = [
@@ -71,7 +71,7 @@ class HeadSites:
     def _on_norm(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self._residual = wide(inputs[0])
         if self.reader.projections is None:
-            self.each(self.layer, head_inputs(self.reader.weights(), wide(output), self._residual))
+            self.on_attention(head_inputs(self.reader.weights(), wide(output), self._residual))
 
     def _on_projection(self, place: int) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -79,6 +79,6 @@ class HeadSites:
             # In whichever order upstream calls them.
             if len(self._seen) == 3 and self._residual is not None:
                 parts = [self._seen.pop(index) for index in range(3)]
-                self.each(self.layer, HeadInputs(parts[0], parts[1], parts[2], self._residual))
+                self.on_attention(HeadInputs(parts[0], parts[1], parts[2], self._residual))
 
         return hook

@@ -10,14 +10,14 @@ from secondlens.effects.layer import LayerStatistics
 from secondlens.images.loader import Batch
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.models.trace import CaptureRequest
 
 
 def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> Float[Tensor, "image embed"]:
     """One captured forward pass into the statistics of some layers; the images' embeddings, unnormalised."""
     positions = to_device(batch.positions, model.device)
-    trace = capture(
-        model.tower, to_device(batch.pixels, model.device), [each.layer for each in statistics], narrow=True
-    )
+    request = CaptureRequest(layers=[each.layer for each in statistics], low_precision=True)
+    trace = capture(model.tower, to_device(batch.pixels, model.device), request)
     for each in statistics:
         each.update(trace, positions)
     return trace.embeddings

@@ -21,8 +21,8 @@ from secondlens.atlas.store import Atlas, AtlasLayer
 from secondlens.effects.layer import Span, gram_roots
 from secondlens.effects.parallel import block_size
 from secondlens.effects.paths import coefficients, path_weights, write_maps
-from secondlens.models.capture import Trace
 from secondlens.models.model import LensModel
+from secondlens.models.trace import Trace
 
 
 @dataclass(frozen=True)
