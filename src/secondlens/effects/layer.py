@@ -72,16 +72,18 @@ class LayerResult:
 class Span(NamedTuple):
     """A block of neurons, and those of it that are surveyed.
 
-    Products are those of the whole block in any pass, since their last bits depend on the shape.
+    Products are those of the whole block in any pass, since their last bits depend on the shape. columns: the block as
+    a slice, so that activations are not copied.
     """
 
     block: Int[Tensor, " neuron"]
+    columns: slice
     chosen: Int[Tensor, " row"] | slice
 
-    @property
-    def columns(self) -> slice:
-        """The block as a slice: no copy of the activations."""
-        return slice(int(self.block[0]), int(self.block[-1]) + 1)
+    @classmethod
+    def of(cls, block: Tensor, device: torch.device, chosen: Tensor | slice = slice(None)) -> "Span":
+        """Return the span of a block of consecutive neurons."""
+        return cls(block.to(device), slice(int(block[0]), int(block[-1]) + 1), chosen)
 
     @property
     def neurons(self) -> Int[Tensor, " row"]:
@@ -121,12 +123,13 @@ class LayerStatistics:
         self.layer = layer
         self.maps = write_maps(tower, layer, convention)
         device = self.maps.values.device
-        blocks = torch.arange(tower.neurons, device=device).split(block_size(device))
-        if rows is None:
-            self.spans = [Span(block, slice(None)) for block in blocks]
-        else:
-            inside = [torch.isin(block, rows.to(device)).nonzero()[:, 0] for block in blocks]
-            self.spans = [Span(block, some) for block, some in zip(blocks, inside, strict=True) if len(some)]
+        blocks = torch.arange(tower.neurons).split(block_size(device))
+        inside = [slice(None) if rows is None else torch.isin(block, rows.cpu()).nonzero()[:, 0] for block in blocks]
+        self.spans = [
+            Span.of(block, device, chosen)
+            for block, chosen in zip(blocks, inside, strict=True)
+            if isinstance(chosen, slice) or len(chosen)
+        ]
         self._sizes = [len(span.neurons) for span in self.spans]
         means = [None] * len(self.spans) if mean is None else mean.to(device).split(self._sizes)
         low_precision = tower.mlps[layer].project.weight.dtype in (torch.float16, torch.bfloat16)

@@ -6,8 +6,7 @@ A program has one neuron. With R its root, c its reference, for each image
 
 which is counted, squared and summed in float64; rows with a norm of at least the neuron's threshold are appended to
 its buffer (prefix sum, no atomics). A norm that is not a number becomes infinite, so that its row is kept and found.
-Sums of coefficients over the batch are float32 over every 128th image, float64 over these, and added to the running
-ones without rounding (`numerics.sums`): the same for a batch wherever it comes.
+Sums of coefficients over the batch are float64, and added to the running ones without rounding (`numerics.sums`).
 """
 
 from typing import no_type_check
@@ -79,14 +78,14 @@ def _squares(
     at = root + j[:, None] * width + j[None, :]
     diagonal = tl.load(at, mask=(j[:, None] < width) & (j[None, :] < width), other=0.0)
     diagonal_rest = tl.load(at + plane) if SPLIT else diagonal
-    sums = tl.zeros([IMAGES, BLOCK], tl.float32)
+    sums = tl.zeros([IMAGES, BLOCK], tl.float64)
     peak = tl.zeros([IMAGES, BLOCK], tl.float32)
     for start in range(0, images, IMAGES):
         image = start + tl.arange(0, IMAGES)
         here = (image[:, None] < images) & (j[None, :] < paths)
         rows = tl.load(s + image[:, None] * paths + j[None, :], mask=here, other=0.0)
         if SUMS:
-            sums += rows
+            sums += rows.to(tl.float64)
             peak = tl.maximum(peak, tl.abs(rows))
         product = _add_product(tl.zeros([IMAGES, BLOCK], tl.float32), rows - centre, diagonal, diagonal_rest, SPLIT)
         if not SINGLE:
@@ -103,7 +102,7 @@ def _squares(
         tl.store(out + image, tl.sum(product * product, axis=1), mask=image < images)
     if SUMS:
         into = neuron * paths + j
-        _add(total_high + into, total_low + into, tl.sum(sums.to(tl.float64), axis=0), j < paths)
+        _add(total_high + into, total_low + into, tl.sum(sums, axis=0), j < paths)
         largest = tl.maximum(tl.max(peak, axis=0), tl.load(extent + into, mask=j < paths, other=0.0))
         tl.store(extent + into, largest, mask=j < paths)
 
@@ -202,7 +201,7 @@ def _squares_into(
 def add_sums(
     coefficients: Float[Tensor, "neuron image path"], root: Root, total: tuple[Tensor, Tensor, Tensor]
 ) -> None:
-    """Add the sums and extent of a batch alone, in place, by the arithmetic of `stream`. total: see there."""
+    """Add the sums and extent of a batch alone, in place. total: see `stream`."""
     origin = torch.zeros_like(coefficients[:, 0])
     _squares_into(coefficients.contiguous(), root, origin, total)
 

@@ -51,7 +51,7 @@ class LayerMeter:
         self.thresholds: Thresholds = norm_thresholds(layer, percentile)
         maps = write_maps(model.tower, layer.index, layer.atlas.manifest.convention)
         blocks = torch.arange(model.neurons, device=model.device).split(block_size(model.device))
-        self.root = torch.cat(gram_roots(maps, [Span(block, slice(None)) for block in blocks])).double()
+        self.root = torch.cat(gram_roots(maps, [Span.of(block, block.device) for block in blocks])).double()
         self.mean = layer.mean_coefficients.to(model.device).double()
         self.along = layer.path_projections.to(model.device).double()
 
