@@ -64,7 +64,7 @@ def test_judgements_by_keyboard_are_kept_and_downloaded(page: Any, exported: str
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Download judgements").click()
     found = json.loads(Path(waiting.value.path()).read_text())
-    assert (found["format"], found["atlas"]) == (1, world.atlas.manifest.created)
+    assert (found["format"], found["atlas"]) == (2, world.atlas.manifest.created)
     rows = found["judgements"]
     assert {row["cue"]: row["judgement"] for row in rows} == dict(
         zip(HOSTILE_TEXTS[:3], ("accepted", "rejected", "rejected"), strict=True)
