@@ -1,5 +1,7 @@
 """A capture keeps what was requested, all of it and no more, and an upcast copy of it forgets nothing."""
 
+import gc
+import weakref
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 
 from builders import Spec, pixels
 from secondlens.effects.paths import path_weights
+from secondlens.effects.upper import Upper
 from secondlens.errors import SecondLensError
 from secondlens.models import LensModel
 from secondlens.models.capture import capture
@@ -122,6 +125,27 @@ def test_callbacks_see_what_attentions_see(model: LensModel, spec: Spec) -> None
     assert list(heads) == list(layers)
 
 
+def test_what_a_capture_held_is_freed_at_once(clip: LensModel) -> None:
+    """Reference cycles would hold activations until the garbage collector runs."""
+    held: list[weakref.ref] = []
+
+    def on_attention(inputs: HeadInputs) -> None:
+        held.append(weakref.ref(inputs.residual))
+
+    gc.collect()
+    gc.disable()
+    try:
+        request = CaptureRequest(layers=[0], first_order=True, resid_post=[0], on_attention={1: on_attention})
+        trace = capture(clip.tower, pixels(2, 64), request)
+        upper = Upper(clip.tower, 0, trace.resid_post[0])
+        upper.embeddings(torch.zeros(1, 2, 17), torch.zeros(1, clip.tower.width))
+        held += [weakref.ref(trace.activations[0]), weakref.ref(upper)]
+        del trace, upper
+        assert [reference() for reference in held] == [None] * 3
+    finally:
+        gc.enable()
+
+
 def test_low_precision_keeps_upstreams(clip: LensModel) -> None:
     clip.to(dtype=torch.bfloat16)
     images = pixels(1, 64)
@@ -141,10 +165,10 @@ def test_low_precision_keeps_upstreams(clip: LensModel) -> None:
 def test_layers_that_are_not_there_are_named(clip: LensModel) -> None:
     images = pixels(1, 64)
     for request, message in (
-        ([1, 4], r"`layers`: expected 0 to 3, got \[4\]"),
-        (CaptureRequest(layers=[-1]), r"`layers`: expected 0 to 3, got \[-1\]"),
-        (CaptureRequest(resid_post=[7, 9]), r"`resid_post`: expected 0 to 3, got \[7, 9\]"),
-        (CaptureRequest(on_attention={5: print}), r"`on_attention`: expected 0 to 3, got \[5\]"),
+        ([1, 4], "layers 0 to 3, got 4"),
+        (CaptureRequest(layers=[-1]), "layers 0 to 3, got -1"),
+        (CaptureRequest(resid_post=[9, 7]), "layers 0 to 3, got 7, 9"),
+        (CaptureRequest(on_attention={5: print}), "layers 0 to 3, got 5"),
     ):
         with pytest.raises(SecondLensError, match=message):
             capture(clip.tower, images, request)

@@ -92,8 +92,7 @@ def direct_effects(tower: VisionTower, trace: Trace) -> DirectEffects:
 def direct_neurons(tower: VisionTower, trace: Trace, layer: int) -> NeuronDirectEffects:
     """The neurons of one MLP that writes at the pooled token."""
     pooled = trace.pooled_activations[layer]
-    assert trace.final_sigma is not None
-    scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
+    scale = 1 / trace.final_scale
     written = _mlp(tower, layer).weight().to(pooled).T
     return NeuronDirectEffects(pooled * scale[:, None], _to_joint(tower, written))
 
@@ -112,6 +111,5 @@ def _to_joint(tower: VisionTower, written: Tensor) -> Tensor:
 
 
 def _contribution(tower: VisionTower, trace: Trace, written: Float[Tensor, "image ... width"]) -> Tensor:
-    assert trace.final_sigma is not None
-    scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
+    scale = 1 / trace.final_scale
     return _to_joint(tower, written) * scale.view(-1, *[1] * (written.ndim - 1))

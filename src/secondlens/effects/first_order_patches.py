@@ -57,8 +57,7 @@ def first_order_token_contributions(
             found.append(reader_contributions(tower.readers[index].weights(), reads, tokens, attention))
 
     trace = capture(tower, pixels, CaptureRequest(first_order=True, on_readout=add))
-    assert trace.final_sigma is not None
-    scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
+    scale = 1 / trace.final_scale
     return torch.stack(found).sum(dim=0) * scale[:, None, None]
 
 

@@ -101,7 +101,6 @@ def indirect_effects(
     Raises `SecondLensError` for a layer or neuron that is not there or means of another shape, and `ModelError` where
     the clean embedding, run through the same shortcut, is not the model's.
     """
-    _check_layer(model, layer)
     return effects_of(model.tower, layer, Clean.run(model.tower, pixels, layer), means, neurons, rows=rows)
 
 
@@ -176,15 +175,9 @@ def indirect_effect_of_set(
 
     Raises as `indirect_effects` does.
     """
-    _check_layer(model, layer)
     clean = Clean.run(model.tower, pixels, layer)
     after = replaced_embeddings(model.tower, layer, clean, means, neurons)
     return torch.nn.functional.normalize(clean.embeddings, dim=-1) - torch.nn.functional.normalize(after, dim=-1)
-
-
-def _check_layer(model: LensModel, layer: int) -> None:
-    if not 0 <= layer < model.layers:
-        raise SecondLensError(f"the model has layers 0 to {model.layers - 1}, got {layer}")
 
 
 def _check_neurons(tower: VisionTower, chosen: Tensor) -> None:

@@ -68,8 +68,7 @@ def path_weights(trace: Trace, tower: VisionTower, layer: int) -> Float[Tensor, 
         # Once a pass, of all readers: those of a layer are the last of them.
         seen = [trace.readouts[index] for index in sorted(trace.readouts)]
         images, heads, tokens = seen[0].attention.shape
-        assert trace.final_sigma is not None
-        scale = (trace.final_sigma * trace.embeddings.norm(dim=-1))[:, None, None]
+        scale = trace.final_scale[:, None, None]
         made = scale.new_empty(images, len(seen) * heads, tokens)
         for place, reader in enumerate(seen):
             # Straight into its place: joining them afterwards costs more.

@@ -72,8 +72,7 @@ def head_sources(tower: VisionTower, trace: Trace, reader: int, direction: Float
     """
     seen = trace.readouts[reader]
     assert seen.resid_pre is not None
-    assert trace.final_sigma is not None
-    scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
+    scale = 1 / trace.final_scale
     weights = seen.attention / seen.sigma[:, None] * scale[:, None, None]
     reading = head_reading(tower, reader, direction)
 

@@ -77,6 +77,11 @@ def attention_output(weights: AttentionWeights, mixed: Float[Tensor, "image head
     return torch.einsum("bhd,hwd->bhw", values, weights.output.to(mixed))
 
 
+def pooled_output(weights: AttentionWeights, mixed: Float[Tensor, "image head width"]) -> Float[Tensor, "image width"]:
+    """Return the same summed over heads, with the output bias."""
+    return attention_output(weights, mixed).sum(dim=1) + weights.output_bias.to(mixed)
+
+
 def sigma_of(norm: nn.LayerNorm, residual: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
     """sqrt(var + epsilon) over features, as the layer norm divides by; float32 or wider."""
     if fused(residual):
@@ -115,7 +120,8 @@ class _Hooks:
             if layer in request.layers and request.mlp_writes:
                 yield _Site(f"output of the MLP of layer {layer}", mlp.project, partial(self._mlp_writes, layer))
             if layer in request.on_attention:
-                yield from starmap(_Site, HeadSites(layer, tower.attentions[layer], request.on_attention[layer]).sites)
+                heads = HeadSites(layer, tower.attentions[layer], request.on_attention[layer])
+                yield from starmap(_Site, heads.sites())
             if layer in request.resid_post:
                 yield _Site(f"layer {layer}", tower.blocks[layer].module, partial(self._resid_post, layer))
         if request.first_order and tower.pool_mlp is not None:

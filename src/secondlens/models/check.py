@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from secondlens.errors import ModelError
-from secondlens.models.capture import attention_output, capture
+from secondlens.models.capture import capture, pooled_output
 from secondlens.models.model import LensModel, SelfCheck
 from secondlens.models.tower import VisionTower
 from secondlens.models.trace import POOL_MLP, CaptureRequest, Trace
@@ -72,7 +72,7 @@ def measure(tower: VisionTower, trace: Trace) -> SelfCheck:
 def _reader_output(tower: VisionTower, trace: Trace, index: int) -> Tensor:
     weights, mixed = tower.readers[index].weights(), trace.readouts[index].mixed
     assert mixed is not None
-    return attention_output(weights, mixed).sum(dim=1) + weights.output_bias.to(mixed)
+    return pooled_output(weights, mixed)
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:

@@ -1,6 +1,6 @@
 """Queries, keys and values of one attention: as upstream made them where a hook sees them, else computed anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -52,21 +52,19 @@ def split_heads(flat: Float[Tensor, "image token width"], heads: int) -> Float[T
 
 
 class HeadSites:
-    """Hooks for one attention that call `on_attention` when queries, keys and values are there.
-
-    sites: (name, module, forward hook) each; all must fire once in a pass.
-    """
+    """Hooks for one attention that call `on_attention` when queries, keys and values are there."""
 
     def __init__(self, layer: int, reader: Reader, on_attention: OnAttention) -> None:
-        self.reader, self.on_attention = reader, on_attention
+        self.layer, self.reader, self.on_attention = layer, reader, on_attention
         self._residual: Tensor | None = None
         self._seen: dict[int, Tensor] = {}
-        self.sites: list[tuple[str, nn.Module, Callable[..., None]]] = [
-            (f"layer norm of attention {layer}", reader.norm, self._on_norm)
-        ]
-        for place, module in enumerate(reader.projections or ()):
-            name = ("queries", "keys", "values")[place]
-            self.sites.append((f"{name} of attention {layer}", module, self._on_projection(place)))
+
+    def sites(self) -> Iterator[tuple[str, nn.Module, Callable[..., None]]]:
+        """Yield (name, module, forward hook), all of which must fire once in a pass."""
+        yield f"layer norm of attention {self.layer}", self.reader.norm, self._on_norm
+        names = ("queries", "keys", "values")
+        for place, module in enumerate(self.reader.projections or ()):
+            yield f"{names[place]} of attention {self.layer}", module, self._on_projection(place)
 
     def _on_norm(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self._residual = wide(inputs[0])

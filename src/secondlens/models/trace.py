@@ -52,11 +52,11 @@ class CaptureRequest:
 
     def check(self, tower: VisionTower) -> None:
         """Raise `SecondLensError` for a layer that the model does not have."""
-        count = len(tower.mlps)
-        for name in ("layers", "resid_post", "on_attention"):
-            unknown = sorted(set(getattr(self, name)) - set(range(count)))
-            if unknown:
-                raise SecondLensError(f"unknown layers in `{name}`: expected 0 to {count - 1}, got {unknown}")
+        known = range(len(tower.mlps))
+        unknown = {*self.layers, *self.resid_post, *self.on_attention}.difference(known)
+        if unknown:
+            got = ", ".join(map(str, sorted(unknown)))
+            raise SecondLensError(f"the model has layers 0 to {known[-1]}, got {got}")
 
 
 @dataclass
@@ -103,6 +103,12 @@ class Trace:
     pooled_activations: dict[int, Float[Tensor, "image neuron"]] = field(default_factory=dict)
     pooled_resid_post: Float[Tensor, "image width"] | None = None
     path_weights: Float[Tensor, "image path token"] | None = None
+
+    @property
+    def final_scale(self) -> Float[Tensor, " image"]:
+        """sigma_post |z|, which every contribution to the unit-norm embedding is divided by."""
+        assert self.final_sigma is not None
+        return self.final_sigma * self.embeddings.norm(dim=-1)
 
     def upcast(self) -> "Trace":
         """Return a copy in float64, for sums whose terms cancel; the forward pass stays as precise as it was."""

@@ -180,8 +180,7 @@ class _NeuronMoments:
         self.norms: dict[int, Tensor] = {}
 
     def update(self, trace: Trace) -> None:
-        assert trace.final_sigma is not None
-        scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
+        scale = 1 / trace.final_scale
         for layer in self.layers:
             if layer not in self.norms:
                 self.norms[layer] = direct_neurons(self.tower, trace, layer).writes.double().norm(dim=1)

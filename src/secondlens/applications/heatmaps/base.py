@@ -150,8 +150,7 @@ class SharedPass:
     @property
     def scale(self) -> Float[Tensor, " image"]:
         """1 / (sigma_post |z|): from what is written at the pooled token to the unit-norm embedding."""
-        assert self.trace.final_sigma is not None
-        return 1 / (self.trace.final_sigma * self.trace.embeddings.norm(dim=-1))
+        return 1 / self.trace.final_scale
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raise where this pass keeps too few layers."""
