@@ -22,7 +22,7 @@ AREAS = {
         16,
         ("effects/*.py",),
         [*EFFECTS, "tests/test_intervention.py", "tests/applications/test_attribution.py"],
-        ["tests/test_survey.py", *STUDIES, "tests/studies", "tests/applications", "tests/kernels", "tests/cluster"],
+        ["tests/kernels", "tests/test_survey.py", *STUDIES, "tests/studies", "tests/applications", "tests/cluster"],
     ),
     "numerics": Area(
         15,
