@@ -59,6 +59,18 @@ def test_bounds_hold_around_any_point_however_they_are_folded(count: int, pieces
         assert bool((evictions.bound_around(norms, point) >= largest * (1 - 1e-9) - 1e-9).all())
 
 
+def test_one_neuron_alone_is_folded_as_among_others() -> None:
+    bounds, references, norms = entries(ENTRIES + 3, 7)
+    mean = torch.ones(NEURONS, PATHS, dtype=torch.float64)
+    together = Evictions(NEURONS, PATHS, torch.device("cpu"))
+    together.add(bounds, references, norms, mean)
+    for neuron in range(NEURONS):
+        alone, row = Evictions(1, PATHS, torch.device("cpu")), slice(neuron, neuron + 1)
+        alone.add(bounds[row], references[row], PathNorms(norms.root[row]), mean[row])
+        torch.testing.assert_close(alone.bounds, together.bounds[row], rtol=1e-12, atol=0)
+        assert torch.equal(alone.references, together.references[row])
+
+
 def test_a_bound_is_the_largest_of_the_entries_and_their_distances() -> None:
     bounds, references, norms = entries(5, 1)
     evictions = Evictions(NEURONS, PATHS, torch.device("cpu"))

@@ -55,7 +55,7 @@ class Evictions:
         neuron = torch.arange(len(rows), device=rows.device)
         self.bounds[neuron, target] = folded[neuron, source, target]
         last = rows.shape[1] - 1
-        # The last entry takes the slot of the one that was folded.
-        self.bounds[neuron, source] = self.bounds[:, last]
-        self.references[neuron, source] = self.references[:, last]
+        # The last entry takes the slot of the one that was folded; copied, since views of one neuron overlap.
+        self.bounds[neuron, source] = self.bounds[:, last].clone()
+        self.references[neuron, source] = self.references[:, last].clone()
         self.bounds, self.references = self.bounds[:, :last].clone(), self.references[:, :last].clone()
