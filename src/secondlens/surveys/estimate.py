@@ -4,7 +4,7 @@
 
 rate: images a second over a few batches of the first group of layers, decoding as the survey would, after the reference
 is fixed; start: write directions and Gram factors of all layers, which every machine makes for itself. Loading the
-model and the principal components at the end (seconds a layer, on one machine) are not in it, nor is a second look.
+model and the principal components at the end (seconds a layer, on one machine) are not in it, nor is a second pass.
 """
 
 import time
