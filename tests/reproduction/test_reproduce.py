@@ -137,7 +137,7 @@ def test_finished_studies_are_not_run_again(
     with monkeypatch.context() as patch:
         # Neither the first study nor the survey runs a second time.
         patch.setattr("secondlens.reproduction.measures.ablate", kill)
-        patch.setattr("secondlens.surveys.run.Run.execute", kill)
+        patch.setattr("secondlens.surveys.run.Run.conduct", kill)
         first = json.loads(call(*arguments, "--json").stdout)["presets"]
     assert [preset["reused"] for preset in first] == [True, False]
     again = json.loads(call(*arguments, "--json").stdout)["presets"]
