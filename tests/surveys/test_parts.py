@@ -188,7 +188,35 @@ def test_what_does_not_fit_together_is_refused(
     save_file(state | {"second_moment": state["second_moment"] + 1}, damaged / state_file(1))
     with pytest.raises(SurveyError, match=r"layer-01.state.safetensors is missing or has changed"):
         merge_parts([*eighths[:7], damaged], out, model)
+    with pytest.raises(SurveyError, match="holds a part of a survey: expected a folder of its own for the atlas"):
+        merge_parts(eighths, damaged, model)
+    with pytest.raises(SurveyError, match="holds a part of a survey: expected a folder of its own for the atlas"):
+        sl.survey(model, many, damaged, **SETTINGS)
     (damaged / PART).write_text("{}")
     with pytest.raises(SurveyError, match=r"part.json is damaged"):
         merge_parts([*eighths[:7], damaged], out, model)
     assert not out.exists()
+
+
+def test_a_part_is_not_written_over_an_atlas(model: LensModel, many: Path, whole: sl.Atlas, tmp_path: Path) -> None:
+    with pytest.raises(SurveyError, match="holds an atlas: expected a folder of its own for a part"):
+        survey_shard(model, many, whole.folder, "0/2", **SETTINGS)
+    assert whole.check() == []
+
+
+def test_an_unfinished_part_is_not_continued_as_a_survey(model: LensModel, many: Path, tmp_path: Path) -> None:
+    from secondlens.surveys.checkpoint import Checkpoints, Progress
+    from secondlens.surveys.run import make_job
+
+    job = make_job(model, many, tmp_path, [0, 1], 10, "centred", 8, 0, None, True)
+    settings = {**job.settings(), "part": "0/1", "pass": "first", "base": {}}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(checkpoints.load(Progress(settings, [[0, 1]], job.plan.capacity)), {})
+    with pytest.raises(SurveyError, match=r'part was "0/1", now null'):
+        sl.survey(model, many, tmp_path, **SETTINGS)
+
+
+def test_files_may_be_read_as_any_new_file_may(whole: sl.Atlas, tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    modes = {path.name: path.stat().st_mode for path in whole.folder.iterdir()}
+    assert set(modes.values()) == {(tmp_path / "new").stat().st_mode}, modes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from secondlens.surveys.parts import PartialResult
 
 AutoBatchOption = Annotated[
-    str, typer.Option(help="Images a forward pass; auto: 32 on a CPU, on a GPU as many as make it faster.")
+    str, typer.Option(help="Images per forward pass; auto: 32 on a CPU, on a GPU as many as make it faster.")
 ]
 
 
@@ -37,7 +37,7 @@ def survey_command(
     subject: SurveySubject,
     batch_size: AutoBatchOption = "auto",
     workers: Annotated[
-        int | None, typer.Option(help="Processes that decode images; default: one a core, at most 4.")
+        int | None, typer.Option(help="Processes that decode images; default: one per core, at most 4.")
     ] = None,
     shard: Annotated[
         str | None, typer.Option(help="Survey one part of the images, e.g. 0/2, for 'secondlens atlas merge'.")
@@ -118,7 +118,9 @@ def report(atlas: "Atlas", more: dict[str, object], as_json: bool) -> None:
     print_facts({name.replace("_", " "): value for name, value in facts.items()})
     if facts["uncertified"]:
         typer.echo(
-            "some top images are not certified: survey again with --shard and --second, then merge these parts too",
+            f"{facts['uncertified']} neurons are not certified; survey them once more: 'secondlens survey MODEL IMAGES"
+            f" --out PART --shard INDEX/COUNT --second {atlas.folder}' for each part, then 'secondlens atlas merge"
+            f" PART... --out {atlas.folder}'",
             err=True,
         )
     for skipped in atlas.skipped[:10]:

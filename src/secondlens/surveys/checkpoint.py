@@ -77,7 +77,8 @@ class Checkpoints:
         stored = json.loads(path.read_text(encoding="utf-8"))
         require_same(
             stored["settings"],
-            fresh.settings,
+            # Also what only the stored ones have: of a part, which of them it is.
+            dict.fromkeys(stored["settings"]) | fresh.settings,
             f"{self.folder.parent} holds an unfinished survey of other settings",
         )
         for name in ("skipped", "second_pass"):

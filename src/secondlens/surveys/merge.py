@@ -13,7 +13,7 @@ from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress, silent
 from secondlens.surveys.finish import SurveyedImages, collect_extras, layer_summary, write_manifest
-from secondlens.surveys.parts import PartialResult, complete, merged_statistics, require_same_images
+from secondlens.surveys.parts import PartialResult, complete, merged_statistics, require_no_part, require_same_images
 from secondlens.surveys.run import replace_rows, second_scan
 
 
@@ -45,6 +45,7 @@ def merge_parts(
         return _merge_second(ordered, out, model, progress)
     if (out / MANIFEST).exists():
         raise SurveyError(f"{out} holds an atlas already; choose another folder")
+    require_no_part(out)
     make_folder(out)
     cards = []
     for number, layer in enumerate(manifest.layers):

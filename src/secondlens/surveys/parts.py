@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import secondlens
 from secondlens.atlas.files import sha256, write_table, write_tensors, write_text
-from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, THUMBNAILS, ModelMetadata
+from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, THUMBNAILS, ModelMetadata
 from secondlens.effects.layer import LayerStatistics
 from secondlens.errors import SurveyError
 from secondlens.surveys.checkpoint import Checkpoints, Progress, require_same
@@ -101,9 +101,11 @@ def survey_part(
 
     base: see `PartManifest`. statistics: of the only scan, to be used again; they are cleared first.
 
-    Raises what `stream` raises, and `SurveyError` for a folder with another part or other settings.
+    Raises what `stream` raises, and `SurveyError` for a folder with an atlas, another part or other settings.
     """
     settings = {**job.settings(), "part": str(part), "pass": scans[0].kind, "base": base or {}}
+    if (folder / MANIFEST).is_file():
+        raise SurveyError(f"{folder} holds an atlas: expected a folder of its own for a part; choose another folder")
     if (folder / PART).is_file():
         finished = PartialResult.open(folder)
         require_same(finished.manifest.settings, settings, f"{folder} holds a part of another survey")
@@ -157,6 +159,14 @@ def _write_manifest(
     )
     write_text(folder / PART, manifest.model_dump_json(indent=2))
     checkpoints.remove()
+
+
+def require_no_part(folder: Path) -> None:
+    """Raise `SurveyError` where an atlas would be written over a finished part."""
+    if (folder / PART).is_file():
+        raise SurveyError(
+            f"{folder} holds a part of a survey: expected a folder of its own for the atlas; choose another folder"
+        )
 
 
 def state_file(layer: int) -> str:

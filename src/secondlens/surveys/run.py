@@ -35,7 +35,7 @@ from secondlens.surveys.finish import (
     write_manifest,
 )
 from secondlens.surveys.job import Job, Part, Scan
-from secondlens.surveys.parts import PartialResult, survey_part
+from secondlens.surveys.parts import PartialResult, require_no_part, survey_part
 from secondlens.surveys.plan import make_plan
 from secondlens.surveys.progress import SurveyBar
 from secondlens.surveys.stream import stream
@@ -164,6 +164,7 @@ class Run:
 
     def finished(self) -> Atlas | None:
         """Return the complete atlas of the same settings in the folder, if any; `SurveyError` for another one."""
+        require_no_part(self.out)
         if not (self.out / MANIFEST).is_file():
             return None
         atlas = Atlas.open(self.out)
