@@ -142,6 +142,7 @@ def test_settling_keeps_the_largest(draw: st.DataObject) -> None:
     assert int(parts[8]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("everywhere")
 def test_a_survey_through_the_kernels(
     clip: LensModel, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
