@@ -38,7 +38,7 @@ lint: setup      ## style, types, and imports against the layers
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python tools/layers.py
 
-PYTEST := $(VENV)/bin/pytest --numprocesses $(JOBS) --dist worksteal --jaxtyping-packages=secondlens,beartype.beartype
+PYTEST := $(VENV)/bin/pytest --numprocesses $(JOBS) --dist worksteal --jaxtyping-packages=secondlens,checked.checked
 
 test: lint       ## lint, and all tests but the slow ones
 	$(PYTEST) -m "not slow"

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 # One thread a process, also in the commands that tests start: two processes of tests share two cores.
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torchvision_names  # noqa: F401  (before anything that imports torchvision)
 from builders import SHARED, SPECS, VIT, Spec, build, save_worded
+from commands import Result, secondlens
 from secondlens.models import LensModel, load_model
 
 torch.set_num_threads(1)
@@ -66,8 +68,8 @@ class Loaded:
     weights: torch.Tensor
 
     @classmethod
-    def of(cls, reference: str) -> "Loaded":
-        model = load_model(reference)
+    def of(cls, reference: str, dtype: str) -> "Loaded":
+        model = load_model(reference, dtype=dtype)
         return cls(model, weights_of(model))
 
     def is_unchanged(self) -> bool:
@@ -80,33 +82,40 @@ def weights_of(model: LensModel) -> torch.Tensor:
 
 
 @pytest.fixture(scope="session")
-def loaded_models() -> dict[str, Loaded]:
-    """Reference to what was loaded."""
+def loaded_models() -> dict[tuple[str, str], Loaded]:
+    """Reference and precision to what was loaded."""
     return {}
 
 
 @pytest.fixture
-def shared_model(loaded_models: dict[str, Loaded]) -> Iterator[Callable[[str], LensModel]]:
+def shared_model(loaded_models: dict[tuple[str, str], Loaded]) -> Iterator[Callable[..., LensModel]]:
     """Return the model of a reference, loaded once; a test that changes its weights fails."""
     used = set()
 
-    def load(reference: str) -> LensModel:
-        used.add(reference)
-        if reference not in loaded_models:
-            loaded_models[reference] = Loaded.of(reference)
-        return loaded_models[reference].model
+    def load(reference: str, dtype: str = "float32") -> LensModel:
+        key = (reference, dtype)
+        used.add(key)
+        if key not in loaded_models:
+            loaded_models[key] = Loaded.of(reference, dtype)
+        return loaded_models[key].model
 
     yield load
-    changed = {reference for reference in used if not loaded_models[reference].is_unchanged()}
-    for reference in changed:
-        del loaded_models[reference]
+    changed = {key for key in used if not loaded_models[key].is_unchanged()}
+    for key in changed:
+        del loaded_models[key]
     assert not changed, "a shared model was changed; ask for a model of the test's own (own_model, load_model)"
 
 
 @pytest.fixture
-def model(spec: Spec, model_folders: dict[str, Path], shared_model: Callable[[str], LensModel]) -> LensModel:
+def model(spec: Spec, model_folders: dict[str, Path], shared_model: Callable[..., LensModel]) -> LensModel:
     """A loaded model of each spec."""
     return shared_model(f"hf:{model_folders[spec.name]}")
+
+
+@pytest.fixture
+def double_model(spec: Spec, model_folders: dict[str, Path], shared_model: Callable[..., LensModel]) -> LensModel:
+    """A loaded model of each spec in float64."""
+    return shared_model(f"hf:{model_folders[spec.name]}", "float64")
 
 
 @pytest.fixture
@@ -116,7 +125,7 @@ def own_model(spec: Spec, model_folders: dict[str, Path]) -> LensModel:
 
 
 @pytest.fixture
-def clip(model_folders: dict[str, Path], shared_model: Callable[[str], LensModel]) -> LensModel:
+def clip(model_folders: dict[str, Path], shared_model: Callable[..., LensModel]) -> LensModel:
     """One CLIP model, for tests that need no more."""
     return shared_model(f"hf:{model_folders[SPECS[0].name]}")
 
@@ -128,7 +137,7 @@ def own_clip(model_folders: dict[str, Path]) -> LensModel:
 
 
 @pytest.fixture
-def vit(model_folders: dict[str, Path], shared_model: Callable[[str], LensModel]) -> LensModel:
+def vit(model_folders: dict[str, Path], shared_model: Callable[..., LensModel]) -> LensModel:
     """One classifier."""
     return shared_model(f"hf:{model_folders[VIT.name]}")
 
@@ -140,7 +149,7 @@ def worded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def worded(worded_folder: Path, shared_model: Callable[[str], LensModel]) -> LensModel:
+def worded(worded_folder: Path, shared_model: Callable[..., LensModel]) -> LensModel:
     return shared_model(f"hf:{worded_folder}")
 
 
@@ -151,7 +160,7 @@ def own_worded(worded_folder: Path) -> LensModel:
 
 
 @pytest.fixture
-def embedded(shared_model: Callable[[str], LensModel]) -> LensModel:
+def embedded(shared_model: Callable[..., LensModel]) -> LensModel:
     """The embedded world's model."""
     return shared_model("world:")
 
@@ -169,6 +178,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in the place of the user's cache."""
     monkeypatch.setenv("SECONDLENS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run a command in this process and return its exit code and what it printed."""
+    return partial(secondlens, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from applications.commands import secondlens
+from commands import secondlens
 from tiny_world import world_cache, world_folder
 
 __all__ = ["world_cache", "world_folder"]
@@ -47,6 +47,7 @@ def test_demo_tells_every_step_and_goes_on_where_it_was(
     assert "other settings" in told
 
 
+@pytest.mark.slow
 def test_demo_of_the_embedded_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,13 +29,12 @@ def test_equals_the_oracle_in_every_layer(model: LensModel, spec: Spec, conventi
         close(fx.dense(), second_order(slow, images, layer, convention), FLOAT32)
 
 
-def test_float64_equals_the_oracle_to_float64(own_model: LensModel, spec: Spec) -> None:
-    model = own_model.to(dtype=torch.float64)
+def test_float64_equals_the_oracle_to_float64(double_model: LensModel, spec: Spec) -> None:
     images = pixels(2, spec.size).double()
     slow = SlowTower(build(spec), spec.family)
-    close(model.encode_images(images), slow.run(images)["embedding"], 1e-12)
-    layer = model.tower.lens_layers[-1]
-    close(sl.second_order_effects(model, images, layer).dense(), second_order(slow, images, layer), 1e-12)
+    close(double_model.encode_images(images), slow.run(images)["embedding"], 1e-12)
+    layer = double_model.tower.lens_layers[-1]
+    close(sl.second_order_effects(double_model, images, layer).dense(), second_order(slow, images, layer), 1e-12)
 
 
 def test_half_precision_is_close(clip: LensModel, own_clip: LensModel) -> None:

@@ -2,8 +2,7 @@
 
 import re
 import shlex
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from builders import Spec, build
+from commands import Result
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 MODEL = "hf:openai/clip-vit-base-patch32"
@@ -46,19 +46,18 @@ def localise(text: str) -> str:
     return text.replace(MODEL, "hf:./model").replace("top=100", "top=20").replace("words-30k", "words.txt")
 
 
-def test_commands_run(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_run(desk: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Result]) -> None:
     monkeypatch.setenv("SECONDLENS_CACHE", str(desk / "cache"))
+    monkeypatch.chdir(desk)
     blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     commands = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
     assert len(commands) >= 6
-    for command in commands:
-        words = shlex.split(localise(command))
+    for line in commands:
+        words = shlex.split(localise(line))
         assert words[0] == "secondlens"
-        result = subprocess.run(
-            [sys.executable, "-m", "secondlens.cli.app", *words[1:]], cwd=desk, capture_output=True, text=True
-        )
-        assert result.returncode == 0, (command, result.stderr)
-        assert result.stdout.strip(), command
+        result = command(*words[1:])
+        assert result.returncode == 0, (line, result.stderr)
+        assert result.stdout.strip(), line
     assert Image.open(desk / "neuron.png").size == (676, 302)
 
 

@@ -39,7 +39,7 @@ def world_cache(world_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def world_model(world_cache: Path, shared_model: Callable[[str], LensModel]) -> LensModel:
+def world_model(world_cache: Path, shared_model: Callable[..., LensModel]) -> LensModel:
     return shared_model(f"hf:{world_cache / 'model'}")
 
 

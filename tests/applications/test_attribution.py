@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import secondlens
 from PIL import Image
 
 import secondlens as sl
 from builders import Spec, build, pixels
+from commands import secondlens
 from oracle import SlowTower, second_order
 from secondlens.applications.attribution import explain_score, explain_texts
 from secondlens.applications.attribution.picture import waterfall
@@ -43,18 +43,16 @@ def test_every_view_is_complete(model: LensModel, spec: Spec) -> None:
     assert sum(bar.value for bar in bars) == pytest.approx(score, abs=1e-12)
 
 
-def test_in_float64_the_rest_is_float64_rounding(own_model: LensModel, spec: Spec) -> None:
-    model = own_model.to(dtype=torch.float64)
-    found = explain_score(model, pixels(1, spec.size).double(), direction_for(model))
+def test_in_float64_the_rest_is_float64_rounding(double_model: LensModel, spec: Spec) -> None:
+    found = explain_score(double_model, pixels(1, spec.size).double(), direction_for(double_model))
     # Upstream's eager softmax may run in float32; fused attention, as loaded, does not.
     assert abs(found.rounding) < 1e-12
 
 
-def test_sources_equal_the_oracle(own_model: LensModel, spec: Spec) -> None:
+def test_sources_equal_the_oracle(double_model: LensModel, spec: Spec) -> None:
     """Each source, token by token and head by head, from the slow tower's own residual streams and attentions."""
-    model = own_model.to(dtype=torch.float64)
-    images, direction = pixels(1, spec.size).double(), direction_for(model)
-    found = explain_score(model, images, direction)
+    images, direction = pixels(1, spec.size).double(), direction_for(double_model)
+    found = explain_score(double_model, images, direction)
     slow = SlowTower(build(spec), spec.family)
     run = slow.run(images)
     final = run["residuals"][-1][:, 0]
@@ -86,7 +84,7 @@ def test_sources_equal_the_oracle(own_model: LensModel, spec: Spec) -> None:
     parts = {(part.kind, part.through, part.layer): part.value for part in found.parts if part.kind != "bias"}
     readers = [index for *_, index in slow.readers(-1)]
     mlps = [run["activations"][layer][0] @ block.fc2[0].T for layer, block in enumerate(slow.blocks)]
-    for layer in model.tower.lens_layers:
+    for layer in double_model.tower.lens_layers:
         phi = second_order(slow, images, layer)[0] @ direction
         torch.testing.assert_close(found.neurons[layer].sum(dim=1), phi, rtol=1e-10, atol=1e-13)
         assert parts["neurons", "heads", layer] == pytest.approx(float(phi.sum()), abs=1e-11)

@@ -22,11 +22,6 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = FLOAT64) 
 
 
 @pytest.fixture
-def double(own_model: LensModel) -> LensModel:
-    return own_model.to(dtype=torch.float64)
-
-
-@pytest.fixture
 def slow(spec: Spec) -> SlowPass:
     return SlowPass(SlowTower(build(spec), spec.family), pixels(2, spec.size))
 
@@ -45,30 +40,30 @@ def maps(model: LensModel, spec: Spec, name: str, targets: torch.Tensor) -> torc
     return method.maps(shared, targets).flatten(2)
 
 
-def test_raw_attention(double: LensModel, spec: Spec, slow: SlowPass) -> None:
-    close(maps(double, spec, "raw-attention", targets_of(double))[:, 1], slow.last_row().mean(dim=1))
+def test_raw_attention(double_model: LensModel, spec: Spec, slow: SlowPass) -> None:
+    close(maps(double_model, spec, "raw-attention", targets_of(double_model))[:, 1], slow.last_row().mean(dim=1))
 
 
-def test_rollout(double: LensModel, spec: Spec, slow: SlowPass) -> None:
-    close(maps(double, spec, "rollout", targets_of(double))[:, 1], slow_maps.rollout(slow))
+def test_rollout(double_model: LensModel, spec: Spec, slow: SlowPass) -> None:
+    close(maps(double_model, spec, "rollout", targets_of(double_model))[:, 1], slow_maps.rollout(slow))
 
 
-def test_grad_cam(double: LensModel, spec: Spec, slow: SlowPass) -> None:
-    targets = targets_of(double)
-    found = maps(double, spec, "grad-cam", targets)
+def test_grad_cam(double_model: LensModel, spec: Spec, slow: SlowPass) -> None:
+    targets = targets_of(double_model)
+    found = maps(double_model, spec, "grad-cam", targets)
     expected = torch.stack([slow_maps.grad_cam(slow, targets[:, row]) for row in range(2)], dim=1)
     assert expected.abs().max() > 0
     close(found, expected)
 
 
 @pytest.mark.parametrize("name", ["legrad", "chefer", "chefer-generic", "lrp", "partial-lrp"])
-def test_methods_of_class_tokens(double: LensModel, spec: Spec, slow: SlowPass, name: str) -> None:
-    targets = targets_of(double)
+def test_methods_of_class_tokens(double_model: LensModel, spec: Spec, slow: SlowPass, name: str) -> None:
+    targets = targets_of(double_model)
     if spec.family == "siglip":
         with pytest.raises(SecondLensError, match="class token"):
-            maps(double, spec, name, targets)
+            maps(double_model, spec, name, targets)
         return
-    found = maps(double, spec, name, targets)
+    found = maps(double_model, spec, name, targets)
     expected = []
     for row in range(2):
         target = targets[:, row]
@@ -86,7 +81,8 @@ def test_methods_of_class_tokens(double: LensModel, spec: Spec, slow: SlowPass, 
     close(found, torch.stack(expected, dim=1))
 
 
-def test_shares_of_tokens(double: LensModel, spec: Spec, slow: SlowPass) -> None:
+def test_shares_of_tokens(own_model: LensModel, spec: Spec, slow: SlowPass) -> None:
+    double = own_model.to(dtype=torch.float64)
     shared = SharedPass(double, pixels(2, spec.size).double())
     mixing = shared.mixing("norms")
     assert len(mixing) == spec.layers
@@ -117,18 +113,17 @@ def test_rules_keep_the_sum() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if not entry.atlas])
-def test_images_do_not_see_each_other(spec: Spec, own_model: LensModel, name: str) -> None:
+def test_images_do_not_see_each_other(spec: Spec, double_model: LensModel, name: str) -> None:
     if spec.family == "siglip" and name in ("legrad", "chefer", "chefer-generic", "lrp", "partial-lrp"):
         pytest.skip("needs a class token")
     # Relevance divides by sums that nearly cancel: only float64 shows equality.
-    model = own_model.to(dtype=torch.float64)
-    method = make_methods(model, [name])[0]
-    images, targets = pixels(2, spec.size).double(), targets_of(model)
-    both = method.maps(SharedPass(model, images, method.layers), targets)
-    single = method.maps(SharedPass(model, images[1:], method.layers), targets[1:])
+    method = make_methods(double_model, [name])[0]
+    images, targets = pixels(2, spec.size).double(), targets_of(double_model)
+    both = method.maps(SharedPass(double_model, images, method.layers), targets)
+    single = method.maps(SharedPass(double_model, images[1:], method.layers), targets[1:])
     close(both[1:], single)
     same = same_for_all(targets[0], 2)
     close(
-        method.maps(SharedPass(model, images, method.layers), same),
-        method.maps(SharedPass(model, images, method.layers), same.clone()),
+        method.maps(SharedPass(double_model, images, method.layers), same),
+        method.maps(SharedPass(double_model, images, method.layers), same.clone()),
     )

@@ -2,8 +2,7 @@
 
 import csv
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import secondlens as sl
+from commands import Result
 from secondlens.applications.heatmaps import METHODS, Options, SharedPass, make_methods
 from secondlens.applications.heatmaps.fit import fit_images
 from secondlens.applications.heatmaps.postprocess import upsample
@@ -223,14 +223,11 @@ def test_summary_has_no_nan(vit: LensModel, table: Path) -> None:
     assert content["methods"]["oracle"]["map_foreground"] is None
 
 
-def test_command(vit: LensModel, table: Path, tmp_path: Path, pictures: Path) -> None:
+def test_command(command: Callable[..., Result], vit: LensModel, table: Path, tmp_path: Path, pictures: Path) -> None:
     sl.survey(vit, pictures, tmp_path / "atlas", layers=[1, 2], top=5)
-    command = [sys.executable, "-m", "secondlens.cli.app", "evaluate", "segmentation", vit.reference]
-    command += [str(tmp_path / "atlas"), "--pairs", str(table), "--out", str(tmp_path / "out"), "--grid", "2"]
-    command += ["--methods", "activation,contribution,rollout"]
-    done = subprocess.run(
-        [*command, "--reference", "activation", "--json"], capture_output=True, text=True, check=False
-    )
+    words = ["evaluate", "segmentation", vit.reference, tmp_path / "atlas", "--pairs", table, "--out", tmp_path / "out"]
+    words += ["--grid", 2, "--methods", "activation,contribution,rollout", "--reference", "activation", "--json"]
+    done = command(*words)
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert list(content["methods"]) == ["activation", "contribution", "rollout"]

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 
 import secondlens as sl
 from builders import WORDS, save_worded
+from commands import Result
 from secondlens.cli import app
 from secondlens.descriptions import Descriptions, describe, search_neurons
 from secondlens.descriptions import parts as module
@@ -248,15 +248,15 @@ def test_search_is_a_product(atlas: sl.Atlas, worded: LensModel, tmp_path: Path)
         search_neurons(atlas, load_model(f"hf:{save_worded(tmp_path / 'other', seed=1)}"), text)
 
 
-def run(*arguments: object) -> dict[str, Any]:
-    command = [sys.executable, "-m", "secondlens.cli.app", *map(str, arguments), "--json"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    (line,) = result.stdout.splitlines()
-    return json.loads(line)
+def test_the_command_line(
+    command: Callable[..., Result], worded: LensModel, pictures: Path, tmp_path: Path, cache: Path
+) -> None:
+    def run(*arguments: object) -> dict[str, Any]:
+        result = command(*arguments, "--json")
+        assert result.returncode == 0, result.stderr
+        (line,) = result.stdout.splitlines()
+        return json.loads(line)
 
-
-def test_the_command_line(worded: LensModel, pictures: Path, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "things.txt").write_text("\n".join([*WORDS, "bat", "bat " * 90]))
     (tmp_path / "block.txt").write_text("Den\n")
     options = ("--model", worded.reference, "--block", tmp_path / "block.txt", "--template", "a {}")

@@ -41,42 +41,41 @@ def brute_force(
     return torch.nn.functional.normalize(clean, dim=1) - torch.nn.functional.normalize(replaced, dim=1)
 
 
-def test_equals_brute_force_in_every_layer(own_model: LensModel, spec: Spec) -> None:
-    model = own_model.to(dtype=torch.float64)
+def test_equals_brute_force_in_every_layer(double_model: LensModel, spec: Spec) -> None:
     images, reference = pixels(3, spec.size).double(), pixels(5, spec.size, seed=1).double()
     neurons = [0, 7, 41, 3]
     for layer in range(spec.layers):
-        means = means_of(model, reference, layer)
-        ours = indirect_effects(model, images, layer, means, neurons, rows=6)
-        theirs = torch.stack([brute_force(model, images, layer, means, [n]) for n in neurons], dim=1)
+        means = means_of(double_model, reference, layer)
+        ours = indirect_effects(double_model, images, layer, means, neurons, rows=6)
+        theirs = torch.stack([brute_force(double_model, images, layer, means, [n]) for n in neurons], dim=1)
         assert float(theirs.norm(dim=-1).min()) > 1e-6, "a neuron that does nothing shows nothing"
         # transformers' eager attention would take its softmax in float32, fused attention does not.
         assert float((ours - theirs).norm() / theirs.norm()) < FLOAT64, layer
 
 
-def test_float32_is_as_good_as_brute_force_in_float32(model: LensModel, own_model: LensModel, spec: Spec) -> None:
+def test_float32_is_as_good_as_brute_force_in_float32(model: LensModel, double_model: LensModel, spec: Spec) -> None:
     images, reference = pixels(3, spec.size), pixels(5, spec.size, seed=1)
     layer, neurons = spec.layers // 2, [2, 9]
     means = means_of(model, reference, layer)
     ours = indirect_effects(model, images, layer, means, neurons)
-    double = own_model.to(dtype=torch.float64)
-    exact = torch.stack([brute_force(double, images.double(), layer, means, [n]) for n in neurons], dim=1)
+    exact = torch.stack([brute_force(double_model, images.double(), layer, means, [n]) for n in neurons], dim=1)
     # A difference of unit vectors: float32 rounding of both, through a few layers.
     assert float((ours - exact).abs().max()) < 2e-6
 
 
-def test_a_set_equals_brute_force(own_model: LensModel, spec: Spec) -> None:
-    model = own_model.to(dtype=torch.float64)
+def test_a_set_equals_brute_force(double_model: LensModel, spec: Spec) -> None:
     images, reference = pixels(3, spec.size).double(), pixels(5, spec.size, seed=1).double()
     for layer in range(spec.layers):
-        means = means_of(model, reference, layer)
+        means = means_of(double_model, reference, layer)
         for neurons in ([5, 1, 30], list(range(spec.neurons))):
-            theirs = brute_force(model, images, layer, means, neurons)
-            ours = indirect_effect_of_set(model, images, layer, means, neurons)
+            theirs = brute_force(double_model, images, layer, means, neurons)
+            ours = indirect_effect_of_set(double_model, images, layer, means, neurons)
             assert float((ours - theirs).norm() / theirs.norm()) < FLOAT64
-        torch.testing.assert_close(indirect_effect_of_set(model, images, layer, means), ours)
-        one = indirect_effects(model, images, layer, means, [5])[:, 0]
-        torch.testing.assert_close(indirect_effect_of_set(model, images, layer, means, [5]), one, rtol=1e-8, atol=1e-12)
+        torch.testing.assert_close(indirect_effect_of_set(double_model, images, layer, means), ours)
+        one = indirect_effects(double_model, images, layer, means, [5])[:, 0]
+        torch.testing.assert_close(
+            indirect_effect_of_set(double_model, images, layer, means, [5]), one, rtol=1e-8, atol=1e-12
+        )
 
 
 def test_a_neuron_replaced_by_itself_changes_nothing(model: LensModel, spec: Spec) -> None:
@@ -88,15 +87,14 @@ def test_a_neuron_replaced_by_itself_changes_nothing(model: LensModel, spec: Spe
         assert float(indirect_effect_of_set(model, image, layer, own).abs().max()) < 1e-6
 
 
-def test_neither_order_nor_batch_size_matters(own_model: LensModel, spec: Spec) -> None:
-    model = own_model.to(dtype=torch.float64)
+def test_neither_order_nor_batch_size_matters(double_model: LensModel, spec: Spec) -> None:
     images = pixels(5, spec.size).double()
-    means = means_of(model, pixels(4, spec.size, seed=2).double(), 0)
+    means = means_of(double_model, pixels(4, spec.size, seed=2).double(), 0)
     neurons = [3, 11, 4, 40]
-    whole = indirect_effects(model, images, 0, means, neurons, rows=1000)
+    whole = indirect_effects(double_model, images, 0, means, neurons, rows=1000)
     for rows in (1, 2, 7):
-        torch.testing.assert_close(indirect_effects(model, images, 0, means, neurons, rows=rows), whole)
-    turned = indirect_effects(model, images.flip(0), 0, means, neurons[::-1])
+        torch.testing.assert_close(indirect_effects(double_model, images, 0, means, neurons, rows=rows), whole)
+    turned = indirect_effects(double_model, images.flip(0), 0, means, neurons[::-1])
     torch.testing.assert_close(turned.flip(0, 1), whole)
 
 

@@ -17,13 +17,12 @@ def test_run_from_is_the_rest_of_the_forward_pass(model: LensModel, spec: Spec) 
         torch.testing.assert_close(again, trace.embeddings, rtol=2e-6, atol=2e-6)
 
 
-def test_a_layer_is_its_attention_and_its_mlp(own_model: LensModel, spec: Spec) -> None:
+def test_a_layer_is_its_attention_and_its_mlp(double_model: LensModel, spec: Spec) -> None:
     """`weights` and `mlp` of a block, by a plain softmax over all tokens, give what upstream's layer gives."""
-    model = own_model.to(dtype=torch.float64)
     images = pixels(2, spec.size).double()
-    trace = capture(model.tower, images, CaptureRequest(resid_post=range(spec.layers)))
+    trace = capture(double_model.tower, images, CaptureRequest(resid_post=range(spec.layers)))
     for layer in range(1, spec.layers):
-        block, before = model.tower.blocks[layer], trace.resid_post[layer - 1]
+        block, before = double_model.tower.blocks[layer], trace.resid_post[layer - 1]
         weights, x = block.weights(), block.norm(before)
         q = torch.einsum("biw,hdw->bhid", x, weights.query) + weights.query_bias[:, None]
         k = torch.einsum("biw,hdw->bhid", x, weights.key)

@@ -2,15 +2,15 @@
 
 import csv
 import json
-import subprocess
-import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commands import Result
 from secondlens.errors import EmptyAnswer, LanguageError, TextError
 from secondlens.language import ScriptedModel
 from secondlens.models import LensModel
@@ -264,17 +264,18 @@ def test_a_pool_knows_how_its_texts_were_written(clip: LensModel, tmp_path: Path
     assert generated["prompt"] == "{n} of {class}"
 
 
-def test_the_command_writes_goes_on_and_keeps_keys_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_goes_on_and_keeps_keys_out(
+    command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = "sk-a-key-that-nobody-may-see"
     monkeypatch.setenv("OPENAI_API_KEY", key)
     (tmp_path / "classes.txt").write_text("heron\nred fox\n\nzebra\n")
     script, out = tmp_path / "script.json", tmp_path / "out" / "o.csv"
 
-    def run(answers: dict[str, list[str]], *more: str) -> subprocess.CompletedProcess[str]:
+    def run(answers: dict[str, list[str]], *more: str) -> Result:
         script.write_text(json.dumps(answers))
-        given = ["--classes", str(tmp_path / "classes.txt"), "--llm", f"scripted:{script}", "--out", str(out), *more]
-        command = [sys.executable, "-m", "secondlens.cli.app", "pool", "generate", *given]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+        given = ["--classes", tmp_path / "classes.txt", "--llm", f"scripted:{script}", "--out", out, *more]
+        return command("pool", "generate", *given)
 
     result = run({"heron": ["1. a beak\n2. a lake"], "fox": ["fur"]}, "--per-class", "2")
     assert result.returncode == 2

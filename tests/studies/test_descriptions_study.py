@@ -2,8 +2,7 @@
 
 import csv
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 
 import secondlens as sl
+from commands import Result
 from secondlens.descriptions import describe
 from secondlens.errors import ImageError
 from secondlens.models import LensModel
@@ -132,14 +132,12 @@ def test_labelled_images(vit: LensModel, clip: LensModel, table: Path, pictures:
     assert open_labelled(tree, vit).labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_command(vit: LensModel, table: Path, pictures: Path, tmp_path: Path) -> None:
-    atlas = tmp_path / "atlas"
-    base = [sys.executable, "-m", "secondlens.cli.app"]
-    survey = ["survey", vit.reference, str(pictures), "--out", str(atlas), "--layers", "1", "--top", "5"]
-    assert subprocess.run([*base, *survey], capture_output=True).returncode == 0
-    out = tmp_path / "report"
-    command = [*base, "evaluate", "descriptions", vit.reference, str(atlas), "--images", str(table), "--pool", "labels"]
-    result = subprocess.run([*command, "--out", str(out), "--json"], capture_output=True, text=True)
+def test_command(command: Callable[..., Result], vit: LensModel, table: Path, pictures: Path, tmp_path: Path) -> None:
+    atlas, out = tmp_path / "atlas", tmp_path / "report"
+    surveyed = command("survey", vit.reference, pictures, "--out", atlas, "--layers", 1, "--top", 5)
+    assert surveyed.returncode == 0
+    words = ["evaluate", "descriptions", vit.reference, atlas, "--images", table, "--pool", "labels", "--out", out]
+    result = command(*words, "--json")
     assert result.returncode == 0, result.stderr
     facts = json.loads(result.stdout)
     (layer,) = facts["layers"]
@@ -147,12 +145,13 @@ def test_command(vit: LensModel, table: Path, pictures: Path, tmp_path: Path) ->
     assert {row["texts"] for row in layer["reconstructed"]} == {4}
     assert layer["baseline"]["low"] <= layer["baseline"]["accuracy"] <= layer["baseline"]["high"]
     assert Image.open(out / "curve.png").size[0] > 400
-    shown = subprocess.run([*base, "neurons", "show", str(atlas), "1", "3", "--json"], capture_output=True, text=True)
+    shown = command("neurons", "show", atlas, 1, 3, "--json")
     held_out = json.loads(shown.stdout)["held_out"]
     assert held_out["second_opinion"] in ("cat, house cat", "dog", "crane", "fire truck, crane")
     assert -1 <= held_out["rank_correlation"] <= 1
 
 
+@pytest.mark.slow
 def test_words_of_a_real_model_predict_its_images(shared: Path, tmp_path: Path) -> None:
     """On held-out photographs the words of ViT-Tiny's layer 8 beat the words of other neurons, and accuracy rises."""
     rows = list(csv.DictReader((shared / "photos/nips17/labels.csv").open()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from applications.commands import secondlens
+from commands import secondlens
 from secondlens.world.dataset import read_scenes
 
 
