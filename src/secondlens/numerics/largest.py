@@ -123,7 +123,8 @@ class LargestEffects:
     @property
     def mean(self) -> Float[Tensor, "neuron path"]:
         """Mean coefficients of all images so far, float64."""
-        return self.total.value / max(1, self.count)
+        # By a tensor: CUDA multiplies by the reciprocal of a number, which rounds twice.
+        return self.total.value / torch.full((), max(1, self.count), device=self.root.device)
 
     def update(self, coefficients: Float[Tensor, "neuron image path"], positions: Int[Tensor, " image"]) -> None:
         """Add the coefficients of a batch; `positions` are the images' unique numbers in the survey, below 2^31.
@@ -188,8 +189,8 @@ class LargestEffects:
             if side.reference is None:
                 side._start()
             side._close()
-        mean = (self.total.value + copy.total.value) / (self.count + copy.count)
-        joint = mean.float() if self._fixed is None else self._fixed
+        joint = (self.total.value + copy.total.value) / (self.count + copy.count)
+        joint = joint.float() if self._fixed is None else self._fixed
         self.second_moment = self._moment_around(joint) + copy._moment_around(joint)
         self.total.merge(copy.total)
         self.extent = torch.maximum(self.extent, copy.extent)
