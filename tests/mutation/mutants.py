@@ -31,7 +31,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
-from areas import AREAS, DIRECT, EQUIVALENT, REPLACED, UNSTEADY, Area
+from areas import AREAS, DIRECT, EQUIVALENT, SKIPPED, UNSTEADY, Area
 from sites import ROOT, Mutant, Sites
 
 PACKAGE = "src/secondlens"
@@ -54,7 +54,8 @@ IMPORTED += ("transformers", "transformers.models.clip", "jaxtyping", "pydantic"
 
 def sources(area: Area) -> list[Path]:
     """The files of an area."""
-    return sorted(p for part in area.source for p in (ROOT / PACKAGE).glob(part) if p.name not in REPLACED)
+    files = {path for pattern in area.source for path in (ROOT / PACKAGE).glob(pattern)}
+    return sorted(files - {ROOT / PACKAGE / name for name in SKIPPED})
 
 
 def draw(areas: dict[str, Area], seed: int, count: int) -> Iterator[Mutant]:
