@@ -127,11 +127,15 @@ survey_shard(*sys.argv[1:4], "2/8", layers=[0, 1], top=10, batch_size=8)
     require_same(whole, merge_parts([*eighths[:2], resumed, *eighths[3:]], tmp_path / "atlas", model))
 
 
+def interrupt(path: Path, text: str) -> None:
+    raise InterruptedError
+
+
 def test_the_commands_with_a_second_pass(
     model: LensModel, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a capacity too small to certify, a second pass in parts makes the merged atlas exact."""
-    from secondlens.surveys import plan
+    from secondlens.surveys import merge, plan
 
     monkeypatch.setattr(plan, "CAPACITY_PER_TOP", 1.2)
     expected = sl.survey(model, many, tmp_path / "expected", **SETTINGS)
@@ -155,7 +159,13 @@ def test_the_commands_with_a_second_pass(
     for index in range(2):
         part = run(*survey, "--shard", f"{index}/2", "--second", merged, "--out", tmp_path / f"second-{index}")
         assert part["pass"] == "second"
+    with monkeypatch.context() as patch:
+        # Before the manifest is written: the same command then finishes the merge.
+        patch.setattr(merge, "write_text", interrupt)
+        with pytest.raises(InterruptedError):
+            merge_parts([tmp_path / "second-0", tmp_path / "second-1"], merged, model)
     report = run("atlas", "merge", tmp_path / "second-0", tmp_path / "second-1", "--out", merged)
+    assert sl.Atlas.open(merged).check() == []
     assert (report["uncertified"], report["second_pass"]) == (0, uncertified)
     require_same(expected, sl.Atlas.open(merged))
     with pytest.raises(SurveyError, match="no second pass is needed"):

@@ -12,7 +12,7 @@ from secondlens.errors import SurveyError
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress, silent
-from secondlens.surveys.finish import SurveyedImages, collect_extras, layer_summary, write_manifest
+from secondlens.surveys.finish import SurveyedImages, collect_extras, layer_summary, read_result, write_manifest
 from secondlens.surveys.parts import PartialResult, complete, merged_statistics, require_no_part, require_same_images
 from secondlens.surveys.run import replace_rows, second_scan
 
@@ -82,18 +82,19 @@ def _merge_second(ordered: Sequence[PartialResult], out: Path, model: LensModel,
     cards, files = {card.layer: card for card in atlas.manifest.layers}, dict(atlas.manifest.files)
     for number, layer in enumerate(manifest.layers):
         progress("merging layers", number, len(manifest.layers))
-        # An interrupted merge has replaced some of these files, whose neurons need no second pass any more.
+        path, base = out / layer_file(layer), manifest.base[layer_file(layer)]
         scan = second_scan(out, 0, [layer], manifest.layers)
-        if scan.rows and scan.means:
-            if sha256(out / layer_file(layer)) != manifest.base[layer_file(layer)]:
-                raise SurveyError(
-                    f"{out / layer_file(layer)} is not the file that this second pass is about; give its atlas"
-                )
+        if files.get(path.name) != base or (scan.layers and sha256(path) != base):
+            raise SurveyError(f"{path} is not the file that this second pass is about; give its atlas")
+        if scan.rows and scan.means and scan.layers:
             convention, rows = manifest.settings["convention"], scan.rows[layer]
             empty = LayerStatistics(model.tower, layer, manifest.capacity, convention, rows, scan.means[layer])
             result = replace_rows(out, merged_statistics(empty, ordered), manifest.settings["top"])
-            cards[layer] = layer_summary(layer, paths_of(model.tower, layer), result, len(rows))
-            files[layer_file(layer)] = sha256(out / layer_file(layer))
+        else:
+            # A merge that was interrupted before it wrote the manifest has replaced this file.
+            result = read_result(path)
+        cards[layer] = layer_summary(layer, paths_of(model.tower, layer), result, cards[layer].uncertified)
+        files[path.name] = sha256(path)
     progress("merging layers", len(manifest.layers), len(manifest.layers))
     seconds = round(atlas.manifest.seconds + sum(partial.manifest.seconds for partial in ordered), 1)
     changed = {"layers": sorted(cards.values(), key=_layer), "files": files, "seconds": seconds}
