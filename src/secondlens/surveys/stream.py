@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Container, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from secondlens.surveys.job import Job, Part, Scan
 from secondlens.surveys.step import update
 
 
+@runtime_checkable
 class Advance(Protocol):
     """What a pass reports its progress to."""
 
