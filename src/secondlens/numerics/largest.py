@@ -410,7 +410,6 @@ class LargestEffects:
         assert self.reference is not None
         buffer = self._buffer
         buffer.norms = torch.where(buffer.occupied, self.norms_of(buffer.coefficients, self.reference), -1.0)
-        self._threshold = torch.full_like(self._threshold, -1.0)
         if buffer.most > self.capacity:
             self._evicted = True
             self._threshold = buffer.compact(self.capacity)
