@@ -76,7 +76,7 @@ def test_the_same_as_without_kernels(monkeypatch: pytest.MonkeyPatch, kind: str,
 
 
 @pytest.mark.usefixtures("everywhere")
-@pytest.mark.parametrize("paths", [1, 5, 24, 65, 70])
+@pytest.mark.parametrize("paths", [1, 24, 70])
 @pytest.mark.parametrize("triangular", [True, False])
 def test_sums_and_extents_are_exact(paths: int, triangular: bool) -> None:
     """One block of columns of R, and several, of which the last is not full; 200 images are more than one tile."""
@@ -93,7 +93,7 @@ def test_sums_and_extents_are_exact(paths: int, triangular: bool) -> None:
 
 
 @pytest.mark.usefixtures("everywhere")
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
     capacity=st.integers(5, 20),

@@ -32,6 +32,7 @@ def assert_valid(state: dict[str, Tensor], coefficients: Tensor, root: Tensor, c
     upcast, positions = coefficients.double(), state["positions"].long()
     assert int(state["count"]) == count
     torch.testing.assert_close(state["total.high"], upcast.sum(dim=1), rtol=1e-12, atol=1e-10)
+    assert torch.equal(state["extent"], coefficients.abs().amax(dim=1))
     assert positions.shape[1] == min(count, capacity)
     rows = coefficients.gather(1, positions[:, :, None].expand(-1, -1, paths))
     assert torch.equal(state["coefficients"], rows)

@@ -55,10 +55,14 @@ def test_batch_sizes_change_no_bit_of_certified_neurons(
     kind: str, top_k: int, more: int, sizes: list[int], others: list[int], seed: int
 ) -> None:
     coefficients, root = stream(kind, 60, seed=seed)
-    results = []
+    results, states = [], []
     for some in (sizes, others):
         statistics = feed(LargestEffects(root, top_k + more), coefficients, cut(torch.arange(60), some))
         results.append(statistics.result(top_k))
+        states.append(statistics.state_dict())
+    # The reference moves at the same images, also within a batch.
+    for name in ("reference", "next_reference"):
+        assert torch.equal(states[0][name], states[1][name]), name
     assert_same(*results)
     # The mean is the exact sum, rounded once, over the count.
     assert torch.equal(results[0].mean, brute_force(coefficients, root).mean)
@@ -117,6 +121,16 @@ def test_most_neurons_are_certified_in_one_pass() -> None:
     root = torch.eye(24).expand(24, -1, -1)
     statistics = feed(LargestEffects(root, 50), coefficients, torch.arange(4000).split(32))
     assert bool(statistics.result(25).certified.all())
+
+
+def test_one_large_batch_is_certified_as_many_small_ones() -> None:
+    """The reference moves within it; around the first one alone, nothing would be certified."""
+    generator = torch.Generator().manual_seed(0)
+    coefficients = torch.randn(8, 1500, 100, generator=generator)
+    root = torch.eye(100).expand(8, -1, -1)
+    for size in (1500, 1024, 32):
+        statistics = feed(LargestEffects(root, 100), coefficients, torch.arange(1500).split(size))
+        assert bool(statistics.result(50).certified.all()), size
 
 
 def test_in_order_of_classes_fewer_are_certified_and_none_wrongly() -> None:

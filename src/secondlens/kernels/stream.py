@@ -184,7 +184,7 @@ class Root:
 def _squares_into(
     coefficients: Tensor, root: Root, reference: Tensor, total: tuple[Tensor, Tensor, Tensor] | None
 ) -> Float[Tensor, "neuron block image"]:
-    """|(s - c) R|^2, by block of columns of R. total: see `stream`."""
+    """|(s - c) R|^2, by block of columns of R. total: see `stream`; None leaves it out."""
     neurons, images, paths = coefficients.shape
     out = coefficients.new_empty(neurons, root.blocks, images)
     high, low, extent = (coefficients,) * 3 if total is None else total
@@ -196,14 +196,6 @@ def _squares_into(
         IMAGES=IMAGES if root.block <= 32 else IMAGES // 2, BLOCK=root.block, num_warps=4, num_stages=1,
     )  # fmt: skip
     return out
-
-
-def add_sums(
-    coefficients: Float[Tensor, "neuron image path"], root: Root, total: tuple[Tensor, Tensor, Tensor]
-) -> None:
-    """Add the sums and extent of a batch alone, in place. total: see `stream`."""
-    origin = torch.zeros_like(coefficients[:, 0])
-    _squares_into(coefficients.contiguous(), root, origin, total)
 
 
 def norms(
@@ -219,7 +211,7 @@ def stream(
     root: Root,
     reference: Float[Tensor, "neuron path"],
     threshold: Float[Tensor, " neuron"],
-    total: tuple[Float[Tensor, "neuron path"], Float[Tensor, "neuron path"], Float[Tensor, "neuron path"]] | None,
+    total: tuple[Float[Tensor, "neuron path"], Float[Tensor, "neuron path"], Float[Tensor, "neuron path"]],
     second_moment: Float[Tensor, " neuron"],
     counts: Int[Tensor, "neuron bin"],
     filled: Int[Tensor, " neuron"],
@@ -233,8 +225,7 @@ def stream(
     Args:
         coefficients: float32, with their `positions`, root and reference.
         threshold: smallest norm of a row to append.
-        total: high and low parts of the running sum of coefficients, and their largest sizes so far; or None where
-            these have this batch already.
+        total: high and low parts of the running sum of coefficients, and their largest sizes so far.
         second_moment: running sum of squared norms.
         counts: of norms, on logarithmic bins from 2^lowest.
         filled: slots in use per neuron.
@@ -247,7 +238,7 @@ def stream(
     before, sources = torch.empty_like(filled), torch.empty_like(buffer[2])
     _enter[(neurons,)](
         squares, positions, threshold, second_moment, counts, filled, before, buffer[1], buffer[2], sources,
-        images, root.blocks, slots, lowest, per_octave, IMAGES=min(1024, triton.next_power_of_2(images)), BINS=bins,
+        images, root.blocks, slots, lowest, per_octave, IMAGES=64 if images <= 64 else 1024, BINS=bins,
         BINS_UP=triton.next_power_of_2(bins + 1),
     )  # fmt: skip
     _copy[(neurons,)](

@@ -7,8 +7,9 @@ reference c, a buffer of coefficients with norms around c, a threshold tau, and 
 2. *Push*: rows whose norm around c is at least tau are appended. When the buffer is full it is *compacted* to the
    `capacity` rows with the largest norms, of equal ones the lower position, and tau becomes the smallest norm kept. So
    every image that is not in the buffer had a norm of at most tau around c.
-3. *Re-centre* when the number of images has grown by a quarter: note (tau, c) as a bound of what was evicted
-   (`evictions`), let c be the mean so far, and compute the norms of the rows in the buffer, and tau, anew.
+3. *Re-centre* when the number of images has grown by a quarter, if need be within a batch: note (tau, c) as a bound of
+   what was evicted (`evictions`), let c be the mean so far, and compute the norms of the rows in the buffer, and tau,
+   anew.
 4. *Result*: norms of the rows in the buffer around the final mean m, in float64; the `top_k` largest, of equal ones the
    lower position; these rows again in the order of their positions, so that their bits do not depend on their slots.
    A neuron is *certified* where its `top_k`-th norm exceeds the largest bound b + |(c - m) R| of evicted norms.
@@ -26,6 +27,7 @@ of merging (sums: `sums`). The variance is equal to rounding; the histogram, whi
 their time, and the certificates themselves depend on the parts.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -132,32 +134,17 @@ class LargestEffects:
         Raises `NotFiniteError`, at the latest where the reference moves next, for an image whose effect is not finite.
         """
         positions = positions.to(torch.int32)
-        images = len(positions)
-        if not images:
-            return
-        fused = kernels.fused(coefficients)
-        with_sums = fused and self.reference is not None
-        if fused and not with_sums:
-            from secondlens.kernels.stream import add_sums
-
-            add_sums(coefficients, self.norms_of.prepared, (self.total.high, self.total.low, self.extent))
-        elif not fused:
-            # Exact, and so the same for any batches, where a batch's coefficients along a path span less than 2^24.
+        images, stop = len(positions), 0
+        total = None
+        while stop < images:
+            start, stop = stop, min(images, stop + self._until_next_reference(images))
+            if not start and stop < images:
+                total = self.total.copy()
+            self._update(coefficients[:, start:stop], positions[start:stop])
+        if total is not None:
+            # Sums over pieces of a batch may round otherwise than that of the whole: keep to whole batches.
+            self.total = total
             self.total.add(coefficients.sum(dim=1, dtype=torch.float64))
-            for extreme in (coefficients.amax(dim=1), -coefficients.amin(dim=1)):
-                torch.maximum(self.extent, extreme, out=self.extent)
-        self.count += images
-        if self.reference is None:
-            room = self.capacity - self._buffer.most
-            self._buffer.append_all(coefficients[:, :room], positions[:room])
-            if self._buffer.most < self.capacity:
-                return
-            self._start()
-            coefficients, positions = coefficients[:, room:], positions[room:]
-        if len(positions):
-            self._push(coefficients.contiguous(), positions, with_sums)
-        if self._fixed is None and self.count >= self._next_reference:
-            self._recentre()
 
     def merge(self, other: "LargestEffects") -> None:
         """Add the statistics of other images, which stay unchanged.
@@ -201,7 +188,7 @@ class LargestEffects:
         self._buffer = Buffer.joined(self._buffer, copy._buffer)
         self._refresh_norms()
         self._buffer = self._buffer.with_slots(self._slots)
-        self._next_reference = max(self.capacity, -int(-GROWTH * self.count // 1))
+        self._next_reference = max(self.capacity, _grown(self.count))
 
     def result(self, top_k: int) -> TopEffects:
         """Return the largest effects around the mean of everything so far; the statistics stay as they are.
@@ -294,44 +281,69 @@ class LargestEffects:
         self.evictions.bounds, self.evictions.references = to["evictions.bounds"], to["evictions.references"]
         self.reference = to.get("reference")
 
+    def _until_next_reference(self, images: int) -> int:
+        """Return how many of some images come until the reference moves."""
+        if self.reference is None:
+            return self.capacity - self.count
+        return images if self._fixed is not None else max(1, self._next_reference - self.count)
+
+    def _update(self, coefficients: Float[Tensor, "neuron image path"], positions: Int[Tensor, " image"]) -> None:
+        """Add images that come before the reference moves, and then move it if that is due."""
+        self.count += len(positions)
+        if self.reference is not None and kernels.fused(coefficients):
+            self._stream(coefficients.contiguous(), positions)
+        else:
+            # Exact, and so the same for any batches, where a batch's coefficients along a path span less than 2^24.
+            self.total.add(coefficients.sum(dim=1, dtype=torch.float64))
+            for extreme in (coefficients.amax(dim=1), -coefficients.amin(dim=1)):
+                torch.maximum(self.extent, extreme, out=self.extent)
+            if self.reference is None:
+                self._buffer.append_all(coefficients, positions)
+                if self.count == self.capacity:
+                    self._start()
+                return
+            self._push(coefficients.contiguous(), positions)
+        if self._fixed is None and self.count >= self._next_reference:
+            self._recentre()
+
     def _start(self) -> None:
-        """Take the mean of the rows in the buffer, which has dropped none, as the first reference."""
+        """Take the mean as the first reference, while every image is in the buffer."""
         self._require_finite()
-        most = self._buffer.most
-        # Not of all images so far: one of the same batch that is not finite would make every norm infinite.
-        rows = self._buffer.coefficients[:, :most]
-        self.reference = (rows.sum(dim=1, dtype=torch.float64) / most).float()
-        norms = self._refresh_norms()[:, :most]
+        self.reference = self.mean.float()
+        norms = self._refresh_norms()[:, : self._buffer.most]
         self.histogram.update(norms)
         self.second_moment += norms.double().square().sum(dim=1)
-        self._next_reference = -int(-GROWTH * most // 1)
+        self._next_reference = _grown(self.count)
 
-    def _push(self, coefficients: Float[Tensor, "neuron image path"], positions: Tensor, with_sums: bool) -> None:
+    def _stream(self, coefficients: Float[Tensor, "neuron image path"], positions: Int[Tensor, " image"]) -> None:
+        """Do what `_push` does, and add to the sums, in the kernels."""
+        from secondlens.kernels.stream import stream
+
+        assert self.reference is not None
+        self._evicted |= self.count > self.capacity
+        self._buffer.reserve(self.capacity, len(positions))
+        if not self._buffer.has_room(len(positions)):
+            self._compact()
+        stream(
+            coefficients,
+            positions,
+            self.norms_of.prepared,
+            self.reference,
+            self._threshold,
+            (self.total.high, self.total.low, self.extent),
+            self.second_moment,
+            self.histogram.counts,
+            self._buffer.filled,
+            (self._buffer.coefficients, self._buffer.norms, self._buffer.positions),
+            lowest=LOWEST,
+            per_octave=PER_OCTAVE,
+        )
+        self._buffer.appended(len(positions))
+
+    def _push(self, coefficients: Float[Tensor, "neuron image path"], positions: Int[Tensor, " image"]) -> None:
         """Append the rows of a batch that are not below the threshold, compacting the buffer where it is full."""
         assert self.reference is not None
         self._evicted |= self.count > self.capacity
-        if kernels.fused(coefficients):
-            self._buffer.reserve(self.capacity, len(positions))
-            if not self._buffer.has_room(len(positions)):
-                self._compact()
-            from secondlens.kernels.stream import stream
-
-            stream(
-                coefficients,
-                positions,
-                self.norms_of.prepared,
-                self.reference,
-                self._threshold,
-                (self.total.high, self.total.low, self.extent) if with_sums else None,
-                self.second_moment,
-                self.histogram.counts,
-                self._buffer.filled,
-                (self._buffer.coefficients, self._buffer.norms, self._buffer.positions),
-                lowest=LOWEST,
-                per_octave=PER_OCTAVE,
-            )
-            self._buffer.appended(len(positions))
-            return
         norms = self.norms_of(coefficients, self.reference)
         self.histogram.update(norms)
         self.second_moment += norms.double().square().sum(dim=1)
@@ -362,7 +374,7 @@ class LargestEffects:
         self.second_moment = self._moment_around(reference)
         self.reference = reference
         self._refresh_norms()
-        self._next_reference = -int(-GROWTH * self.count // 1)
+        self._next_reference = _grown(self.count)
 
     def _close(self) -> None:
         """End the time of a reference: note the bound of what was evicted."""
@@ -401,7 +413,6 @@ class LargestEffects:
         # All slots up to `most` are filled here.
         rows = buffer.coefficients[:, : buffer.most].contiguous()
         buffer.norms[:, : buffer.most] = self.norms_of(rows, self.reference)
-        self._threshold = torch.full_like(self._threshold, -1.0)
         if buffer.most > self.capacity:
             self._evicted = True
             self._threshold = buffer.compact(self.capacity)
@@ -422,6 +433,11 @@ class LargestEffects:
         finite = norms.isfinite()
         if not bool(finite.all()):
             raise NotFiniteError(int(self._buffer.positions[:, :most][~finite].min()))
+
+
+def _grown(count: int) -> int:
+    """Return the number of images at which the reference moves next."""
+    return math.ceil(GROWTH * count)
 
 
 def _descending(

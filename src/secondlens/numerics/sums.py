@@ -28,6 +28,12 @@ class CompensatedSum:
         """The sum, rounded once."""
         return self.high
 
+    def copy(self) -> "CompensatedSum":
+        """Return a sum that changes independently."""
+        other = CompensatedSum()
+        other.high, other.low = self.high.clone(), self.low.clone()
+        return other
+
     def add(self, addend: Float[Tensor, "..."]) -> None:
         """Add one tensor of the sum's shape."""
         addend = addend.double()
