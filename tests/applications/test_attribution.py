@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import secondlens
 from PIL import Image
 
 import secondlens as sl
 from builders import Spec, build, pixels
+from commands import secondlens
 from oracle import SlowTower, second_order
 from secondlens.applications.attribution import explain_score, explain_texts
 from secondlens.applications.attribution.picture import waterfall

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import Result, secondlens
 from PIL import Image
 from scipy.stats import fisher_exact
 
 import secondlens as sl
+from commands import Result, secondlens
 from secondlens.applications.concepts import ConceptFinder
 from secondlens.applications.concepts.compare import excesses
 from secondlens.applications.concepts.evaluate import (
