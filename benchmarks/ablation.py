@@ -16,8 +16,9 @@ import torch
 from benchmarks.report import gpu_memory_gib, memory_gib, record, timed
 from benchmarks.survey import SIZES, random_model
 from secondlens.effects.paths import paths_of
-from secondlens.models.capture import Trace, capture
+from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.models.trace import Trace
 from secondlens.studies.ablation import classify
 from secondlens.studies.ablator import LayerAblator
 from secondlens.studies.classifier import Head

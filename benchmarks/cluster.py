@@ -12,6 +12,7 @@ import argparse
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,18 @@ from benchmarks.survey import SIZES
 from secondlens.cluster.costs import Costs
 from secondlens.cluster.crew import Crew, Share
 from secondlens.cluster.library import connected
-from secondlens.cluster.survey import ClusterRun
+from secondlens.cluster.survey import by_crew, part_count
 from secondlens.cluster.worker import Setup, SurveyWorker
 from secondlens.effects.layer import LayerStatistics
 from secondlens.images.loader import batches, processing_order
 from secondlens.images.sources import open_source
 from secondlens.models import load_model
-from secondlens.surveys.checkpoint import kept_embeddings
+from secondlens.surveys.checkpoint import Progress, kept_embeddings
+from secondlens.surveys.job import THUMBNAIL_SIZE, Job, Scan
 from secondlens.surveys.plan import make_plan
-from secondlens.surveys.run import THUMBNAIL_SIZE, update
+from secondlens.surveys.progress import SurveyBar
+from secondlens.surveys.run import Run, Surveyor
+from secondlens.surveys.step import update
 
 
 def main() -> None:
@@ -69,21 +73,14 @@ def measure(folder: Path, arguments: argparse.Namespace, layers: list[int]) -> d
             crew.start()
             start = time.perf_counter() - started
             for number in range(arguments.rounds):
-                plain.append(by_processes(reference, pictures, layers, plan.candidates, arguments))
+                plain.append(by_processes(reference, pictures, layers, plan.capacity, arguments))
                 costs = Costs([])
-                settings = (model, source, folder / f"atlas-{number}", plan, arguments.top, "centred")
-                run = Timed(
-                    *settings,
-                    arguments.batch_size,
-                    0,
-                    True,
-                    crew=crew,
-                    costs=costs,
-                    sent=ray.put(source),
-                    shard_images=None,
-                )
-                run.conduct(False)
-                shared.append(run.seconds)
+                job = Job(model, source, plan, arguments.top, "centred", arguments.batch_size)
+                surveyor = Timed(by_crew(crew, costs, ray.put(source)))
+                with SurveyBar(False) as bar:
+                    parts = part_count(job, arguments.workers, None)
+                    Run(job, folder / f"atlas-{number}", surveyor).conduct(bar, parts)
+                shared.append(surveyor.seconds)
     return {
         "model": arguments.model,
         "layers": arguments.layers,
@@ -99,24 +96,27 @@ def measure(folder: Path, arguments: argparse.Namespace, layers: list[int]) -> d
     }
 
 
-class Timed(ClusterRun):
-    """Counts the seconds of the first pass."""
+class Timed:
+    """A surveyor that counts the seconds of the first pass."""
 
-    seconds = 0.0
+    def __init__(self, surveyor: Surveyor) -> None:
+        self.surveyor = surveyor
+        self.seconds = 0.0
 
-    def _scan(self, *arguments: Any) -> None:
+    def __call__(self, run: Run, scan: Scan, progress: Progress) -> Iterator[LayerStatistics]:
         started = time.perf_counter()
-        super()._scan(*arguments)
+        statistics = list(self.surveyor(run, scan, progress))
         self.seconds = self.seconds or time.perf_counter() - started
+        return iter(statistics)
 
 
 def by_processes(
-    reference: str, pictures: Path, layers: list[int], candidates: int, arguments: argparse.Namespace
+    reference: str, pictures: Path, layers: list[int], capacity: int, arguments: argparse.Namespace
 ) -> float:
     """Seconds of the slowest of as many plain processes, after their own start."""
     context = multiprocessing.get_context("spawn")
     barrier, seconds = context.Barrier(arguments.workers), context.Queue()
-    common = (reference, pictures, layers, candidates, arguments.batch_size, arguments.workers, barrier, seconds)
+    common = (reference, pictures, layers, capacity, arguments.batch_size, arguments.workers, barrier, seconds)
     processes = [context.Process(target=one_process, args=(number, *common)) for number in range(arguments.workers)]
     for process in processes:
         process.start()
@@ -131,7 +131,7 @@ def one_process(
     reference: str,
     pictures: Path,
     layers: list[int],
-    candidates: int,
+    capacity: int,
     batch_size: int,
     workers: int,
     barrier: Any,
@@ -142,7 +142,7 @@ def one_process(
     model, source = load_model(reference), open_source(pictures)
     order = processing_order(len(source.ids))
     mine = [place for place in range(len(order)) if place // batch_size % workers == number]
-    statistics = [LayerStatistics(model.tower, layer, min(candidates, len(mine))) for layer in layers]
+    statistics = [LayerStatistics(model.tower, layer, min(capacity, len(mine))) for layer in layers]
     barrier.wait()
     started = time.perf_counter()
     with torch.no_grad():

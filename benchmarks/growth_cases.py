@@ -17,9 +17,9 @@ from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks.sparse import correlated_problem
-from secondlens.effects.statistics import EffectStatistics
 from secondlens.models.hf_clip import tower
 from secondlens.models.model import LensModel, Preprocessing
+from secondlens.numerics.largest import LargestEffects
 from secondlens.surveys import survey
 from secondlens.text.sparse import sparse_decompose
 
@@ -148,7 +148,7 @@ def statistics_alone(
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     root = torch.linalg.qr(torch.randn(neurons, paths, paths, generator=generator)).Q
-    found = EffectStatistics(root, 4 * top)
+    found = LargestEffects(root, 2 * top)
     before, count, rows = resident(), 0, []
     for point in points:
         spent, images = 0.0, point - count
@@ -178,9 +178,9 @@ def statistics_alone(
         "neurons": neurons,
         "paths": paths,
         "top": top,
-        "candidates": 4 * top,
+        "capacity": 2 * top,
         "batch": batch,
         "points": rows,
         "result_cpu_seconds": time.process_time() - started,
-        "proved": float(result.proved.float().mean()),
+        "certified": float(result.certified.float().mean()),
     }

@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.growth_cases import SIDE, SparseCase, SurveyCase, model_of
-from secondlens.effects.histogram import BINS
+from secondlens.numerics.histogram import BINS
 from secondlens.surveys.plan import LIBRARIES, make_plan
 
 # Measured: components of an atlas's layer, bytes of a small JPEG of smooth noise and of an image's row in two tables.
@@ -11,9 +11,9 @@ COMPONENTS, JPEG, ROW = 4, 700, 30
 
 
 def survey_multiplications(case: SurveyCase) -> dict[str, float]:
-    """By step; N images, T tokens, n neurons, w width, K paths, e embed, C candidates."""
+    """By step; N images, T tokens, n neurons, w width, K paths, e embed, C capacity."""
     N, T, n, w, e, H = case.images, case.tokens, case.neurons, case.width, case.embed, case.heads
-    C = min(N, 4 * case.top)
+    C = min(N, 2 * case.top)
     patches = 3 * SIDE * SIDE * w
     each = {
         "forward pass": N * (patches + case.depth * (T * (4 * w * w + 2 * w * n) + 2 * T * T * w)),
@@ -42,7 +42,7 @@ def survey_memory(case: SurveyCase) -> float:
 def survey_disk(case: SurveyCase) -> float:
     """Layers' files, embeddings, table of images, thumbnails."""
     layers = sum(
-        case.neurons * (4 * (2 * case.embed + 3 * K + COMPONENTS * (K + 1)) + 16 * case.top + 4 * BINS + 21)
+        case.neurons * (4 * (2 * case.embed + 3 * K + COMPONENTS * (K + 1)) + 16 * case.top + 4 * BINS + 18)
         for K in case.paths()
     )
     return layers + case.images * (2 * case.embed + ROW + case.thumbnails * JPEG)

@@ -21,7 +21,7 @@ from secondlens.models import hf_clip, hf_siglip
 from secondlens.models.load import float_dtype
 from secondlens.models.model import LensModel, Preprocessing
 from secondlens.surveys.plan import make_plan
-from secondlens.surveys.run import update
+from secondlens.surveys.step import update
 
 SIZES: dict[str, dict[str, Any]] = {
     "vit-b-32": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -72,16 +72,16 @@ def measure(
     pixels = torch.randn(batch_size, 3, 224, 224, generator=generator, device=place)
     model.encode_images(pixels)
     if device == "cuda":
-        # Kernels are compiled when they are first used: some only when places are full, or when there is a result.
-        warm = [LayerStatistics(model.tower, layer, plan.candidates) for layer in layers]
-        for number in range(8 + plan.candidates // batch_size):
+        # Kernels are compiled when they are first used: some only when a buffer is full, or when there is a result.
+        warm = [LayerStatistics(model.tower, layer, plan.capacity) for layer in layers]
+        for number in range(8 + plan.capacity // batch_size):
             start = number * batch_size
             pixels = torch.randn(batch_size, 3, 224, 224, generator=generator, device=place)
             update(model, warm, Batch(number, torch.arange(start, start + batch_size), pixels, (), ()))
         for layer in warm:
             layer.result(top)
         del warm
-    before, found = timed(lambda: [LayerStatistics(model.tower, layer, plan.candidates) for layer in layers], device)
+    before, found = timed(lambda: [LayerStatistics(model.tower, layer, plan.capacity) for layer in layers], device)
     plain, ours = [], []
     for number in range(images // batch_size):
         pixels = torch.randn(batch_size, 3, 224, 224, generator=generator, device=place)
@@ -89,8 +89,8 @@ def measure(
         batch = Batch(number, positions, pixels, (), ())
         plain.append(timed(lambda p=pixels: model.encode_images(p), device)[0])
         ours.append(timed(lambda b=batch: update(model, found, b), device)[0])
-    after, results = timed(lambda: [layer.result(top)[0] for layer in found], device)
-    proved = torch.cat([result.proved for result in results]).float().mean()
+    after, results = timed(lambda: [layer.result(top) for layer in found], device)
+    certified = torch.cat([result.certified for result in results]).float().mean()
     return {
         "model": name,
         "device": device,
@@ -99,14 +99,14 @@ def measure(
         "images": len(plain) * batch_size,
         "batch_size": batch_size,
         "top": top,
-        "candidates": plan.candidates,
+        "capacity": plan.capacity,
         "plain_images_per_second": round(batch_size / statistics.median(plain), 2),
         "survey_images_per_second": round(len(plain) * batch_size / (sum(ours) + before + after), 2),
         "ratio_per_batch": round(statistics.median(a / b for a, b in zip(ours, plain, strict=True)), 3),
         "ratio_in_all": round((sum(ours) + before + after) / sum(plain), 3),
         "seconds_before": round(before, 2),
         "seconds_after": round(after, 2),
-        "proved": round(float(proved), 4),
+        "certified": round(float(certified), 4),
         "roofline": roofline(model, layers, batch_size, statistics.median(ours), device),
         "planned_gib": round(plan.bytes / 2**30, 2),
         "peak_gib": gpu_memory_gib() if device == "cuda" else memory_gib(),

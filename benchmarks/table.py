@@ -118,7 +118,7 @@ def table_text(results: Path = RESULTS) -> str:
     surveys = [entry for entry in entries if entry["benchmark"] == "survey"]
     text += SURVEY_HEAD + _table(
         ["machine", "precision", "model", "layers", "images", "batch", "plain images/s", "a batch", "in all",
-         "5,124 images", "before, after (s)", "proved in one pass", "peak memory", "share of roofline", "limit"],
+         "5,124 images", "before, after (s)", "certified in one pass", "peak memory", "share of roofline", "limit"],
         [[_chip(entry), *_survey_row(entry["figures"])] for entry in surveys],
     )  # fmt: skip
     oracles = [entry["figures"] for entry in entries if entry["benchmark"] == "oracle"]
@@ -265,7 +265,7 @@ def _survey_row(figures: dict[str, Any]) -> list[object]:
         f"{figures['ratio_in_all']:.2f} x",
         f"{spread:.2f} x",
         f"{figures['seconds_before']:.1f}, {figures['seconds_after']:.1f}",
-        f"{100 * figures['proved']:.1f} %",
+        f"{100 * figures['certified']:.1f} %",
         f"{figures['peak_gib']:.1f} GiB",
         *_roofline(figures),
     ]

@@ -19,10 +19,10 @@ from secondlens.atlas.manifest import (
     IMAGES,
     MANIFEST,
     THUMBNAILS,
-    ImagesCard,
-    LayerCard,
+    ImagesMetadata,
+    LayerMetadata,
     Manifest,
-    ModelCard,
+    ModelMetadata,
     ids_hash,
     layer_file,
 )
@@ -35,7 +35,7 @@ from secondlens.descriptions.store import (
     texts_file,
 )
 from secondlens.descriptions.tables import texts_table
-from secondlens.effects.histogram import BINS
+from secondlens.numerics.histogram import BINS
 from secondlens.pools.build import pools_folder
 from secondlens.pools.pool import Pool, PoolCard
 
@@ -82,11 +82,11 @@ def _layer(layer: int, neurons: int, images: int, generator: torch.Generator) ->
         "participation": torch.rand(neurons, generator=generator) * 9 + 1,
         "components": torch.randn(neurons, COMPONENTS, paths, generator=generator),
         "path_projections": torch.randn(neurons, paths, generator=generator),
-        "path_shares": normalize(torch.randn(neurons, paths, generator=generator), dim=1),
+        "path_fractions": normalize(torch.randn(neurons, paths, generator=generator), dim=1),
         "top_positions": torch.rand(neurons, images, generator=generator).topk(TOP, dim=1).indices,
         "top_norms": norms,
         "top_projections": norms * 0.9,
-        "top_share": torch.rand(neurons, generator=generator),
+        "top_fraction": torch.rand(neurons, generator=generator),
         "variance": torch.rand(neurons, generator=generator) * 1e-4,
         "histogram": counts,
         "drift": torch.zeros(neurons),
@@ -113,15 +113,15 @@ def _manifest(layers: Sequence[int], neurons: int, ids: list[str]) -> Manifest:
     return Manifest(
         secondlens="0", convention="centred", top=TOP, candidates=2 * TOP, batch_size=32, files={}, created=NOW,
         seconds=1.0, versions={},
-        model=ModelCard(
+        model=ModelMetadata(
             reference="random", family="hf-clip", weights_sha256=WEIGHTS, layers=LAYERS, neurons=neurons, heads=HEADS,
             embed_dim=EMBED, activation="quick_gelu", pooling="class token", dtype="torch.float32", preprocessing={},
         ),
-        images=ImagesCard(
+        images=ImagesMetadata(
             source={"kind": "folder", "location": "none"}, count=len(ids), skipped=0, ids_sha256=ids_hash(ids)
         ),
         layers=[
-            LayerCard(
+            LayerMetadata(
                 layer=layer,
                 file=layer_file(layer),
                 paths=[(reader, head) for reader in range(layer + 1, LAYERS) for head in range(HEADS)],
@@ -150,7 +150,7 @@ def _describe(atlas: Atlas, count: int, generator: torch.Generator) -> None:
         coefficients = torch.randn(neurons, nonzero, generator=generator)
         shares = coefficients.abs() / coefficients.abs().sum(dim=1, keepdim=True)
         senses = torch.where(torch.arange(nonzero) < 24, torch.arange(nonzero) % 3, -1).expand(neurons, -1)
-        codes = {"indices": indices, "coefficients": coefficients, "shares": shares}
+        codes = {"indices": indices, "coefficients": coefficients, "fractions": shares}
         write_table(folder / texts_file(layer), texts_table(codes, senses, texts))
         figures = {
             name: torch.rand(neurons, len(SIZES), generator=generator)
@@ -165,7 +165,7 @@ def _describe(atlas: Atlas, count: int, generator: torch.Generator) -> None:
         write_tensors(folder / figures_file(layer), figures)
     settings = DescriptionSettings(
         atlas_created=atlas.manifest.created, pool="random", pool_key=key, texts=count, nonzero=nonzero,
-        nonnegative=False, method="omp", normalisation="unit", null_draws=0, seed=0,
+        nonnegative=False, method="omp", normalisation="unit", n_resamples=0, seed=0,
     )  # fmt: skip
     described = DescriptionCard(
         settings=settings, sizes=SIZES, layers=atlas.layers, pool_source="random", generated=None, created=NOW,

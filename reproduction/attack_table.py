@@ -71,7 +71,7 @@ def chosen_of(
     """The first pairs of a ranking that fit, none of `without`."""
     chosen: list[tuple[str, str]] = []
     for row in ranked:
-        pair = row["shown"], row["predicted"]
+        pair = row["source_class"], row["target_class"]
         used = any(pair[0] == other[0] or pair[1] == other[1] for other in chosen)
         context = [cue for cue in default_biases().planted_cues(*pair) if cue.kind != "companion"]
         if not used and pair not in without and len(context) >= least and len(chosen) < count:
@@ -106,7 +106,7 @@ def markdown(found: dict[str, Any]) -> str:
     lines = [f"{found['seconds']:.0f} s in all; {len(found['pairs'])} pairs, settings {found['settings']}", ""]
     for kind, title in (("binary", "of the two classes"), ("among_all", "among all 32 classes")):
         summary_of = found["attack"][kind]
-        rates = {(row["shown"], row["predicted"], row["method"]): row for row in summary_of["pairs"]}
+        rates = {(row["source_class"], row["target_class"], row["method"]): row for row in summary_of["pairs"]}
         lines += [f"Pictures of 100 taken for the predicted class, {title} (mean +- std of the repeats):", ""]
         lines += ["| shown -> predicted | " + " | ".join(METHODS) + " |", "| --- " * (1 + len(METHODS)) + "|"]
         for shown, predicted in found["pairs"]:
@@ -132,7 +132,7 @@ def markdown(found: dict[str, Any]) -> str:
     for row in found["audit"]:
         planted = ", ".join(f"{name} ({'yes' if seen else 'no'})" for name, seen in row["planted"].items())
         cues = "; ".join(cue["text"] for cue in row["cues"][:5])
-        lines.append(f"| {row['shown']} -> {row['predicted']} | {planted} | {row['recall']:.2f} | "
+        lines.append(f"| {row['source_class']} -> {row['target_class']} | {planted} | {row['recall']:.2f} | "
                      f"{row['precision']:.2f} | {cues} |")  # fmt: skip
     lines += [
         "",
@@ -144,8 +144,8 @@ def markdown(found: dict[str, Any]) -> str:
               "| --- " * (4 + len(sizes)) + "|"]  # fmt: skip
     for one in found["removal"]:
         cells = [_removed(row) for row in one["curve"]] + [""] * (len(sizes) - len(one["curve"]))
-        lines.append(f"| {one['shown']} -> {one['predicted']} | {one['adversarial_images']} | " + " | ".join(cells)
-                     + f" | {one['best']['neurons']} neurons: {_removed(one['best'])} | "
+        lines.append(f"| {one['source_class']} -> {one['target_class']} | {one['adversarial_images']} | "
+                     + " | ".join(cells) + f" | {one['best']['neurons']} neurons: {_removed(one['best'])} | "
                      f"{_removed(one['projection'])} |")  # fmt: skip
     return "\n".join(lines) + "\n"
 

@@ -44,8 +44,8 @@ def found_cues(auditor: Auditor, shown: str, predicted: str, draws: int = 0) -> 
     context = {cue.word for cue in planted if cue.kind != "companion"}
     sure = [hit for hit, cue in zip(right, found.cues, strict=True) if cue.p_family < 0.05]
     return {
-        "shown": shown,
-        "predicted": predicted,
+        "source_class": shown,
+        "target_class": predicted,
         "planted": {f"{cue.kind} {cue.word}": cue.word in named for cue in planted},
         "cues": [{"text": cue.text, "score": cue.score, "p_family": cue.p_family} for cue in found.cues],
         "recall": len(wanted & named) / len(wanted) if wanted else None,

@@ -73,7 +73,7 @@ def test_neurons_show_and_list(command: Run, atlas: Path, tmp_path: Path) -> Non
     assert len(card["top_images"]) == 6
     norms = [image["norm"] for image in card["top_images"]]
     assert norms == sorted(norms, reverse=True)
-    assert abs(sum(path["share"] for path in card["paths"]) - 1) < 1e-4
+    assert abs(sum(path["fraction"] for path in card["paths"]) - 1) < 1e-4
     assert Image.open(sheet).size == (5 * 134 + 6, 2 * 148 + 6)
     assert card["top_images"][0]["id"] in command("neurons", "show", atlas, 1, 7).stdout
     listed = json.loads(

@@ -125,8 +125,9 @@ def test_direct_effects_of_neurons_sum_to_their_mlp(model: LensModel, spec: Spec
 
 def _pooled(model: LensModel, images: torch.Tensor, layer: int) -> torch.Tensor:
     from secondlens.models.capture import capture
+    from secondlens.models.trace import CaptureRequest
 
-    return capture(model.tower, images, [], first_order=True).pooled_activations[layer]
+    return capture(model.tower, images, CaptureRequest(first_order=True)).pooled_activations[layer]
 
 
 def test_patches_sum_to_the_layer(model: LensModel, spec: Spec) -> None:

@@ -16,6 +16,7 @@ from secondlens.models.capture import capture
 from secondlens.models.hf_clip import tower as clip_tower
 from secondlens.models.model import LensModel, Preprocessing
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import CaptureRequest
 
 
 def test_every_family_loads_and_passes_its_check(model: LensModel, spec: Spec) -> None:
@@ -60,7 +61,7 @@ def test_vision_model_with_projection_loads(tmp_path: Path) -> None:
 
 def test_capture_leaves_nothing_behind(model: LensModel, spec: Spec) -> None:
     before = hooks_of(model.module)
-    trace = capture(model.tower, pixels(2, spec.size), [0], first_order=True)
+    trace = capture(model.tower, pixels(2, spec.size), CaptureRequest(layers=[0], first_order=True))
     assert hooks_of(model.module) == before
     assert not trace.activations[0].requires_grad
     with pytest.raises((RuntimeError, ValueError)):
@@ -75,14 +76,14 @@ def test_capture_attention_is_upstreams(clip: LensModel) -> None:
     with torch.no_grad():
         rows = upstream.vision_model(images, output_attentions=True).attentions
     trace = capture(clip.tower, images, [0])
-    for reader, seen in trace.readers.items():
+    for reader, seen in trace.readouts.items():
         torch.testing.assert_close(seen.attention, rows[reader][:, :, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_site_that_does_not_fire_once_is_an_error(clip: LensModel) -> None:
     tower = clip.tower
     silent = VisionTower(**{**vars(tower), "forward": lambda images: torch.ones(len(images), 24)})
-    with pytest.raises(CaptureError, match="layer norm of reader 1 fired 0 times"):
+    with pytest.raises(CaptureError, match="layer norm of readout attention 1 fired 0 times"):
         capture(silent, pixels(1, 64), [0])
     twice = VisionTower(**{**vars(tower), "forward": lambda images: tower.forward(images) + tower.forward(images)})
     with pytest.raises(CaptureError, match="final layer norm fired 2 times"):

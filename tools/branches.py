@@ -25,7 +25,8 @@ def main() -> None:
             for column, count in enumerate(COUNTS):
                 packages[package][column] += content["summary"][count]
     print(f"{'package':<16}{'branches':>18}{'lines':>20}")
-    for package, (branches, all_branches, lines, all_lines) in sorted(packages.items(), key=lambda row: row[0] == "all"):
+    packages["all"] = packages.pop("all")
+    for package, (branches, all_branches, lines, all_lines) in packages.items():
         print(f"{package:<16}{share(branches, all_branches):>18}{share(lines, all_lines):>20}")
 
 

@@ -13,8 +13,9 @@ import grimp
 ORDER = (
     {"errors"},
     {"progress"},
-    {"numerics", "world"},
+    {"world"},
     {"kernels"},
+    {"numerics"},
     {"text"},
     {"json_text"},
     {"images"},

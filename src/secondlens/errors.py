@@ -28,6 +28,18 @@ class SurveyError(SecondLensError):
     """A survey that cannot start, go on or be resumed as asked."""
 
 
+class NotFiniteError(SurveyError):
+    """An image with an effect that is infinite or not a number. position: its number in the survey."""
+
+    def __init__(self, position: int, name: str | None = None) -> None:
+        self.position = position
+        image = f"image {position}" if name is None else name
+        super().__init__(
+            f"{image}: its effects are not finite, expected numbers. Check the model's weights, and use a wider dtype "
+            "where half precision overflows."
+        )
+
+
 class ClusterError(SecondLensError):
     """A cluster that cannot be reached, or a node of it that cannot do its part."""
 

@@ -18,10 +18,10 @@ from secondlens.applications.concepts.compare import survey_rows
 from secondlens.applications.concepts.words import check_rule, described_pool
 from secondlens.atlas import AtlasLayer
 from secondlens.descriptions import Descriptions, describe
-from secondlens.effects.histogram import NormHistogram, norm_above, share_above
 from secondlens.errors import AtlasError, TextError
 from secondlens.models import LensModel
 from secondlens.models.capture import capture
+from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
 from secondlens.pools import open_pool
 
 RULES = ("alignment", "signed", "paper")
@@ -168,9 +168,9 @@ def test_scores_and_what_stands_behind_them(
         assert sum(term.contribution for term in concept.neurons) == pytest.approx(concept.score, abs=1e-12)
         assert sum(value for _, value in concept.paths) == pytest.approx(concept.score, abs=1e-12)
         assert float(concept.tokens.sum()) + concept.constant == pytest.approx(concept.score, abs=1e-12)
-    # The same list in a batch, without what stands behind it.
+    # The same list in a batch, without what stands behind it; -1 where fewer texts score above zero.
     rows = finder.rows(finder.measure(worded.preprocess(opened(pictures, 3))), 3)
-    assert rows[0].tolist() == [concept.row for concept in found.concepts[:3]]
+    assert rows[0].tolist() == [*(concept.row for concept in found.concepts), -1, -1, -1][:3]
 
 
 def _norms(model: LensModel, layer: sl.AtlasLayer, pictures: Path) -> np.ndarray:

@@ -13,7 +13,7 @@ from secondlens.models import LensModel, hf_clip
 from secondlens.models.model import Preprocessing
 
 # Those of the neurons' activations need an atlas; a share of the norms asks for a number, which meta does not have.
-NAMES = [name for name in METHODS if name not in ("activation", "signed-activation", "traced-share")]
+NAMES = [name for name in METHODS if name not in ("activation", "signed-activation", "traced-fraction")]
 
 
 def on_meta(dtype: torch.dtype) -> LensModel:

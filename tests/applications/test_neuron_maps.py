@@ -282,7 +282,7 @@ def test_refusals(clip: LensModel) -> None:
     with pytest.raises(SecondLensError, match=r"keeps the neurons of layers \[\], the method needs \[0, 1, 2\]"):
         make_methods(clip, ["contribution"])[0].maps(shared, torch.zeros(2, 1, 24))
     with pytest.raises(SecondLensError, match="share above 0"):
-        make_methods(clip, ["traced-share"], options=Options(share=0.0))
+        make_methods(clip, ["traced-fraction"], options=Options(share=0.0))
 
 
 def test_without_an_atlas_the_rest_is_made(clip: LensModel) -> None:

@@ -169,7 +169,7 @@ def methods(seed: int) -> dict[str, Scores]:
 
 def test_paired_comparison_finds_the_worse_method_only() -> None:
     scores = methods(0)
-    rows = {(row.figure, row.other): row for row in compare(scores, "good")}
+    rows = {(row.metric, row.other): row for row in compare(scores, "good")}
     for figure in ("miou", "map", "pixel_accuracy"):
         worse, equal = rows[figure, "bad"], rows[figure, "equal"]
         values = [metrics(scores[name])[figure] for name in ("good", "bad")]

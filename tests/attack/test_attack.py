@@ -95,10 +95,10 @@ def test_all_stages_and_the_report(auditor: Auditor, plan: AttackPlan, sources: 
             "synthetic": True, "maker": "world:", "seed": row["seed"], "prompt": row["prompt"],
         }  # fmt: skip
         assert "algorithmicMedia" in picture.info["XML:com.adobe.xmp"]
-        assert row["shown"] in row["prompt"].split()
-        assert row["predicted"] not in row["prompt"].split()
+        assert row["source_class"] in row["prompt"].split()
+        assert row["target_class"] not in row["prompt"].split()
         assert row["fooled"] == (row["margin"] > 0)
-        assert row["judged"] == {"exact": row["valid"], "none": True}
+        assert row["judgements"] == {"exact": row["valid"], "none": True}
     assert {row["method"] for row in rows if row["cues"]} <= set(METHODS) - {"none"}
     # The same verdict as the model's own, by hand.
     row = rows[0]
@@ -108,7 +108,7 @@ def test_all_stages_and_the_report(auditor: Auditor, plan: AttackPlan, sources: 
     assert abs(margin - row["margin"]) < 1e-5
     exhibits = make_gallery(folder, rows, auditor.model, plan.pairs, [0, 1], "world:")
     found = write_report(folder, rows, plan.cells(), plan.settings.pictures, exhibits, "exact")
-    assert pq.read_table(folder.report / "verdicts.parquet").num_rows == len(rows)
+    assert pq.read_table(folder.report / "predictions.parquet").num_rows == len(rows)
     page = (folder.report / "report.html").read_text(encoding="utf-8")
     for text in ("What this is for", "second-order", "Cohen", "cat → boat", "similar-words"):
         assert text in page, text
@@ -160,7 +160,7 @@ def test_answers_that_are_no_use_are_asked_for_again(auditor: Auditor, sources: 
     assert len(model.prompts) == 3
     assert {row["prompt"] for row in rows} == {"a cat on a rug", "a black cat at night"}
     line = AttackFolder(tmp_path / "a").lines("descriptions")[0]
-    assert line["asked"] == 3
+    assert line["answers"] == 3
     reasons = {each["text"]: each["reason"] for each in line["left_out"]}
     assert reasons == {
         "a cat and a boat": "names the predicted class",
@@ -206,9 +206,9 @@ def test_the_exact_judge_sees_what_was_drawn(tmp_path: Path) -> None:
 
     def judged(text: str, shown: str = "cat", predicted: str = "boat") -> tuple[bool | None, bool | None]:
         made = SceneMaker().make(Order(text, 3, "x"))
-        line = {"name": "x", "shown": shown, "predicted": predicted, "facts": made.facts}
+        line = {"name": "x", "source_class": shown, "target_class": predicted, "metadata": made.metadata}
         found = judge.judge(line, tmp_path)
-        return found.shows_shown, found.shows_predicted
+        return found.shows_source, found.shows_target
 
     assert judged("a cat in a room") == (True, False)
     assert judged("a cat and a boat") == (True, True)
@@ -226,7 +226,7 @@ def test_agreement_by_hand() -> None:
     second = lines([True, False, False, False, True])
     (row,) = agreement({"a": first, "b": second})
     # Three of four agree; by chance 1/2 * 1/4 + 1/2 * 3/4 = 1/2.
-    assert (row["pictures"], row["agree"], row["kappa"]) == (4, 0.75, 0.5)
+    assert (row["images"], row["agree"], row["kappa"]) == (4, 0.75, 0.5)
     assert agreement({"a": lines([True]), "b": lines([True])})[0]["kappa"] is None
     assert agreement({"a": lines([None]), "b": lines([True])}) == []
 

@@ -66,8 +66,15 @@ def test_a_picture_that_an_endpoint_refuses_is_counted_as_no_test(endpoint: Endp
     maker = open_image_maker("openai:painter")
     endpoint.refuse(400, "Your request was rejected by the safety system.", code="content_policy_violation")
     made = maker.make(ORDER)
-    assert "safety system" in made.facts["refused"]
-    line = {"name": "x", "prompt": "p", "facts": made.facts, "shown": "dog", "predicted": "cat", "seed": 1}
+    assert "safety system" in made.metadata["refused"]
+    line = {
+        "name": "x",
+        "prompt": "p",
+        "metadata": made.metadata,
+        "source_class": "dog",
+        "target_class": "cat",
+        "seed": 1,
+    }
     said = judge_pictures(AttackFolder(tmp_path), [line], open_vision_judge("openai", "eyes"))
     assert said["x"]["valid"] is False
     assert len(endpoint.requests) == 1
@@ -80,11 +87,11 @@ def test_a_picture_that_an_endpoint_refuses_is_counted_as_no_test(endpoint: Endp
 def test_a_vision_model_judges(endpoint: Endpoint, world_model: LensModel, tmp_path: Path) -> None:
     picture = tmp_path / "x.png"
     Image.new("RGB", (8, 8)).save(picture)
-    line = {"name": "x", "shown": "dog", "predicted": "cat", "seed": 1, "facts": {}}
+    line = {"name": "x", "source_class": "dog", "target_class": "cat", "seed": 1, "metadata": {}}
     endpoint.chat = lambda body: "Yes." if " dog " in body["messages"][0]["content"][0]["text"] else "**No**"
     judge = open_judge("openai:eyes", world_model, [])
     found = judge.judge(line, picture)
-    assert (found.shows_shown, found.shows_predicted, found.valid) == (True, False, True)
+    assert (found.shows_source, found.shows_target, found.valid) == (True, False, True)
     sent = endpoint.requests[0]["messages"][0]["content"][1]["image_url"]["url"]
     assert sent.startswith("data:image/png;base64,")
     endpoint.chat = lambda body: "What a lovely picture"
@@ -164,15 +171,15 @@ def test_a_second_model_judges(world_model: LensModel, tmp_path: Path) -> None:
     classes = ["cat", "boat", "dog"]
     judge = SecondModelJudge(world_model, classes, ("a {}",))
     Image.effect_noise((40, 40), 90).convert("RGB").save(tmp_path / "x.png")
-    found = judge.judge({"shown": "cat", "predicted": "boat"}, tmp_path / "x.png")
+    found = judge.judge({"source_class": "cat", "target_class": "boat"}, tmp_path / "x.png")
     pixels = world_model.preprocess([Image.open(tmp_path / "x.png")])
     cosines = torch.nn.functional.normalize(world_model.encode_images(pixels), dim=1) @ world_model.encode_texts(
         [f"a {name}" for name in classes]
     ).T  # fmt: skip
     cat, boat, dog = cosines[0].tolist()
-    assert (found.shows_shown, found.shows_predicted) == (cat > dog, boat > cat)
+    assert (found.shows_source, found.shows_target) == (cat > dog, boat > cat)
     with pytest.raises(AuditError, match="without 'bird'"):
-        judge.judge({"shown": "bird", "predicted": "boat"}, tmp_path / "x.png")
+        judge.judge({"source_class": "bird", "target_class": "boat"}, tmp_path / "x.png")
     with pytest.raises(AuditError, match="is the attacked model itself"):
         open_judge(f"model:{world_model.reference}", world_model, classes)
     with pytest.raises(AuditError, match="did you mean 'exact'"):
@@ -182,8 +189,8 @@ def test_a_second_model_judges(world_model: LensModel, tmp_path: Path) -> None:
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[PersonPage]:
     folder = AttackFolder(tmp_path)
-    images = [{"name": f"a/{seed}", "prompt": f"p{seed}", "seed": seed, "shown": "dog", "predicted": "<b>cat</b>"}
-              for seed in (3, 1, 2)]  # fmt: skip
+    pair = {"source_class": "dog", "target_class": "<b>cat</b>"}
+    images = [{"name": f"a/{seed}", "prompt": f"p{seed}", "seed": seed, **pair} for seed in (3, 1, 2)]
     for line in images:
         path = folder.images / f"{line['name']}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,30 +215,30 @@ def ask(url: str, body: Any = None, host: str | None = None) -> bytes:
 def test_a_person_judges_on_a_page(page: PersonPage, tmp_path: Path) -> None:
     assert b"<kbd>a</kbd> accept" in ask(page.url)
     state = json.loads(ask(page.url + "state"))
-    assert [picture["verdict"] for picture in state["pictures"]] == [None] * 3
+    assert [picture["judgement"] for picture in state["images"]] == [None] * 3
     # In the order of the seeds, whatever the order of the lines.
-    assert ask(page.url + "picture/0") == (tmp_path / "images" / "a" / "1.png").read_bytes()
-    ask(page.url + "verdict", {"number": 0, "verdict": "accept"})
-    ask(page.url + "verdict", {"number": 1, "verdict": "reject"})
-    ask(page.url + "verdict", {"number": 1, "verdict": "skip"})
+    assert ask(page.url + "image/0") == (tmp_path / "images" / "a" / "1.png").read_bytes()
+    ask(page.url + "judgement", {"number": 0, "judgement": "accept"})
+    ask(page.url + "judgement", {"number": 1, "judgement": "reject"})
+    ask(page.url + "judgement", {"number": 1, "judgement": "skip"})
     said = all_judgements(AttackFolder(tmp_path))["person"]
     assert {name: line["valid"] for name, line in said.items()} == {"a/1": True, "a/2": None}
-    plain = {"shown": "dog", "predicted": "cat"}
+    plain = {"source_class": "dog", "target_class": "cat"}
     images = [{"name": "a/1", "prompt": "p1", "seed": 1, **plain}, {"name": "a/2", "prompt": "new", "seed": 2, **plain}]
     again = PersonPage(AttackFolder(tmp_path), images)
-    assert [picture["verdict"] for picture in again.state()["pictures"]] == ["accept", None]
+    assert [picture["judgement"] for picture in again.state()["images"]] == ["accept", None]
     again.close()
 
 
 @pytest.mark.parametrize(
     ("path", "body", "host", "status"),
     [
-        ("picture/9", None, None, 404),
-        ("picture/../../attack.json", None, None, 404),
+        ("image/9", None, None, 404),
+        ("image/../../attack.json", None, None, 404),
         ("state", None, "evil.example:80", 404),
-        ("verdict", {"number": 7, "verdict": "accept"}, None, 400),
-        ("verdict", {"number": 0, "verdict": "<b>"}, None, 400),
-        ("verdict", ["x"], None, 400),
+        ("judgement", {"number": 7, "judgement": "accept"}, None, 400),
+        ("judgement", {"number": 0, "judgement": "<b>"}, None, 400),
+        ("judgement", ["x"], None, 400),
     ],
 )
 def test_the_page_refuses(page: PersonPage, path: str, body: Any, host: str | None, status: int) -> None:

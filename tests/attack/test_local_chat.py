@@ -43,7 +43,7 @@ def test_a_random_chat_model_is_asked_within_a_bound(tmp_path: Path) -> None:
     settings = make_settings("smallest", chosen=1)
     found = write_descriptions(AttackFolder(tmp_path / "attack"), CUES, model, settings)[CELL]
     # Forty of its words, one of twenty-two being "dog": some answer has it.
-    assert 1 <= found["asked"] <= 3
+    assert 1 <= found["answers"] <= 3
     assert all("dog" in text for text in found["kept"])
     assert len(found["chosen"]) == 1
 

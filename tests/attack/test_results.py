@@ -30,7 +30,7 @@ def test_rates_and_counts() -> None:
     assert ours["std"] == pytest.approx(np.std([0.3, 0.5, 0.7]))
     # t with 2 degrees of freedom: 4.3027.
     assert ours["high"] - ours["success"] == pytest.approx(4.302653 * 0.2 / math.sqrt(3), rel=1e-5)
-    assert (ours["pictures"], ours["valid"], ours["discarded"], ours["fooled"]) == (30, 27, 3, 15)
+    assert (ours["images"], ours["valid"], ours["discarded"], ours["fooled"]) == (30, 27, 3, 15)
     assert ours["fooled_of_valid"] == pytest.approx(15 / 27)
     (test,) = found["tests"]
     assert (test["method"], test["baseline"]) == ("second-order", "random")

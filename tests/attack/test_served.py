@@ -21,7 +21,7 @@ from secondlens.language import open_language_model
 from secondlens.language.local import LocalVisionModel
 from secondlens.models import LensModel
 
-LINE = {"name": "a", "shown": "dog", "predicted": "cat", "seed": 1, "facts": {}}
+LINE = {"name": "a", "source_class": "dog", "target_class": "cat", "seed": 1, "metadata": {}}
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_captions_from_transformers_own_server(tmp_path: Path, monkeypatch: pyte
     with served(chat_folder(tmp_path / "gpt", served=True), monkeypatch) as reference:
         model = open_language_model(reference, max_tokens=40)
         found = write_descriptions(AttackFolder(tmp_path / "attack"), CUES, model, make_settings("smallest", chosen=1))
-        assert 1 <= found[CELL]["asked"] <= 3
+        assert 1 <= found[CELL]["answers"] <= 3
         assert all("dog" in text for text in found[CELL]["kept"])
         # The same request with temperature 0 has one answer.
         plain = open_language_model(reference, max_tokens=8, temperature=0.0)
@@ -77,7 +77,7 @@ def pictures(folder: Path, count: int) -> list[Path]:
 
 def said(judge: Judge, paths: list[Path]) -> list[tuple[bool | None, bool | None]]:
     judged = [judge.judge(LINE, path) for path in paths]
-    return [(found.shows_shown, found.shows_predicted) for found in judged]
+    return [(found.shows_source, found.shows_target) for found in judged]
 
 
 def test_a_vision_model_judges_here_and_behind_the_server(

@@ -137,7 +137,7 @@ def test_matrix_agrees_with_the_audit(auditor: Auditor, tmp_path: Path) -> None:
             assert math.isclose(found.values[place], expected, rel_tol=1e-5)
             assert [text for text, _ in found.cues[place]] == [cue.text for cue in pair.cues]
     write_matrix(found, tmp_path / "pairs.csv", tmp_path / "pairs.png")
-    assert (tmp_path / "pairs.csv").read_text().startswith("shown,predicted,exploitability")
+    assert (tmp_path / "pairs.csv").read_text().startswith("source_class,target_class,exploitability")
     assert len((tmp_path / "pairs.csv").read_text().splitlines()) == 7
     write_matrix(found, tmp_path / "pairs.parquet")
     with pytest.raises(OutputError, match=r"\.csv or \.parquet"):
@@ -145,7 +145,7 @@ def test_matrix_agrees_with_the_audit(auditor: Auditor, tmp_path: Path) -> None:
     by_images = image_matrix(auditor.within, list(NOUNS), class_head(auditor.model, NOUNS, WORLD_TEMPLATES)[1],
                              NameSimilarity())  # fmt: skip
     best = by_images.ranked(1)[0]
-    pair = auditor.pair(best["shown"], best["predicted"])
+    pair = auditor.pair(best["source_class"], best["target_class"])
     scores = dict(zip(auditor.within.texts, image_scores(auditor.within, pair.vector), strict=True))
     assert best["cues"]
     for cue in best["cues"]:
@@ -188,7 +188,7 @@ def test_classes_that_cannot_be_audited(world_model: LensModel, shown: str, pred
 
 def test_classes_of_a_classifier(vit: LensModel) -> None:
     pair = class_pair(vit, "house cat", "Dog")
-    assert (pair.shown, pair.predicted) == ("cat, house cat", "dog")
+    assert (pair.source_class, pair.target_class) == ("cat, house cat", "dog")
     assert vit.classifier is not None
     rows = vit.classifier.weight()
     names, head = class_head(vit, vit.classifier.labels)

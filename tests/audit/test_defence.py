@@ -110,7 +110,7 @@ def test_studies_of_the_tiny_world(auditor: Auditor, world_cache: Path, tmp_path
     found = study_folder(auditor, labels, wanted, world_cache / "scenes" / "captions.csv")
     assert found["images"] == 60
     assert found["presence"] == "captions"
-    assert {row["shown"] for row in found["explained"]} <= {first, second}
+    assert {row["source_class"] for row in found["explained"]} <= {first, second}
     own = study_folder(auditor, labels, pairs=2, cues=3)
     assert len(own["pairs"]) == 2
     assert own["pairs"][0]["errors"] >= own["pairs"][1]["errors"] >= 3

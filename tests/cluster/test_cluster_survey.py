@@ -1,4 +1,4 @@
-"""A survey in shards, on real workers, is the plain survey bit by bit; whatever happens to the workers on the way."""
+"""A survey in parts, on real workers, is the plain survey; whatever happens to the workers on the way."""
 
 import json
 import os
@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from cluster_runs import SETTINGS, pictures_of, same, survey
+from cluster_runs import SETTINGS, pictures_of, require_same, survey
 
 import secondlens as sl
 from secondlens.atlas.manifest import MANIFEST
@@ -19,22 +18,20 @@ from secondlens.cli.cluster import ray_notes
 from secondlens.cluster import cluster_survey
 from secondlens.cluster import survey as module
 from secondlens.cluster.crew import Crew
-from secondlens.cluster.shards import ShardFiles
-from secondlens.errors import ClusterError
+from secondlens.errors import ClusterError, SurveyError
 from secondlens.images.sources import FolderSource
 from secondlens.models import LensModel
 
-Write = Callable[[ShardFiles, range, dict[str, torch.Tensor]], None]
-WRITE: Write = ShardFiles.write
+Store = Callable[..., None]
+STORE: Store = module.store_part
 
 
-@pytest.mark.parametrize("shard_images", [5, 15, None])
-def test_two_workers_give_the_bits_of_one_machine(
+@pytest.mark.parametrize("shard_images", [4, 16, None])
+def test_two_workers_give_what_one_machine_gives(
     crew: Crew, loaded: LensModel, plain: sl.Atlas, tmp_path: Path, shard_images: int | None
 ) -> None:
-    assert sum(card.second_pass for card in plain.manifest.layers), "the second look must be tested"
     atlas, cost = survey(crew, loaded, pictures_of(plain), tmp_path / "atlas", shard_images)
-    same(plain, atlas)
+    require_same(plain, atlas)
     assert len(atlas.skipped) == 2
     assert cost.items >= 42
     assert cost.pieces >= 3
@@ -46,8 +43,8 @@ def test_the_command(ray: Any, reference: str, plain: sl.Atlas, tmp_path: Path, 
     """In float64 too; and what is there is opened, not made again."""
     pictures, out = pictures_of(plain), tmp_path / "atlas"
     command = ["secondlens", "cluster", "survey", reference, str(pictures), "--out", str(out), "--layers", "0,1"]
-    command += ["--top", "3", "--batch-size", "5", "--workers", "1", "--threads", "1", "--json"]
-    command += ["--dtype", "float64", "--shard-images", "10"]
+    command += ["--top", "2", "--batch-size", "4", "--workers", "1", "--threads", "1", "--json"]
+    command += ["--dtype", "float64", "--shard-images", "12"]
     monkeypatch.setattr(sys, "argv", command)
     whole = sl.survey(sl.load_model(reference, dtype="float64"), pictures, tmp_path / "whole", **SETTINGS)
     for nodes in (1, 0):
@@ -60,86 +57,83 @@ def test_the_command(ray: Any, reference: str, plain: sl.Atlas, tmp_path: Path, 
         assert facts["images"] == 40
         assert len(facts["skipped_images"]) == 2
         assert "images/s" in said.err or not nodes
-    same(whole, sl.Atlas.open(out))
+    require_same(whole, sl.Atlas.open(out))
     monkeypatch.setattr(sys, "argv", [*command, "--top", "4"])
     with pytest.raises(SystemExit) as ended:
         app.main()
     assert ended.value.code == 2
-    assert "top was 3, now 4" in capsys.readouterr().err
+    assert "top was 2, now 4" in capsys.readouterr().err
 
 
-def test_a_killed_worker_costs_its_shard_only(
+def test_a_killed_worker_costs_its_part_only(
     crew: Crew, loaded: LensModel, plain: sl.Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim = crew.start()[0].process
-    written: list[range] = []
+    stored: list[str] = []
 
-    def kill(files: ShardFiles, span: range, tensors: dict[str, torch.Tensor]) -> None:
-        WRITE(files, span, tensors)
-        written.extend([span] if "survey" in files._prefix else [])
-        if len(written) == 3:
+    def kill(job: Any, piece: Any, folder: Path) -> None:
+        STORE(job, piece, folder)
+        stored.extend([folder.name] if "first" in folder.name else [])
+        if len(stored) == 3:
             os.kill(victim, signal.SIGKILL)
 
-    monkeypatch.setattr(ShardFiles, "write", kill)
-    atlas, _ = survey(crew, loaded, pictures_of(plain), tmp_path / "killed", 5)
-    same(plain, atlas)
+    monkeypatch.setattr(module, "store_part", kill)
+    atlas, _ = survey(crew, loaded, pictures_of(plain), tmp_path / "killed", 4)
+    require_same(plain, atlas)
     with pytest.raises(ProcessLookupError):
         os.kill(victim, 0)
     # Nothing that was finished was done again.
-    assert sorted(batch for span in written for batch in span) == list(range(9))
+    assert sorted(stored) == sorted(set(stored))
+    assert len(stored) == 11
 
 
-@pytest.mark.parametrize("finish", ["cluster", "plain"])
-def test_an_interrupted_run_goes_on_anywhere(
-    crew: Crew, loaded: LensModel, plain: sl.Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finish: str
-) -> None:
-    """Stopped twice on the cluster: finished there, and finished as a plain survey."""
-    folder = tmp_path / "atlas"
-    written: list[range] = []
-
-    def stop(files: ShardFiles, span: range, tensors: dict[str, torch.Tensor]) -> None:
-        WRITE(files, span, tensors)
-        written.append(span)
-        if len(written) in (2, 5):
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(ShardFiles, "write", stop)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            survey(crew, loaded, pictures_of(plain), folder, 5)
-    assert not (folder / MANIFEST).exists()
-    assert len(list((folder / "progress" / "shards").glob("*.safetensors"))) == 5
-    if finish == "plain":
-        same(plain, sl.survey(loaded, pictures_of(plain), folder, **SETTINGS))
-        return
-    atlas, _ = survey(crew, loaded, pictures_of(plain), folder, 5)
-    same(plain, atlas)
-    assert sorted(batch for span in written[:8] for batch in span)[:3] == [0, 1, 2]
-    assert len(written) == len(set(written)) or len(written) > 8
-
-
-def test_a_plain_survey_goes_on_on_the_cluster(
+def test_an_interrupted_run_goes_on(
     crew: Crew, loaded: LensModel, plain: sl.Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from secondlens.surveys import run
+    folder = tmp_path / "atlas"
+    stored: list[str] = []
 
-    folder, update, seen = tmp_path / "atlas", run.update, 0
+    def stop(job: Any, piece: Any, path: Path) -> None:
+        STORE(job, piece, path)
+        stored.append(path.name)
+        if len(stored) in (2, 5):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "store_part", stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            survey(crew, loaded, pictures_of(plain), folder, 4)
+    assert not (folder / MANIFEST).exists()
+    assert len(list((folder / "progress" / "parts").glob("*/part.json"))) == 5
+    with pytest.raises(SurveyError, match=r"a survey in 11 parts, begun by 'secondlens cluster survey'"):
+        sl.survey(loaded, pictures_of(plain), folder, **SETTINGS)
+    # The number of parts is that of the beginning, however many are asked for now.
+    atlas, _ = survey(crew, loaded, pictures_of(plain), folder, 20)
+    require_same(plain, atlas)
+    assert len(stored) == len(set(stored))
+
+
+def test_a_plain_survey_is_not_begun_again(
+    crew: Crew, loaded: LensModel, plain: sl.Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from secondlens.surveys import stream
+
+    folder, update, batches = tmp_path / "atlas", stream.update, 0
 
     def stop(*arguments: Any) -> Any:
-        nonlocal seen
-        seen += 1
-        if seen == 6:
+        nonlocal batches
+        batches += 1
+        if batches == 6:
             os.kill(os.getpid(), signal.SIGINT)
         return update(*arguments)
 
-    monkeypatch.setattr(run, "update", stop)
+    monkeypatch.setattr(stream, "update", stop)
     with pytest.raises(KeyboardInterrupt):
         sl.survey(loaded, pictures_of(plain), folder, **SETTINGS)
-    monkeypatch.setattr(run, "update", update)
-    atlas, cost = survey(crew, loaded, pictures_of(plain), folder)
-    same(plain, atlas)
-    # Twelve images were left for the first pass; the second look has its own.
-    assert cost.items < 12 + 42
+    monkeypatch.setattr(stream, "update", update)
+    with pytest.raises(ClusterError, match="a survey in one part, begun by 'secondlens survey'; continue it with"):
+        survey(crew, loaded, pictures_of(plain), folder)
+    require_same(plain, sl.survey(loaded, pictures_of(plain), folder, **SETTINGS))
 
 
 def test_a_node_that_cannot_read_is_named(crew: Crew, loaded: LensModel, plain: sl.Atlas, tmp_path: Path,

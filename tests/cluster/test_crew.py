@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from cluster_runs import SETTINGS
 
 from secondlens.cluster.costs import Costs, Tally
 from secondlens.cluster.crew import Crew, Failure, Share, guarded, share_out
 from secondlens.cluster.report import check_reports, report, versions
-from secondlens.cluster.shards import ShardFiles, gaps
 from secondlens.errors import ClusterError, SurveyError
 from secondlens.models import LensModel
 
@@ -21,7 +21,7 @@ from secondlens.models import LensModel
 def test_what_workers_say_is_checked(crew: Crew, loaded: LensModel) -> None:
     one, two = crew.start()
     assert one.process != two.process
-    mine = report("here", loaded, 5)
+    mine = report("here", loaded, SETTINGS["batch_size"])
     assert (one.versions, one.weights, one.rounding) == (mine.versions, mine.weights, mine.rounding)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -46,33 +46,6 @@ def test_memory_is_asked_of_each_node(loaded: LensModel) -> None:
     check_reports([gpu, gpu], loaded.weights_hash, 2 * 2**30)
     with pytest.raises(ClusterError, match=r"node a has 3.0 GiB of free memory on its Tiny GPU, 1 worker needs"):
         check_reports([gpu], loaded.weights_hash, 4 * 2**30)
-
-
-def test_what_is_left_to_do() -> None:
-    assert gaps(0, 10, [], 4) == [range(0, 3), range(3, 6), range(6, 10)]
-    assert gaps(2, 10, [range(4, 6), range(8, 10)], 10) == [range(2, 4), range(6, 8)]
-    assert gaps(0, 4, [range(0, 4)], 1) == gaps(4, 4, [], 1) == []
-    assert gaps(0, 3, [range(5, 9)], 9) == [range(0, 3)]
-    for size in range(1, 8):
-        pieces = gaps(3, 30, [range(7, 11), range(15, 16)], size)
-        covered = [batch for piece in pieces for batch in piece]
-        assert covered == [batch for batch in range(3, 30) if batch not in {7, 8, 9, 10, 15}]
-        assert max(map(len, pieces)) <= size
-
-
-def test_shards_that_overlap_a_checkpoint_are_dropped(tmp_path: Path) -> None:
-    files = ShardFiles(tmp_path / "shards", 0, "survey")
-    for span in (range(0, 2), range(2, 6), range(6, 8)):
-        files.write(span, {"x": torch.zeros(1)})
-    ShardFiles(tmp_path / "shards", 1, "survey").write(range(0, 2), {"x": torch.zeros(1)})
-    (tmp_path / "shards" / ".left-over.partial").write_text("x")
-    again = ShardFiles(tmp_path / "shards", 0, "survey")
-    assert again.spans() == [range(0, 2), range(2, 6), range(6, 8)]
-    again.remove(3)
-    assert again.spans() == [range(6, 8)]
-    assert len(list((tmp_path / "shards").iterdir())) == 2
-    again.clear()
-    assert not list((tmp_path / "shards").iterdir())
 
 
 def test_costs_and_tallies_add_up() -> None:

@@ -72,7 +72,7 @@ def test_a_description_is_the_decomposition(atlas: sl.Atlas, pool: Pool) -> None
         assert [row["text"] for row in table] == [pool.texts[row["row"]] for row in table]
         coefficients = torch.tensor([row["coefficient"] for row in table]).view(48, 6)
         torch.testing.assert_close(coefficients, codes.coefficients)
-        shares = torch.tensor([row["share"] for row in table]).view(48, 6)
+        shares = torch.tensor([row["fraction"] for row in table]).view(48, 6)
         torch.testing.assert_close(shares.sum(dim=1), torch.ones(48))
         made = torch.einsum("nj,nje->ne", codes.coefficients.double(), codes.dictionary[codes.indices])
         parts = codes.dictionary[codes.indices] * codes.coefficients[:, :, None]
@@ -98,12 +98,12 @@ def test_one_neuron_as_plain_data(atlas: sl.Atlas, pool: Pool) -> None:
     card = found.neuron(1, 7)
     json.dumps(card)
     assert card["pool"] == "My words"
-    sizes = [abs(row["share"]) for row in card["texts"]]
+    sizes = [abs(row["fraction"]) for row in card["texts"]]
     assert sizes == sorted(sizes, reverse=True)
     assert {row["text"] for row in card["texts"]} == set(found.table(1, 7)["text"].to_pylist())
     assert sum(sense["images"] for sense in card["senses"]) == len(card["top_senses"]) == 5
     assert sum(len(sense["texts"]) for sense in card["senses"]) == 6
-    assert sum(sense["share"] for sense in card["senses"]) == pytest.approx(sum(sizes))
+    assert sum(sense["fraction"] for sense in card["senses"]) == pytest.approx(sum(sizes))
     against = {"-" + row["text"] for row in card["texts"] if row["coefficient"] < 0}
     assert against == {text for sense in card["senses"] for text in sense["texts"] if text.startswith("-")}
     assert [row["texts"] for row in card["quality"]] == [4, 6]
@@ -147,7 +147,7 @@ def test_an_interrupted_description_goes_on(
     if stop > 1:
         for change, message in (
             ({"nonzero": 5}, "nonzero was 6, now 5"),
-            ({"null_draws": 20}, "null draws was 19, now 20"),
+            ({"null_draws": 20}, "n resamples was 19, now 20"),
             ({"seed": 1}, "seed was 0, now 1"),
             ({"nonnegative": True}, "nonnegative was False, now True"),
         ):
@@ -309,7 +309,7 @@ def test_commands_in_process(
     said = data("describe", folder, "--pool", "My words", "-m", 6, "--null-draws", 19)
     assert {"pool": "My words", "texts": 6}.items() <= said.items()
     found = Descriptions.open(atlas)
-    assert found.card.settings.null_draws == 19
+    assert found.card.settings.n_resamples == 19
     data("describe", folder, "--pool", "My words", "-m", 3, "--null-draws", 0, "--name", "short")
     card = data("neurons", "show", folder, 1, 7, "--pool", "My words")
     assert {key: card[key] for key in ("texts", "senses", "quality", "polysemy")} == {

@@ -13,6 +13,7 @@ from builders import Spec, build, pixels, randomise
 from secondlens.effects.indirect import indirect_effects
 from secondlens.errors import ModelError
 from secondlens.models.capture import capture
+from secondlens.models.trace import CaptureRequest
 
 # As in the tests of the other families: float32 through a few small layers.
 FLOAT32 = 2e-5
@@ -108,8 +109,8 @@ def test_entered_half_way_it_runs_the_same(pair: tuple[sl.LensModel, sl.LensMode
     hf, oc, spec = pair
     images, reference = pixels(4, spec.size), pixels(5, spec.size, seed=1)
     for layer in range(spec.layers):
-        trace = capture(oc.tower, images, [], residuals=[layer])
-        close(oc.tower.run_from(layer + 1, trace.residuals[layer]), oc.encode_images(images))
+        trace = capture(oc.tower, images, CaptureRequest(resid_post=[layer]))
+        close(oc.tower.run_from(layer + 1, trace.resid_post[layer]), oc.encode_images(images))
         means = capture(hf.tower, reference, [layer]).activations[layer].mean(dim=0)
         ours, theirs = (indirect_effects(m, images, layer, means, [1, 5]) for m in (oc, hf))
         # Differences of unit vectors: float32 rounding of both.

@@ -15,7 +15,15 @@ from secondlens.reproduction.tasks import study_of
 
 MINIMAL = "name: mine\ntitle: t\npaper: figure 3\nstudy: ablation\nmodel: hf:x\n"
 KEYS = {
-    "ablation": {"baseline", "worst_layer", "worst_depth", "loss", "large_share", "small_share", "rank_one_share"},
+    "ablation": {
+        "baseline",
+        "worst_layer",
+        "worst_depth",
+        "loss",
+        "large_fraction",
+        "small_fraction",
+        "rank_one_fraction",
+    },
     "table1": {
         "baseline",
         "indirect_accuracy",
@@ -25,7 +33,7 @@ KEYS = {
         "accuracy_gap",
         "explained_gap",
     },
-    "first-order": {"baseline", "attentions_held", "mlps_held", "late_share", "mlp_share"},
+    "first-order": {"baseline", "attentions_held", "mlps_held", "late_fraction", "mlp_fraction"},
     "descriptions": {"baseline", "loss", "rise", "recovered"},
     "words": {f"neuron {number}" for number in (4, 391, 2137, 2914)},
 }
@@ -101,17 +109,17 @@ def test_digits_claims_and_words_are_judged() -> None:
         Expectation(key="e", text="absent", high=1.0),
     )
 
-    def verdicts(values: dict, own: bool = True) -> list[str]:
-        return [row.verdict for row in compare(expected, values, own)]
+    def states(values: dict, own: bool = True) -> list[str]:
+        return [row.state for row in compare(expected, values, own)]
 
     good = {"a": 63.8, "b": 0.5, "c": 0.9, "d": ["+snowy", "+x", "-closings"], "e": None}
-    assert verdicts(good) == ["inside"] * 4 + ["not measured"]
+    assert states(good) == ["inside"] * 4 + ["not measured"]
     # Another sign is another word.
     bad = {"a": 62.7, "b": 0.49, "c": 0.91, "d": ["+snowy", "+closings"], "e": 1.01}
-    assert verdicts(bad) == ["outside"] * 5
+    assert states(bad) == ["outside"] * 5
     # On another model the paper's digits and words cannot be judged, its claims can.
-    assert verdicts(bad, own=False) == ["other setting", "outside", "outside", "other setting", "outside"]
-    assert verdicts({}) == ["not measured"] * 5
+    assert states(bad, own=False) == ["other setting", "outside", "outside", "other setting", "outside"]
+    assert states({}) == ["not measured"] * 5
     shown = compare(expected, good, True)
     assert (shown[0].paper, shown[0].ours) == ("63.3 +- 0.5", "63.8")
     assert shown[3].ours == "+snowy +x -closings (2 of 2)"

@@ -104,7 +104,7 @@ def test_every_preset_runs_on_other_data(given: list[object], tmp_path: Path) ->
         for name in preset["files"]:
             assert (out / preset["name"] / name).is_file()
         # Digits are never judged where model and images are others.
-        assert {row["verdict"] for row in preset["comparisons"] if "+-" in row["paper"]} <= {"other setting"}
+        assert {row["state"] for row in preset["comparisons"] if "+-" in row["paper"]} <= {"other setting"}
         assert any(change.startswith("model ") for change in preset["changed"])
     # Four presets with all of these layers have one survey; nothing is surveyed for figures 11 and 12.
     assert len(list((out / "atlases").iterdir())) == 1
@@ -137,7 +137,7 @@ def test_finished_studies_are_not_run_again(
     with monkeypatch.context() as patch:
         # Neither the first study nor the survey runs a second time.
         patch.setattr("secondlens.reproduction.measures.ablate", kill)
-        patch.setattr("secondlens.surveys.run.Run.execute", kill)
+        patch.setattr("secondlens.surveys.run.in_process", kill)
         first = json.loads(call(*arguments, "--json").stdout)["presets"]
     assert [preset["reused"] for preset in first] == [True, False]
     again = json.loads(call(*arguments, "--json").stdout)["presets"]
@@ -206,7 +206,7 @@ def test_a_preset_of_ones_own_is_judged_in_its_own_setting(given: list[object], 
     shown = call(tmp_path / "mine.yaml", *sets, "--out", tmp_path / "mine", "--workers", 0, "--json")
     (outcome,) = json.loads(shown.stdout)["presets"]
     assert outcome["changed"] == []
-    assert [row["verdict"] for row in outcome["comparisons"]] == ["inside", "outside"]
+    assert [row["state"] for row in outcome["comparisons"]] == ["inside", "outside"]
     # Every second of 24 images, where the preset says that there should be 13.
     assert outcome["setting"]["survey"].startswith("12 images of ")
     assert any("has 12 images, the paper's 13" in note for note in outcome["notes"])

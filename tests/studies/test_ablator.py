@@ -18,7 +18,7 @@ FLOAT32 = 3e-5
 def survey(model: LensModel, layer: int, images: torch.Tensor, top: int = TOP) -> LayerResult:
     statistics = LayerStatistics(model.tower, layer, len(images))
     statistics.update(capture(model.tower, images, [layer]), torch.arange(len(images)))
-    return statistics.result(top)[0]
+    return statistics.result(top)
 
 
 def ablator(model: LensModel, layer: int, found: LayerResult, thresholds: torch.Tensor | None = None) -> LayerAblator:

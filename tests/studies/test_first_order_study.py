@@ -90,7 +90,7 @@ def test_accuracies_are_those_of_whole_batches(vit: LensModel, table: Path) -> N
     expected_spread = (neurons - neurons.mean(dim=0)).square().sum(dim=2).mean(dim=0).sqrt()
     torch.testing.assert_close(spread, expected_spread, rtol=1e-3, atol=1e-6)
     assert hooks_of(vit.module) == 0
-    assert capture(vit.tower, pictures[:1], []).residuals == {}
+    assert capture(vit.tower, pictures[:1], []).resid_post == {}
 
 
 def test_command(vit: LensModel, table: Path, tmp_path: Path) -> None:

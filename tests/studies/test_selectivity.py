@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 import secondlens as sl
 from secondlens.cli.app import app
-from secondlens.effects.histogram import NormHistogram, norm_above, share_above
 from secondlens.effects.rank_one import rank_one
-from secondlens.effects.statistics import EffectStatistics
 from secondlens.errors import ImageError
 from secondlens.images.sources import open_source
 from secondlens.models import LensModel
+from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
+from secondlens.numerics.largest import LargestEffects
 from secondlens.studies.selectivity import distribution, neuron_figures, path_figures
 from secondlens.studies.shuffles import figures, permuted, shuffle_test, shuffle_tests
 
@@ -48,16 +48,16 @@ def test_figures_of_an_atlas(clip: LensModel, pictures: Path, tmp_path: Path) ->
         true = (norms >= threshold).double().mean(dim=0)
         assert float((found[name] - true).abs().mean()) < 0.05, name
     assert float((found["above_threshold"] - 8 / 40).abs().mean()) < 0.05
-    shares = layer.path_shares.double().abs()
+    shares = layer.path_fractions.double().abs()
     neuron = 5
     weights = (shares[neuron] / shares[neuron].sum()).sort(descending=True).values
-    assert float(found["largest_path_share"][neuron]) == pytest.approx(float(weights[0]))
+    assert float(found["largest_path_fraction"][neuron]) == pytest.approx(float(weights[0]))
     assert float(found["effective_paths"][neuron]) == pytest.approx(1 / float(weights.square().sum()))
     needed = int(found["paths_for_nine_tenths"][neuron])
     assert weights[:needed].sum() >= 0.9 > weights[: needed - 1].sum()
     paths = path_figures(layer)
-    assert [(path["reader"], path["head"]) for path in paths] == [tuple(path) for path in layer.paths]
-    assert sum(path["mean_share"] for path in paths) == pytest.approx(1, abs=1e-4)
+    assert [(path["readout"], path["head"]) for path in paths] == [tuple(path) for path in layer.paths]
+    assert sum(path["mean_fraction"] for path in paths) == pytest.approx(1, abs=1e-4)
     assert sum(path["largest_for"] for path in paths) == pytest.approx(1)
     assert distribution(torch.arange(101.0)) == {"mean": 50, "q05": 5, "q25": 25, "q50": 50, "q75": 75, "q95": 95}
 
@@ -65,7 +65,7 @@ def test_figures_of_an_atlas(clip: LensModel, pictures: Path, tmp_path: Path) ->
 def test_figures_are_the_surveys() -> None:
     generator = torch.Generator().manual_seed(0)
     held, root = torch.randn(6, 60, 5, generator=generator), torch.randn(6, 5, 5, generator=generator).tril()
-    statistics = EffectStatistics(root, 60)
+    statistics = LargestEffects(root, 60)
     statistics.update(held, torch.arange(60))
     for top in (3, 10):
         expected = rank_one(statistics.result(top), root)
@@ -144,5 +144,5 @@ def test_command(clip: LensModel, pictures: Path, tmp_path: Path) -> None:
     assert int(neurons["p_participation"].notna().sum()) == 6
     pairs = pq.read_table(out / "pairs.parquet").to_pandas()
     assert len(pairs) == clip.neurons * 4
-    assert pairs.groupby("neuron")["share"].sum().to_numpy() == pytest.approx(1, abs=1e-3)
+    assert pairs.groupby("neuron")["fraction"].sum().to_numpy() == pytest.approx(1, abs=1e-3)
     assert Image.open(out / "selectivity.png").size[0] > 1000

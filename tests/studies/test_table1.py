@@ -55,7 +55,7 @@ def test_statistics_equal_a_plain_decomposition() -> None:
     torch.testing.assert_close(result.mean_effects.double(), effects.mean(dim=0), rtol=1e-5, atol=1e-6)
     rms = centred.square().sum(dim=2).mean(dim=0).sqrt()
     torch.testing.assert_close(result.root_mean_square.double(), rms, rtol=1e-5, atol=1e-6)
-    assert bool(result.proved.all())
+    assert bool(result.certified.all())
     halves = [IndirectStatistics(40, 12, 50) for _ in range(2)]
     halves[0].update(effects[:20], torch.arange(20))
     halves[1].update(effects[20:], torch.arange(20, 50))

@@ -24,7 +24,7 @@ def test_a_folder_of_audits_is_on_the_site(world: World, site: Path) -> None:
     assert pair["cues"][3]["evidence"][0]["images"] == wanted
     index = json.loads((site / "data/audit/index.json").read_text())
     assert index["pairs"] == [
-        {"shown": "cat", "predicted": "<b>boat</b>", "scoring": "paper", "pool": "things & <i>", "cues": 5}
+        {"source_class": "cat", "target_class": "<b>boat</b>", "scoring": "paper", "pool": "things & <i>", "cues": 5}
     ]
     matrix = index["matrices"][0]
     assert matrix["classes"] == ["<b>boat</b>", "cat", "dog"]
@@ -34,7 +34,7 @@ def test_a_folder_of_audits_is_on_the_site(world: World, site: Path) -> None:
 def test_of_many_classes_those_of_the_strongest_pairs_are_kept(world: World, tmp_path: Path) -> None:
     names = [f"class {number:02d}" for number in range(CLASSES + 20)]
     pairs = [
-        {"shown": a, "predicted": b, "exploitability": float(at + other), "cues": []}
+        {"source_class": a, "target_class": b, "exploitability": float(at + other), "cues": []}
         for at, a in enumerate(names)
         for other, b in enumerate(names)
         if a != b
@@ -56,7 +56,7 @@ def test_of_many_classes_those_of_the_strongest_pairs_are_kept(world: World, tmp
         ({"atlas": "yesterday"}, "audit of the atlas made yesterday"),
         ({"audit": "poem"}, "cannot read an audit"),
         ({"cues": [{"text": "x"}]}, "cannot read an audit"),
-        ({"draws": float("nan")}, "cannot read an audit"),
+        ({"n_resamples": float("nan")}, "cannot read an audit"),
     ],
 )
 def test_what_is_no_audit_of_this_atlas_is_refused(

@@ -160,7 +160,7 @@ def test_a_neuron(page: Any, address: str, world: World, neuron: int) -> None:
         image["id"] for image in card["top_images"]
     ]
     cells = page.locator(".paths tbody td").all_inner_texts()
-    assert [number(cell) for cell in cells] == [round(100 * path["share"]) for path in card["paths"]]
+    assert [number(cell) for cell in cells] == [round(100 * path["fraction"]) for path in card["paths"]]
     directions = torch.cat([world.atlas.layer(index).directions for index in (0, 1)])
     cosines = directions @ directions[48 + neuron]
     cosines[48 + neuron] = -2
@@ -219,7 +219,7 @@ def test_the_json_is_the_command_lines(page: Any, address: str, world: World) ->
     for card in (found, expected):
         for sense in card["senses"]:
             # A sum of float32 numbers, in one order or another.
-            sense["share"] = pytest.approx(sense["share"], rel=1e-6)
+            sense["fraction"] = pytest.approx(sense["fraction"], rel=1e-6)
     assert expected["held_out"]["second_opinion"] == HOSTILE_TEXTS[0]
     assert number(page.locator("[data-held-out=auc]").inner_text()) == pytest.approx(expected["held_out"]["auc"])
     # The atlas's own is float64, the site's float32.
@@ -274,7 +274,7 @@ def test_comparisons(page: Any, exported: str, world: World) -> None:
     page.get_by_label("Neuron", exact=True).fill("1/5")
     page.get_by_role("button", name="Find").click()
     page.get_by_role("link", name="1/5").first.wait_for()
-    page.locator("a[href^='beside/#/neuron']").first.click()
+    page.locator("a[href^='comparison/#/neuron']").first.click()
     page.get_by_role("heading", name=re.compile("Layer 1, neuron")).wait_for()
     page.get_by_text("Not described yet").wait_for()
 

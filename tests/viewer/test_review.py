@@ -1,4 +1,4 @@
-"""The review page of an audit in a real browser: numbers, hostile texts, the keyboard, verdicts kept and downloaded."""
+"""The review page of an audit in a real browser: numbers, hostile texts, the keyboard, judgements that are kept."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_what_stands_behind_a_cue(page: Any, exported: str) -> None:
     page.get_by_role("heading", name="Layer 1, neuron 39").wait_for()
 
 
-def test_verdicts_by_keyboard_are_kept_and_downloaded(page: Any, exported: str, world: World, tmp_path: Path) -> None:
+def test_judgements_by_keyboard_are_kept_and_downloaded(page: Any, exported: str, world: World, tmp_path: Path) -> None:
     go(page, f"{exported}#/audit/0", HEADING)
     page.get_by_role("radio").first.focus()
     page.keyboard.press("a")
@@ -59,18 +59,18 @@ def test_verdicts_by_keyboard_are_kept_and_downloaded(page: Any, exported: str, 
     assert page.get_by_role("button", name="Reject").get_attribute("aria-pressed") == "true"
     page.reload()
     page.get_by_text("1 accepted, 2 rejected, of 5 cues.").wait_for()
-    marks = page.locator(".cues li").evaluate_all("all => all.map(one => one.dataset.verdict)")
+    marks = page.locator(".cues li").evaluate_all("all => all.map(one => one.dataset.judgement)")
     assert marks == ["accepted", "rejected", "rejected", "open", "open"]
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="Download verdicts").click()
+        page.get_by_role("button", name="Download judgements").click()
     found = json.loads(Path(waiting.value.path()).read_text())
-    assert (found["format"], found["atlas"]) == (1, world.atlas.manifest.created)
-    rows = found["verdicts"]
-    assert {row["cue"]: row["verdict"] for row in rows} == dict(
+    assert (found["format"], found["atlas"]) == (2, world.atlas.manifest.created)
+    rows = found["judgements"]
+    assert {row["cue"]: row["judgement"] for row in rows} == dict(
         zip(HOSTILE_TEXTS[:3], ("accepted", "rejected", "rejected"), strict=True)
     )
-    assert {key: rows[0][key] for key in ("shown", "predicted", "scoring", "pool", "score", "p_family")} == {
-        "shown": "cat", "predicted": "<b>boat</b>", "scoring": "paper", "pool": "things & <i>", "score": 0.5,
+    assert {key: rows[0][key] for key in ("source_class", "target_class", "scoring", "pool", "score", "p_family")} == {
+        "source_class": "cat", "target_class": "<b>boat</b>", "scoring": "paper", "pool": "things & <i>", "score": 0.5,
         "p_family": 0.03,
     }  # fmt: skip
     # Taken to another browser: here, one whose storage was emptied.
@@ -79,17 +79,17 @@ def test_verdicts_by_keyboard_are_kept_and_downloaded(page: Any, exported: str, 
     page.reload()
     decided = page.get_by_role("region", name="Pairs", exact=True).locator("td").last
     assert decided.inner_text() == "0"
-    file = tmp_path / "verdicts.json"
-    file.write_text(json.dumps({**found, "verdicts": [*rows, {"verdict": "shot"}, None, 7]}))
-    page.set_input_files("#verdicts", file)
-    page.get_by_text("3 verdicts read").wait_for()
+    file = tmp_path / "judgements.json"
+    file.write_text(json.dumps({**found, "judgements": [*rows, {"judgement": "shot"}, None, 7]}))
+    page.set_input_files("#judgements", file)
+    page.get_by_text("3 judgements read").wait_for()
     assert decided.inner_text() == "3"
     file.write_text(json.dumps({**found, "atlas": "another"}))
-    page.set_input_files("#verdicts", file)
-    page.get_by_text("no verdicts of this atlas").wait_for()
+    page.set_input_files("#judgements", file)
+    page.get_by_text("no judgements of this atlas").wait_for()
 
 
-def test_verdicts_without_storage(browser: Any, exported: str) -> None:
+def test_judgements_without_storage(browser: Any, exported: str) -> None:
     context = browser.new_context()
     context.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('none'); } })")
     page = context.new_page()

@@ -45,7 +45,7 @@ def test_columns_are_the_layers_own(world: World, site: Path) -> None:
 def test_a_neurons_row_at_the_ends_of_slices(world: World, site: Path, neuron: int) -> None:
     facts, layer = facts_of(site), world.atlas.layer(0)
     row = neuron_row(site, "data/layers/00/neurons", facts["layers"][0]["fields"], neuron, 48)
-    for name in ("top_positions", "top_norms", "top_projections", "path_shares", "histogram", "spectrum"):
+    for name in ("top_positions", "top_norms", "top_projections", "path_fractions", "histogram", "spectrum"):
         assert np.array_equal(row[name], getattr(layer, name)[neuron].numpy()), name
     every = torch.cat([world.atlas.layer(index).directions for index in (0, 1)]).double()
     cosines = every @ every[neuron]
@@ -74,7 +74,7 @@ def test_words_of_every_length_are_those_of_a_run_of_that_length(world: World, s
         assert row["texts"][:length].tolist() == alone.indices[0].tolist()
         # Both solve the same small least squares in float64 and are rounded to float32.
         assert np.allclose(row["coefficients"][start : start + length], alone.coefficients[0].numpy(), atol=1e-5)
-        assert abs(row["shares"][start : start + length].sum() - 1) < 1e-5
+        assert abs(row["fractions"][start : start + length].sum() - 1) < 1e-5
     said = Descriptions.open(world.atlas, WORDS).neuron(1, neuron)
     by_rank = sorted(said["texts"], key=lambda text: text["rank"])
     assert row["coefficients"][12:].tolist() == [text["coefficient"] for text in by_rank]
@@ -105,7 +105,7 @@ def test_the_index_leads_from_each_text_to_its_neurons(world: World, site: Path)
     tables = {layer: described.table(layer).to_pylist() for layer in (0, 1)}
     for text in (0, 7, count - 1):
         mine = [
-            (abs(row["share"]), layer * 48 + row["neuron"])
+            (abs(row["fraction"]), layer * 48 + row["neuron"])
             for layer, table in tables.items() for row in table if row["row"] == text
         ]  # fmt: skip
         here = slice(starts[text], starts[text + 1])
@@ -193,13 +193,13 @@ def test_heat_maps_of_one_neuron_are_those_of_all(world: World, site: Path) -> N
 
 
 def test_two_atlases_match_by_their_top_images(world: World, site: Path) -> None:
-    beside = facts_of(site)["beside"]
+    beside = facts_of(site)["comparison"]
     assert (beside["layers"], beside["matches"], beside["chance"]) == ([1], 3, 0.5)
     rng = np.random.default_rng(0)
     draws = rng.hypergeometric(20, 20, 20, (4000, 48)).max(axis=1)
     assert beside["chance_best"] == np.median(draws) / 20
-    numbers = np.fromfile(site / "data/layers/01/beside.bin", "<i4", 48 * 3).reshape(48, 3)
-    overlaps = np.fromfile(site / "data/layers/01/beside.bin", "<f4", offset=48 * 3 * 4).reshape(48, 3)
+    numbers = np.fromfile(site / "data/layers/01/comparison.bin", "<i4", 48 * 3).reshape(48, 3)
+    overlaps = np.fromfile(site / "data/layers/01/comparison.bin", "<f4", offset=48 * 3 * 4).reshape(48, 3)
     # The same model on the same images: every neuron matches itself wholly.
     assert all(neuron in numbers[neuron] for neuron in range(48))
     assert np.all(overlaps[:, 0] == 1)
@@ -244,7 +244,7 @@ def test_an_attack_shows_only_pictures_of_its_report(world: World, tmp_path: Pat
     (tmp_path / "secret.png").write_bytes(b"secret")
     assert set(read_attack(folder)[1]) == {"data/attack/000.png", "data/attack/000-map.png"}
     summary = json.loads((folder / "report/summary.json").read_text())
-    summary["gallery"][0]["picture"] = picture
+    summary["gallery"][0]["image"] = picture
     (folder / "report/summary.json").write_text(json.dumps(summary))
     with pytest.raises(AtlasError, match="no PNG file of that folder"):
         export(world.atlas, tmp_path / "site", attack=folder)

@@ -100,11 +100,11 @@ def save_attack(folder: Path) -> Path:
     gallery.mkdir(parents=True)
     for name in ("one.png", "one-map.png"):
         (gallery / name).write_bytes(encoded())
-    pair = {"shown": "cat", "predicted": "<b>boat</b>", "method": "second-order"}
+    pair = {"source_class": "cat", "target_class": "<b>boat</b>", "method": "second-order"}
     summary = {
         "judge": "exact",
-        "binary": {"pairs": [{**pair, "success": 0.25, "low": None, "high": None, "pictures": 8}]},
-        "gallery": [{"name": "cat--boat/1", "picture": "gallery/one.png", "map": "gallery/one-map.png"}],
+        "binary": {"pairs": [{**pair, "success": 0.25, "low": None, "high": None, "images": 8}]},
+        "gallery": [{"name": "cat--boat/1", "image": "gallery/one.png", "map": "gallery/one-map.png"}],
     }
     (folder / "report/summary.json").write_text(json.dumps(summary))
     row = {
@@ -112,10 +112,10 @@ def save_attack(folder: Path) -> Path:
         **pair,
         "prompt": "a cat <script>window.hacked=1</script>",
         "cues": ["violet", "<i>sea</i>"],
-        "taken_for": "dog",
+        "prediction": "dog",
         "margin": 0.125,
     }
-    pq.write_table(pa.Table.from_pylist([row]), folder / "report/verdicts.parquet")
+    pq.write_table(pa.Table.from_pylist([row]), folder / "report/predictions.parquet")
     return folder
 
 
@@ -123,7 +123,7 @@ def save_audits(folder: Path, atlas: Atlas) -> Path:
     """Audits of every kind, with hostile texts where texts stand; and a JSON file that is none."""
     folder.mkdir()
     marked = {"atlas": atlas.manifest.created}
-    pair = {"shown": "cat", "predicted": "<b>boat</b>"}
+    pair = {"source_class": "cat", "target_class": "<b>boat</b>"}
     evidence = {"weight": 0.5, "coefficient": 0.5, "images": [*HOSTILE_NAMES[:2], "picture-07.png"]}
     cues = [
         {
@@ -145,13 +145,13 @@ def save_audits(folder: Path, atlas: Atlas) -> Path:
     audits: dict[str, dict[str, Any]] = {
         "pair": {
             **pair, "source": "second order", "pool": "things & <i>", "scoring": "paper", "similarity": "name",
-            "draws": 50, "length": 1.0, "cues": cues, "synonyms": {"<u>ship</u>": 0.9}, "chosen": [[1, 40, 0.5]],
+            "n_resamples": 50, "length": 1.0, "cues": cues, "synonyms": {"<u>ship</u>": 0.9}, "chosen": [[1, 40, 0.5]],
         },
         "matrix": {
             "classes": ["cat", "<b>boat</b>", "dog"],
             "pairs": [
                 {**pair, "exploitability": 0.5, "cues": [{"text": HOSTILE_TEXTS[0], "score": 1.0}]},
-                {"shown": "dog", "predicted": "cat", "exploitability": 0.25, "cues": []},
+                {"source_class": "dog", "target_class": "cat", "exploitability": 0.25, "cues": []},
             ],
         },
         "folder": {

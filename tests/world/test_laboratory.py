@@ -140,7 +140,7 @@ def test_ranks_of_planted_cues() -> None:
     table = Biases("two", {"boat": {"background": {"sea": 0.9}}, "cactus": {"colour": {"green": 0.9}}})
     pairs = [("cat", "boat"), ("cat", "cactus"), ("boat", "cactus")]
     ranks = cue_ranks(SameCues(["a red thing", "a cat at sea", "a thing in the ocean"]), table, pairs)
-    assert [(rank.predicted, rank.word, rank.rank) for rank in ranks] == [
+    assert [(rank.target_class, rank.word, rank.rank) for rank in ranks] == [
         ("boat", "sea", 2),
         ("cactus", "green", None),
         ("cactus", "green", None),
@@ -183,7 +183,7 @@ def test_seeds_are_kept_and_measured_once(world_cache: Path, world_model: LensMo
     settings = SeedSettings(scenes=60, labelled=30, labels=("noun",), top=0.1, texts=4, neurons=4, truth=60)
     first = study_seeds(world_model, tmp_path / "seeds", 2, settings)
     assert {layer["layer"] for layer in first["layers"]} == set(world_model.tower.lens_layers)
-    kept = (tmp_path / "seeds" / "seed-01" / "figures.json").stat().st_mtime_ns
+    kept = (tmp_path / "seeds" / "seed-01" / "metrics.json").stat().st_mtime_ns
     again = study_seeds(world_model, tmp_path / "seeds", 2, settings)
-    assert (tmp_path / "seeds" / "seed-01" / "figures.json").stat().st_mtime_ns == kept
+    assert (tmp_path / "seeds" / "seed-01" / "metrics.json").stat().st_mtime_ns == kept
     assert again == first

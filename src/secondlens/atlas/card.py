@@ -16,7 +16,7 @@ COLUMNS = 5
 
 
 def neuron_card(atlas: Atlas, layer: int, neuron: int) -> dict[str, Any]:
-    """JSON-able: layer, neuron, figures, spectrum, paths with their shares, all top images.
+    """JSON-able: layer, neuron, figures, spectrum, paths with their fractions, all top images.
 
     `texts` is empty: descriptions know of the atlas, not the other way round.
 
@@ -24,7 +24,7 @@ def neuron_card(atlas: Atlas, layer: int, neuron: int) -> dict[str, Any]:
     """
     opened = atlas.layer(layer)
     opened.require_neuron(neuron)
-    paths = zip(opened.paths, opened.path_shares[neuron].tolist(), strict=True)
+    paths = zip(opened.paths, opened.path_fractions[neuron].tolist(), strict=True)
     images = zip(
         opened.top_images[neuron],
         opened.top_norms[neuron].tolist(),
@@ -38,10 +38,10 @@ def neuron_card(atlas: Atlas, layer: int, neuron: int) -> dict[str, Any]:
         "participation": float(opened.participation[neuron]),
         "threshold": float(opened.thresholds[neuron]),
         "selectivity": float(opened.selectivity[neuron]),
-        "top_share": float(opened.top_share[neuron]),
+        "top_fraction": float(opened.top_fraction[neuron]),
         "root_mean_square": float(opened.variance[neuron].sqrt()),
         "spectrum": opened.spectrum[neuron].tolist(),
-        "paths": [{"reader": path.reader, "head": path.head, "share": share} for path, share in paths],
+        "paths": [{"readout": path.reader, "head": path.head, "fraction": share} for path, share in paths],
         "texts": [],
         "top_images": [{"id": image, "norm": norm, "projection": x} for image, norm, x in images],
     }

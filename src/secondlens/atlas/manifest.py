@@ -7,18 +7,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 MANIFEST = "atlas.json"
 IMAGES = "images.parquet"
 THUMBNAILS = "thumbnails.parquet"
 EMBEDDINGS = "embeddings.parquet"
 
 
-class _Card(BaseModel):
+class _Metadata(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelCard(_Card):
+class ModelMetadata(_Metadata):
     """The model a survey was made of, and everything of its preprocessing that changes numbers."""
 
     reference: str
@@ -34,7 +34,7 @@ class ModelCard(_Card):
     preprocessing: dict[str, Any]
 
 
-class ImagesCard(_Card):
+class ImagesMetadata(_Metadata):
     """The images: where they came from, how many were surveyed and skipped, and the hash of their ordered ids."""
 
     source: dict[str, Any]
@@ -43,27 +43,34 @@ class ImagesCard(_Card):
     ids_sha256: str
 
 
-class LayerCard(_Card):
-    """One layer's file. paths: (reader, head) of each path; second_pass: neurons that one pass did not prove."""
+class LayerMetadata(_Metadata):
+    """One layer's file.
+
+    paths: (reader, head) of each path. second_pass: number of neurons that were surveyed twice. uncertified: number of
+    neurons whose top images are not certified and that still need a second pass. tied: of those that had one, number of
+    neurons whose last top image equals others to within rounding.
+    """
 
     layer: int
     file: str
     paths: list[tuple[int, int]]
     second_pass: int
+    uncertified: int
+    tied: int
 
 
-class Manifest(_Card):
+class Manifest(_Metadata):
     """Everything in atlas.json. files: name to SHA-256 of every other file of the atlas."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     secondlens: str
-    model: ModelCard
-    images: ImagesCard
+    model: ModelMetadata
+    images: ImagesMetadata
     convention: Literal["centred", "released"]
     top: int
-    candidates: int
+    capacity: int
     batch_size: int
-    layers: list[LayerCard]
+    layers: list[LayerMetadata]
     files: dict[str, str]
     created: str
     seconds: float

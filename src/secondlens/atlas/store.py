@@ -15,11 +15,11 @@ from torch import Tensor
 
 from secondlens.atlas.embeddings import read_embeddings
 from secondlens.atlas.files import sha256
-from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerCard, Manifest
-from secondlens.effects.histogram import share_above
+from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerMetadata, Manifest
 from secondlens.effects.paths import Path as NeuronPath
 from secondlens.errors import AtlasError, closest
 from secondlens.models.model import LensModel
+from secondlens.numerics.histogram import share_above
 
 if TYPE_CHECKING:
     from secondlens.viewer.card import NeuronView
@@ -46,14 +46,7 @@ class Atlas:
         Raises `AtlasError` for a folder that is missing, is no atlas, is an unfinished one, or has another schema.
         """
         folder = Path(folder)
-        path = folder / MANIFEST
-        if not path.is_file():
-            if not folder.is_dir():
-                raise AtlasError(f"no such atlas folder: {folder}")
-            if (folder / "progress").is_dir():
-                raise AtlasError(f"{folder} holds an unfinished survey; run the same survey command again to finish it")
-            raise AtlasError(f"{folder} is no atlas: it has no {MANIFEST}; make one with: secondlens survey")
-        return cls(folder, _read_manifest(path))
+        return cls(folder, _read_manifest(manifest_of(folder)))
 
     @property
     def layers(self) -> list[int]:
@@ -150,7 +143,7 @@ class AtlasLayer:
     top_positions: Int[Tensor, "neuron top"]
     histogram: Int[Tensor, "neuron bin"]
 
-    def __init__(self, atlas: Atlas, card: LayerCard) -> None:
+    def __init__(self, atlas: Atlas, card: LayerMetadata) -> None:
         self.atlas = atlas
         self.card = card
         self.path = atlas.folder / card.file
@@ -203,7 +196,7 @@ class AtlasLayer:
         return self.top_norms[:, -1]
 
     def share_above(self, threshold: Float[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
-        """Share of images with a norm above a threshold a neuron; norms are blurred by at most `drift`."""
+        """Share of images with a norm above a threshold per neuron; norms are around the mean at their time."""
         return share_above(self.histogram, threshold)
 
     @cached_property
@@ -236,17 +229,36 @@ class AtlasLayer:
             ) from error
 
 
-def _read_manifest(path: Path) -> Manifest:
+def manifest_of(folder: Path) -> Path:
+    """Return the path of a complete atlas's manifest; `AtlasError` for a folder that is missing or has none."""
+    path = folder / MANIFEST
+    if path.is_file():
+        return path
+    if not folder.is_dir():
+        raise AtlasError(f"no such atlas folder: {folder}")
+    if (folder / "progress").is_dir():
+        raise AtlasError(f"{folder} holds an unfinished survey; run the same survey command again to finish it")
+    raise AtlasError(f"{folder} is no atlas: it has no {MANIFEST}; make one with: secondlens survey")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a manifest; `AtlasError` where it cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise AtlasError(f"cannot read {path}: {error}; survey the model again") from error
+
+
+def _read_manifest(path: Path) -> Manifest:
+    content = read_json(path)
     found = content.get("schema_version") if isinstance(content, dict) else None
     if found != SCHEMA_VERSION:
-        raise AtlasError(
-            f"{path} has schema version {found}, this secondlens reads version {SCHEMA_VERSION}; "
-            "survey the model again, or use the secondlens that wrote it"
+        advice = (
+            f"run 'secondlens atlas upgrade {path.parent}'"
+            if found == 1
+            else "survey the model again, or use the secondlens that wrote it"
         )
+        raise AtlasError(f"{path} has schema version {found}, this secondlens reads version {SCHEMA_VERSION}; {advice}")
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:

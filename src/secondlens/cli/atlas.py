@@ -7,12 +7,7 @@ import typer
 
 from secondlens.cli.output import JsonOption, print_json
 
-app = typer.Typer(help="Check the files of an atlas.", no_args_is_help=True)
-
-
-@app.callback()
-def nouns() -> None:
-    """Keep `check` a sub-command although it is the only one."""
+app = typer.Typer(help="Check or upgrade the files of an atlas, or merge the parts of a survey.", no_args_is_help=True)
 
 
 @app.command()
@@ -34,3 +29,51 @@ def check(
         print(f"sound: {len(opened.manifest.files)} files as the survey wrote them")
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="Folders that 'secondlens survey --shard' wrote, in any order.")],
+    out: Annotated[Path, typer.Option(help="The atlas's folder; of a second pass, the atlas that it is about.")],
+    model: Annotated[str | None, typer.Option(help="Model reference; default: the one that was surveyed.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Merge the parts of a survey into an atlas, exactly."""
+    from secondlens.atlas.files import check_folder
+    from secondlens.cli.progress import bar, interruptible
+    from secondlens.cli.survey import report
+    from secondlens.surveys import merge_parts
+
+    check_folder(out)
+    with interruptible(), bar() as on_progress:
+        atlas = merge_parts(parts, out, model, on_progress)
+    report(atlas, {}, as_json)
+
+
+@app.command()
+def upgrade(
+    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Bring an atlas of an older schema and its descriptions to the present one, in place and without the model."""
+    from secondlens.atlas.files import check_folder
+    from secondlens.atlas.manifest import SCHEMA_VERSION
+    from secondlens.atlas.upgrade import upgrade_atlas
+    from secondlens.cli.output import print_facts
+    from secondlens.cli.progress import bar, interruptible
+    from secondlens.descriptions.upgrade import upgrade_descriptions
+
+    check_folder(atlas)
+    with interruptible(), bar() as on_progress:
+        # The atlas last: until then it says that it is of the older schema.
+        descriptions = upgrade_descriptions(atlas, on_progress)
+        files = upgrade_atlas(atlas, on_progress)
+    if as_json:
+        print_json(
+            {"atlas": str(atlas), "schema_version": SCHEMA_VERSION, "files": files, "descriptions": descriptions}
+        )
+    elif files or descriptions:
+        print_facts({"upgraded": f"to schema version {SCHEMA_VERSION}", "files": len(files),
+                     "descriptions": ", ".join(descriptions) or "none"})  # fmt: skip
+    else:
+        print(f"{atlas} has schema version {SCHEMA_VERSION} already")

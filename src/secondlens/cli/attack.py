@@ -57,7 +57,9 @@ def run(
     pool: PoolOption = None,
     similarity: SimilarityOption = "auto",
     template: TemplateOption = None,
-    until: Annotated[str, typer.Option(help="Stop after: cues, descriptions, images, judge, verdicts.")] = "verdicts",
+    until: Annotated[
+        str, typer.Option(help="Stop after: cues, descriptions, images, judge, predictions.")
+    ] = "predictions",
     steps: Annotated[int | None, typer.Option(help="Of denoising, for diffusers.")] = None,
     size: Annotated[int | None, typer.Option(help="Of pictures, in pixels.")] = None,
     temperature: Annotated[float, typer.Option(help="Of the language model.")] = 1.0,
@@ -95,7 +97,7 @@ def run(
     pairs = [class_pair(loaded, *split_pair(text), templates) for text in pair]
     known = classes_of(classes, loaded)
     methods = tuple(method) if method else _all_methods(indirect is not None, known is not None)
-    names = known or list(dict.fromkeys(name for pair in pairs for name in (pair.shown, pair.predicted)))
+    names = known or list(dict.fromkeys(name for pair in pairs for name in (pair.source_class, pair.target_class)))
     maker = open_image_maker(images, steps=steps, size=size, device=device if device != "cpu" else None)
     judges = [open_judge(each, loaded, names, templates) for each in judge]
     folder = AttackFolder(out)
@@ -170,8 +172,8 @@ def report(
     from secondlens.applications.attack import Cell
 
     images = [line for line in _pictures(opened) if Cell.of(line) in cells]
-    verdicts = {line["name"]: line for line in opened.lines("verdicts")}
-    rows = join([line for line in images if line["name"] in verdicts], verdicts, judgements, decides)
+    predictions = {line["name"]: line for line in opened.lines("predictions")}
+    rows = join([line for line in images if line["name"] in predictions], predictions, judgements, decides)
     with warnings_to_stderr():
         found = _report(opened, plan, rows, loaded, lens, decides, card["image_model"])
     _print(found, opened, as_json)
@@ -199,7 +201,14 @@ def _print(found: dict[str, Any], folder: Any, as_json: bool) -> None:
         return
     for kind, title in (("binary", "of the two classes"), ("among_all", "among all classes")):
         rows = [
-            [row["shown"], row["predicted"], row["method"], 100 * row["success"], row["valid"], row["discarded"]]
+            [
+                row["source_class"],
+                row["target_class"],
+                row["method"],
+                100 * row["success"],
+                row["valid"],
+                row["discarded"],
+            ]
             for row in found[kind]["pairs"]
         ]
         print_table(["shown", "predicted", "method", "success, % of pictures", "valid", "discarded"], rows, title)

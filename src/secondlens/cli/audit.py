@@ -85,8 +85,8 @@ def pair_command(
         return
     print_facts(
         {
-            "shown": found.shown,
-            "predicted": found.predicted,
+            "shown": found.source_class,
+            "predicted": found.target_class,
             "phrases of": f"{len(found.chosen)} neurons, {found.scoring} scoring, over {found.pool}",
             "synonyms left out": ", ".join(found.synonyms) or "none",
             "similarity by": found.similarity,
@@ -104,7 +104,7 @@ def pair_command(
         for cue in found.cues
     ]
     print_table(["cue", "score", "p", "p, all phrases", "neurons", "strongest neurons (and their words)"], rows,
-                f"what else pushes from {found.shown!r} to {found.predicted!r}")  # fmt: skip
+                f"what else pushes from {found.source_class!r} to {found.target_class!r}")  # fmt: skip
 
 
 @app.command()
@@ -165,12 +165,17 @@ def matrix(
             write_matrix(found, out, picture)
     pairs = found.ranked(limit)
     if as_json:
-        print_json({"pairs": pairs, "file": str(out), "picture": None if picture is None else str(picture)})
+        print_json({"pairs": pairs, "file": str(out), "figure": None if picture is None else str(picture)})
         return
     print_table(
         ["shown", "predicted", "exploitability", "cues"],
         [
-            [pair["shown"], pair["predicted"], pair["exploitability"], "; ".join(cue["text"] for cue in pair["cues"])]
+            [
+                pair["source_class"],
+                pair["target_class"],
+                pair["exploitability"],
+                "; ".join(cue["text"] for cue in pair["cues"]),
+            ]
             for pair in pairs
         ],
         "the pairs that cues push most",
@@ -213,7 +218,7 @@ def folder(
         print_json(found)
         return
     print_facts({"images": found["images"], "accuracy": found["accuracy"], "cues seen by": found["presence"]})
-    columns = ("shown", "predicted", "cue", "errors_with", "images_with", "errors_without", "images_without",
+    columns = ("source_class", "target_class", "cue", "errors_with", "images_with", "errors_without", "images_without",
                "difference", "p_value", "q_value")  # fmt: skip
     print_table(
         [name.replace("_", " ") for name in columns],
@@ -271,7 +276,7 @@ def removal(
         ["neurons at their mean", "clean accuracy", "adversarial success"],
         [[row["neurons"], row["clean_accuracy"], row["adversarial_success"]] for row in found["curve"]]
         + [["(the embedding's part in the cues)", *(found["projection"][name] for name in names)]],
-        f"removal of what pushes from {found['shown']!r} to {found['predicted']!r}",
+        f"removal of what pushes from {found['source_class']!r} to {found['target_class']!r}",
     )
 
 

@@ -32,9 +32,9 @@ class CrewOptions:
         str | None, typer.Option(help="A running Ray cluster's, HOST:PORT or auto; default: this machine alone.")
     ] = None
     workers: Annotated[
-        int | None, typer.Option(help="Processes that hold the model; default: one a GPU, or one a node.")
+        int | None, typer.Option(help="Processes that hold the model; default: one per GPU, or one per node.")
     ] = None
-    threads: Annotated[int | None, typer.Option(help="Cores of each worker; default: all, shared out evenly.")] = None
+    threads: Annotated[int | None, typer.Option(help="Cores of each worker; default: all, divided evenly.")] = None
 
 
 @app.command()
@@ -42,13 +42,15 @@ class CrewOptions:
 def survey(
     *,
     subject: SurveySubject,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
     crew: CrewOptions,
     decoders: Annotated[int | None, typer.Option(help="Processes of each worker that decode images.")] = None,
-    shard_images: Annotated[int | None, typer.Option(help="Most images in a shard.")] = None,
+    shard_images: Annotated[
+        int | None, typer.Option(help="Images per part; default: 4 parts per worker, at most 8192.")
+    ] = None,
     settings: SurveySettings,
 ) -> None:
-    """Survey neurons over images in shards; the atlas is that of `secondlens survey`, bit by bit."""
+    """Survey neurons over images in parts; certified neurons get the same bits as from `secondlens survey`."""
     from secondlens.atlas.files import check_folder
     from secondlens.cluster import cluster_survey
 
@@ -77,7 +79,7 @@ def survey(
         )
     report_survey(atlas, {"nodes": as_rows(nodes)}, settings.as_json)
     if not settings.as_json:
-        print_nodes(nodes, "shards", "images")
+        print_nodes(nodes, "parts", "images")
 
 
 @app.command()

@@ -229,7 +229,7 @@ def concept_facts(concept: "Concept") -> dict[str, Any]:
         "text": concept.text,
         "score": concept.score,
         "neurons": [asdict(term) for term in concept.neurons],
-        "paths": [{"reader": path.reader, "head": path.head, "contribution": value} for path, value in concept.paths],
+        "paths": [{"readout": path.reader, "head": path.head, "contribution": value} for path, value in concept.paths],
         "tokens": concept.tokens.tolist(),
         "constant": concept.constant,
     }

@@ -75,7 +75,7 @@ def _facts(found: "DemoRun", out: Path) -> dict[str, object]:
                 "title": done.step.title,
                 "says": list(done.told.says),
                 "tables": [vars(table) for table in done.told.tables],
-                "pictures": [str(path) for path, _ in done.told.pictures],
+                "images": [str(path) for path, _ in done.told.pictures],
                 "commands": done.commands,
                 "seconds": done.seconds,
             }

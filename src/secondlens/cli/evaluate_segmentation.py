@@ -98,7 +98,7 @@ def segmentation(
     ]
     counted = found["counted"]
     print_table(
-        ["method", *(found["figures"][key] for key in SHOWN)],
+        ["method", *(found["metrics"][key] for key in SHOWN)],
         rows,
         f"{counted['images']} images, target {found['settings']['target']}; per cent (95 % interval)",
     )

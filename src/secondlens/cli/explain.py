@@ -93,7 +93,9 @@ def attribution_facts(found: "Attribution", described: "Descriptions | None", li
                 "neuron": neuron,
                 "second_order": value,
                 "direct": float(found.direct[layer][neuron]) if layer in found.direct else 0.0,
-                "paths": [{"reader": path.reader, "head": path.head, "contribution": part} for path, part in strongest],
+                "paths": [
+                    {"readout": path.reader, "head": path.head, "contribution": part} for path, part in strongest
+                ],
                 "words": _words(described, layer, neuron),
             }
         )

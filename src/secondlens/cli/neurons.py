@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at the neurons of an atlas.", no_args_is_help=True)
 
-SORTS = ("explained_variance", "top_norm", "selectivity", "top_share", "participation")
+SORTS = ("explained_variance", "top_norm", "selectivity", "top_fraction", "participation")
 HEADINGS = {
     "layer": "layer",
     "neuron": "neuron",
@@ -21,7 +21,7 @@ HEADINGS = {
     "top_norm": "largest",
     "threshold": "threshold",
     "selectivity": "selectivity",
-    "top_share": "top share",
+    "top_fraction": "top frac.",
     "participation": "rank",
 }
 AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder.")]
@@ -84,10 +84,10 @@ def show(
     print_facts({name.replace("_", " "): value for name, value in card.items() if name not in lists})
     if card.get("senses"):
         _print_words(card)
-    strongest = sorted(card["paths"], key=lambda path: -abs(path["share"]))[:5]
+    strongest = sorted(card["paths"], key=lambda path: -abs(path["fraction"]))[:5]
     print_table(
         ["reader", "head", "share of effect"],
-        [[path["reader"], path["head"], path["share"]] for path in strongest],
+        [[path["readout"], path["head"], path["fraction"]] for path in strongest],
         "strongest paths (the attention that reads the neuron)",
     )
     print_table(
@@ -128,7 +128,7 @@ def search(
 def _print_words(card: dict[str, Any]) -> None:
     print_table(
         ["share", "top images", "words (- : written against)"],
-        [[sense["share"], sense["images"], ", ".join(sense["texts"][:8])] for sense in card["senses"]],
+        [[sense["fraction"], sense["images"], ", ".join(sense["texts"][:8])] for sense in card["senses"]],
         f"senses, over {card['pool']}",
     )
     print_table(
@@ -150,7 +150,7 @@ def _figures(layer: "AtlasLayer") -> list[dict[str, Any]]:
         "top_norm": layer.top_norms[:, 0].tolist(),
         "threshold": layer.thresholds.tolist(),
         "selectivity": layer.selectivity.tolist(),
-        "top_share": layer.top_share.tolist(),
+        "top_fraction": layer.top_fraction.tolist(),
         "participation": layer.participation.tolist(),
     }
     return [

@@ -123,8 +123,8 @@ def _print(outcomes: "Sequence[Outcome]") -> None:
             print_table(columns, rows, f"{outcome.name}: {title}")
         if outcome.comparisons:
             print_table(
-                ["quantity", "paper", "ours", "verdict"],
-                [[row[name] for name in ("text", "paper", "ours", "verdict")] for row in outcome.comparisons],
+                ["quantity", "paper", "ours", "state"],
+                [[row[name] for name in ("text", "paper", "ours", "state")] for row in outcome.comparisons],
                 f"{outcome.name} beside {outcome.paper} of the paper",
             )
         for change in outcome.changed:

@@ -1,6 +1,7 @@
 """`secondlens survey`: from a model and images to an atlas."""
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
     from secondlens.atlas import Atlas
     from secondlens.surveys.batch_size import BatchSize
     from secondlens.surveys.estimate import Estimate
+    from secondlens.surveys.parts import PartialResult
 
 AutoBatchOption = Annotated[
-    str, typer.Option(help="Images a forward pass; auto: 32 on a CPU, on a GPU as many as make it faster.")
+    str, typer.Option(help="Images per forward pass; auto: 32 on a CPU, on a GPU as many as make it faster.")
 ]
 
 
@@ -35,16 +37,23 @@ def survey_command(
     subject: SurveySubject,
     batch_size: AutoBatchOption = "auto",
     workers: Annotated[
-        int | None, typer.Option(help="Processes that decode images; default: one a core, at most 4.")
+        int | None, typer.Option(help="Processes that decode images; default: one per core, at most 4.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Survey one part of the images, e.g. 0/2, for 'secondlens atlas merge'.")
+    ] = None,
+    second: Annotated[
+        Path | None, typer.Option(help="With --shard: second pass for the uncertified neurons of this merged atlas.")
     ] = None,
     settings: SurveySettings,
 ) -> None:
     """Survey neurons over images and write an atlas; an interrupted survey goes on where it was."""
     import os
 
+    from secondlens.atlas import Atlas
     from secondlens.atlas.files import check_folder
     from secondlens.models import load_model
-    from secondlens.surveys import survey
+    from secondlens.surveys import survey, survey_shard
 
     chosen, size, limit = subject.chosen, parse_batch_size(batch_size), settings.limit
     if workers is None:
@@ -52,22 +61,41 @@ def survey_command(
     if settings.dry_run:
         say_what_it_takes(subject, settings, size, workers)
         return
+    if second is not None and shard is None:
+        raise SurveyError("--second needs --shard: expected a part such as 0/2; give 0/1 for all images")
     check_folder(subject.out)
+    options: dict[str, Any] = {
+        "layers": chosen,
+        "top": subject.top,
+        "convention": settings.convention,
+        "batch_size": size,
+        "workers": workers,
+        "memory": limit,
+        "thumbnails": settings.thumbnails,
+        "progress": True,
+    }
     with interruptible():
-        atlas = survey(
-            load_model(subject.model, device=settings.device, dtype=settings.dtype),
-            subject.images,
-            subject.out,
-            layers=chosen,
-            top=subject.top,
-            convention=settings.convention,  # type: ignore[arg-type]
-            batch_size=size,
-            workers=workers,
-            memory=limit,
-            thumbnails=settings.thumbnails,
-            progress=True,
-        )
+        model = load_model(subject.model, device=settings.device, dtype=settings.dtype)
+        if shard is not None:
+            base = None if second is None else Atlas.open(second)
+            report_part(survey_shard(model, subject.images, subject.out, shard, second=base, **options), settings)
+            return
+        atlas = survey(model, subject.images, subject.out, **options)
     report(atlas, {}, settings.as_json)
+
+
+def report_part(result: "PartialResult", settings: SurveySettings) -> None:
+    """Print what a part holds."""
+    manifest = result.manifest
+    summary = {
+        "part": f"{result.part}",
+        "folder": str(result.folder),
+        "pass": manifest.scan,
+        "layers": manifest.layers,
+        "skipped": len(manifest.skipped),
+        "seconds": manifest.seconds,
+    }
+    print_json(summary) if settings.as_json else print_facts(summary)
 
 
 def report(atlas: "Atlas", more: dict[str, object], as_json: bool) -> None:
@@ -80,12 +108,21 @@ def report(atlas: "Atlas", more: dict[str, object], as_json: bool) -> None:
         "images": manifest.images.count,
         "skipped": manifest.images.skipped,
         "second_pass": sum(card.second_pass for card in manifest.layers),
+        "uncertified": sum(card.uncertified for card in manifest.layers),
+        "tied": sum(card.tied for card in manifest.layers),
         "seconds": manifest.seconds,
     }
     if as_json:
         print_json({**facts, **more, "skipped_images": [skipped._asdict() for skipped in atlas.skipped]})
         return
     print_facts({name.replace("_", " "): value for name, value in facts.items()})
+    if facts["uncertified"]:
+        typer.echo(
+            f"{facts['uncertified']} neurons are not certified; survey them once more: 'secondlens survey MODEL IMAGES"
+            f" --out PART --shard INDEX/COUNT --second {atlas.folder}' for each part, then 'secondlens atlas merge"
+            f" PART... --out {atlas.folder}'",
+            err=True,
+        )
     for skipped in atlas.skipped[:10]:
         typer.echo(f"skipped {skipped.id}: {skipped.reason}", err=True)
     if len(atlas.skipped) > 10:
@@ -129,7 +166,7 @@ def print_estimate(found: "Estimate", layers: list[int], machines: int, as_json:
             "images": found.images,
             "layers": ", ".join(map(str, layers)),
             "passes over the images": found.passes,
-            "candidates a neuron": found.candidates,
+            "images kept per neuron": found.capacity,
             "measured here": f"{found.rate:.1f} images/s",
             "finished atlas": gib(found.atlas),
         }

@@ -25,7 +25,7 @@ class SurveySubject:
     ]
     out: OutOption
     layers: LayersOption = None
-    top: Annotated[int, typer.Option(help="Images kept a neuron.")] = 100
+    top: Annotated[int, typer.Option(help="Top images per neuron.")] = 100
 
     @property
     def chosen(self) -> list[int] | None:

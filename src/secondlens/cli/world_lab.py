@@ -61,7 +61,7 @@ def lab_command(
 def _print(facts: dict[str, Any]) -> None:
     rows = []
     for layer in facts["layers"]:
-        cells: list[object] = [layer["layer"], f"{100 * layer['selective_share']:.0f} %", layer["best_auc"]["q50"]]
+        cells: list[object] = [layer["layer"], f"{100 * layer['selective_fraction']:.0f} %", layer["best_auc"]["q50"]]
         for name in ("words", "cosine"):
             found = layer[name].get("precision@1")
             cells.append(f"{100 * found['observed']:.1f} / {100 * found['chance']:.1f}" if found else "")

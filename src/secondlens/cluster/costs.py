@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NodeCost:
-    """node: its name. workers: how many ran there. pieces: finished shards or parts. items: images, neurons or texts in
+    """node: its name. workers: how many ran there. pieces: finished parts. items: images, neurons or texts in
     them. seconds: worker-seconds spent on those, without what was lost.
     """
 
@@ -41,7 +41,7 @@ class Costs:
 
 
 class Tally:
-    """Counts images as they are done; an actor that every worker tells. A shard that is begun anew counts anew."""
+    """Counts images as they are done; an actor that every worker tells. A part that is repeated counts from zero."""
 
     def __init__(self) -> None:
         self._done: dict[int, tuple[str, int]] = {}

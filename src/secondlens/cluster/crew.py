@@ -178,13 +178,13 @@ class _RayErrors:
             return
         raise ClusterError(
             f"a worker was lost {RETRIES + 1} times ({type(error).__name__}: {error}), perhaps for want of memory: "
-            "give fewer --workers or a smaller --batch-size; finished shards are kept: the same command goes on"
+            "give fewer --workers or a smaller --batch-size; finished parts are kept: the same command goes on"
         ) from error
 
 
 def _raise(found: Any) -> None:
     if isinstance(found, Failure):
-        raise ClusterError(f"node {found.node}: {found.message}; finished shards are kept")
+        raise ClusterError(f"node {found.node}: {found.message}; finished parts are kept")
 
 
 def guarded(node: str, work: Callable[[], Any]) -> Any:

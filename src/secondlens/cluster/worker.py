@@ -1,6 +1,5 @@
-"""What an actor of a survey does: hold the model, and survey shards."""
+"""What an actor of a survey does: hold the model, and survey parts of the images."""
 
-import json
 import os
 import time
 import warnings
@@ -8,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,14 @@ from secondlens.cluster.library import ray_library
 from secondlens.cluster.report import Report, node_name, report
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention
-from secondlens.images.loader import Batch, Decoders
+from secondlens.images.loader import Decoders
+from secondlens.images.sources import ImageSource
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
-from secondlens.surveys.checkpoint import kept_embeddings
-from secondlens.surveys.run import load_states, named_states
-from secondlens.surveys.step import update
+from secondlens.surveys.checkpoint import Checkpoints
+from secondlens.surveys.job import THUMBNAIL_SIZE, Job, Part, Scan
+from secondlens.surveys.parts import survey_part
+from secondlens.surveys.plan import SurveyPlan
 
 Arrays = dict[str, np.ndarray]
 
@@ -43,19 +45,15 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Shard:
-    """A contiguous range of a pass. positions: its images, in their order. candidates: images kept a neuron. rows: of
-    a second look, which neurons of each layer. thumbnail_size: None for no thumbnails. embeddings: whether to keep
-    them.
-    """
+class Task:
+    """What is common to the parts of a pass: the job without what each worker has itself, and the scan."""
 
-    positions: tuple[int, ...]
-    layers: tuple[int, ...]
-    candidates: int
+    plan: SurveyPlan
+    top: int
     convention: Convention
-    rows: dict[int, np.ndarray] | None
-    thumbnail_size: int | None
-    embeddings: bool
+    thumbnails: bool
+    scan: Scan
+    base: dict[str, str]
 
 
 class Worker:
@@ -85,68 +83,67 @@ class Worker:
 
 
 class SurveyWorker(Worker):
-    """An actor that surveys shards."""
+    """An actor that surveys parts of the images."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._decoders: Decoders | None = None
-        self._reads: Any = None
-        self._key: Any = None
         self._statistics: list[LayerStatistics] = []
+        self._key: Any = None
 
     @torch.no_grad()
-    def survey(self, number: int, shard: Shard, shared: tuple[Arrays, Any], tally: Any) -> Piece | Failure:
-        """The statistics of a shard, and what is kept of its images; see `pack`.
+    def survey(self, number: int, part: Part, shared: tuple[Task, Any], tally: Any) -> Piece | Failure:
+        """Survey a part; the piece's content is the files of the partial result, by name.
 
-        shared: the state they begin with, and Ray's reference to the source of the images.
+        shared: the task, and Ray's reference to the source of the images.
         """
-        return guarded(self.name, lambda: self._survey(number, shard, *shared, tally))
+        return guarded(self.name, lambda: self._survey(number, part, *shared, tally))
 
-    def _survey(self, number: int, shard: Shard, states: Arrays, reference: Any, tally: Any) -> Piece:
-        started, done = time.monotonic(), 0
-        decoders = self._decoders_of(reference, shard.thumbnail_size)
-        statistics = self._fresh(shard)
-        load_states(statistics, to_tensors(states))
-        found: list[Batch] = []
-        embeddings: list[Tensor] = []
-        for batch in decoders.batches(shard.positions, self.setup.batch_size):
-            if len(batch.positions):
-                embedded = update(self.model, statistics, batch)
-                if shard.embeddings:
-                    embeddings.append(kept_embeddings(embedded))
-            # All but the pixels.
-            found.append(Batch(batch.number, batch.positions, torch.zeros(0, 3, 0, 0), batch.skipped, batch.thumbnails))
-            done += len(batch.positions) + len(batch.skipped)
-            tally.put.remote(number, self.name, done)
-        state = named_states({each.layer: each.state_dict() for each in statistics})
-        return Piece(number, self.name, done, time.monotonic() - started, pack(state, found, embeddings))
+    def _survey(self, number: int, part: Part, task: Task, reference: Any, tally: Any) -> Piece:
+        started = time.monotonic()
+        bar = _Tally(number, self.name, tally)
+        source = ray_library().get(reference)
+        self._prepare(task, reference, source)
+        job = Job(self.model, source, task.plan, task.top, task.convention, self.setup.batch_size,
+                  thumbnails=task.thumbnails, decoders=self._decoders)  # fmt: skip
+        if not self._statistics:
+            self._statistics = job.statistics(task.scan)
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            untimed = Checkpoints(folder, timed=False)
+            survey_part(job, part, [task.scan], folder, bar, task.base, self._statistics, untimed)
+            files = {path.name: np.fromfile(path, np.uint8) for path in folder.iterdir() if path.is_file()}
+        return Piece(number, self.name, bar.done, time.monotonic() - started, files)
 
-    def _decoders_of(self, reference: Any, thumbnail_size: int | None) -> Decoders:
-        """Of the source that Ray keeps; the processes stay from shard to shard."""
-        if self._decoders is None or self._reads != (reference, thumbnail_size):
-            if self._decoders is not None:
-                self._decoders.close()
-            source = ray_library().get(reference)
-            transform = self.model.preprocessing.transform
-            self._decoders = Decoders(source, transform, self.setup.decoders, thumbnail_size)
-            self._reads = reference, thumbnail_size
-        return self._decoders
+    def _prepare(self, task: Task, reference: Any, source: ImageSource) -> None:
+        """Keep decoding processes and write directions from part to part, and make new ones for another scan."""
+        key = (reference, task.convention, task.scan.kind, task.scan.group)
+        if key == self._key:
+            return
+        if self._decoders is not None:
+            self._decoders.close()
+        # Before the new ones take memory.
+        self._statistics = []
+        size = THUMBNAIL_SIZE if task.thumbnails and task.scan.keeps_images else None
+        self._decoders = Decoders(source, self.model.preprocessing.transform, self.setup.decoders, size)
+        self._key = key
 
-    def _fresh(self, shard: Shard) -> list[LayerStatistics]:
-        """Statistics without images; what they are made of is kept from shard to shard."""
-        rows = {} if shard.rows is None else shard.rows
-        key = (shard.layers, shard.convention, [found.tobytes() for found in rows.values()])
-        if key != self._key:
-            # Before the new ones take memory.
-            self._statistics = []
-            for layer in shard.layers:
-                some = None if shard.rows is None else torch.from_numpy(rows[layer].copy())
-                tower = self.model.tower
-                self._statistics.append(LayerStatistics(tower, layer, 1, shard.convention, some))
-            self._key = key
-        for found in self._statistics:
-            found.restart(shard.candidates)
-        return self._statistics
+
+class _Tally:
+    """Reports a worker's images to the actor that counts them."""
+
+    def __init__(self, number: int, node: str, tally: Any) -> None:
+        self.done = 0
+        self._report = lambda done: tally.put.remote(number, node, done)
+
+    def restart(self, description: str, total: int, done: int) -> None:
+        """Begin a pass."""
+        self.done = done
+
+    def advance(self, images: int) -> None:
+        """Count images."""
+        self.done += images
+        self._report(self.done)
 
 
 def to_arrays(tensors: Mapping[str, Tensor]) -> Arrays:
@@ -159,19 +156,3 @@ def to_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def pack(state: Mapping[str, Tensor], found: list[Batch], embeddings: list[Tensor]) -> Arrays:
-    """A finished shard as arrays: `state.*`, `positions` of the images, their `embeddings`, `thumbnails` one after the
-    other and their `lengths`, and `skipped`, JSON of [position, reason].
-    """
-    jpegs = [jpeg for batch in found for jpeg in batch.thumbnails]
-    gaps = [(gap.position, gap.reason) for batch in found for gap in batch.skipped]
-    return {
-        **{f"state.{name}": array for name, array in to_arrays(state).items()},
-        "positions": torch.cat([batch.positions for batch in found]).numpy(),
-        "embeddings": torch.cat(embeddings).numpy() if embeddings else np.zeros((0, 0), np.float16),
-        "thumbnails": np.frombuffer(b"".join(jpegs), np.uint8),
-        "lengths": np.array([len(jpeg) for jpeg in jpegs], np.int64),
-        "skipped": np.frombuffer(json.dumps(gaps).encode(), np.uint8),
-    }

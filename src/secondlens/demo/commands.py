@@ -47,7 +47,7 @@ class Commands:
         for entry in self.content["commands"]:
             if entry["arguments"] == arguments:
                 self.seconds += entry["seconds"]
-                return dict(entry["facts"])
+                return dict(entry["summary"])
         started, printed = time.monotonic(), io.StringIO()
         with redirect_stdout(printed):
             code = self.root.main(args=[*arguments, "--json"], prog_name="secondlens", standalone_mode=False)
@@ -56,6 +56,6 @@ class Commands:
         facts = json.loads(printed.getvalue())
         seconds = time.monotonic() - started
         self.seconds += seconds
-        self.content["commands"].append({"arguments": arguments, "facts": facts, "seconds": seconds})
+        self.content["commands"].append({"arguments": arguments, "summary": facts, "seconds": seconds})
         write_text(self.path, json.dumps(self.content))
         return dict(facts)

@@ -90,7 +90,7 @@ def describe(
         nonnegative=nonnegative,
         method=method,
         normalisation=normalisation,
-        null_draws=null_draws,
+        n_resamples=null_draws,
         seed=seed,
     )
     folder = atlas.folder / FOLDER / slug(name or pool.name)
@@ -178,8 +178,8 @@ class _Run:
                 figures[f"p_{kind}"] = p_values(codes["cosines"], nulls[kind])
                 figures[f"null_{kind}"] = nulls[kind]
         atoms = text_atoms(self.pool.embeddings, self.settings.normalisation).float()
-        few = codes["few_shares"].shape[1]
-        senses = find_senses(codes["indices"][:, :few], codes["few_coefficients"], codes["few_shares"], atoms)
+        few = codes["few_fractions"].shape[1]
+        senses = find_senses(codes["indices"][:, :few], codes["few_coefficients"], codes["few_fractions"], atoms)
         figures |= {"senses": senses.count, "silhouette": senses.silhouette, "polysemy": senses.polysemy}
         figures["top_senses"] = self._top_senses(opened, codes, senses.sense, atoms)
         rest = torch.full((len(directions), self.settings.nonzero - few), UNGROUPED)
@@ -191,7 +191,7 @@ class _Run:
             path.unlink()
 
     def _parts(self, layer: int) -> list[Part]:
-        return parts_of(layer, self.atlas.manifest.model.neurons, self.settings.null_draws)
+        return parts_of(layer, self.atlas.manifest.model.neurons, self.settings.n_resamples)
 
     def _keep(self, part: Part, tensors: dict[str, Tensor]) -> None:
         # Only now: settings that do not work must not be those that the next run has to have.

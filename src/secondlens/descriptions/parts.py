@@ -81,9 +81,9 @@ def decompose_part(
     return {
         # A copy: of the lasso both are one tensor, which the file format refuses.
         "few_coefficients": few.coefficients.float().cpu().clone(),
-        "few_shares": code_shares(few).float().cpu(),
+        "few_fractions": code_shares(few).float().cpu(),
         "indices": codes.indices.int().cpu(),
         "coefficients": codes.coefficients.float().cpu(),
-        "shares": code_shares(codes).float().cpu(),
+        "fractions": code_shares(codes).float().cpu(),
         "cosines": cosines(codes, sizes_of(settings)).cpu(),
     }

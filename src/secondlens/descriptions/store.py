@@ -20,7 +20,7 @@ from secondlens.json_text import finite
 
 CARD, FOLDER = "description.json", "descriptions"
 QUALITY = "quality.parquet"
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 
 class DescriptionSettings(BaseModel):
@@ -36,7 +36,7 @@ class DescriptionSettings(BaseModel):
     nonnegative: bool
     method: str
     normalisation: str
-    null_draws: int
+    n_resamples: int
     seed: int
 
 
@@ -47,7 +47,7 @@ class DescriptionCard(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     settings: DescriptionSettings
     sizes: list[int]
     layers: list[int]
@@ -65,7 +65,7 @@ def slug(name: str) -> str:
 
 
 def texts_file(layer: int) -> str:
-    """Parquet: neuron, rank, row (of the pool), text, coefficient, share, sense; sorted by neuron and rank."""
+    """Parquet: neuron, rank, row (of the pool), text, coefficient, fraction, sense; sorted by neuron and rank."""
     return f"layer-{layer:02d}.parquet"
 
 
@@ -160,12 +160,12 @@ class Descriptions:
         return "; ".join(", ".join(sense["texts"][:4]) for sense in self.neuron(layer, neuron)["senses"][:3])
 
     def neuron(self, layer: int, neuron: int) -> dict[str, Any]:
-        """What is said of one neuron, as plain data: texts by falling share, senses, and figures by size."""
+        """What is said of one neuron, as plain data: texts by falling fraction, senses, and figures by size."""
         neurons = len(self.figures(layer)["senses"])
         if not 0 <= neuron < neurons:
             raise AtlasError(f"layer {layer} has neurons 0 to {neurons - 1}, got {neuron}")
         table = self.table(layer, neuron)
-        texts = sorted(table.to_pylist(), key=lambda row: -abs(row["share"]))
+        texts = sorted(table.to_pylist(), key=lambda row: -abs(row["fraction"]))
         for row in texts:
             del row["neuron"]
         figures = {name: values[neuron] for name, values in self.figures(layer).items() if "null" not in name}
@@ -175,7 +175,7 @@ class Descriptions:
             senses.append(
                 {
                     "texts": [("-" if row["coefficient"] < 0 else "") + row["text"] for row in mine],
-                    "share": sum(abs(row["share"]) for row in mine),
+                    "fraction": sum(abs(row["fraction"]) for row in mine),
                     "images": int((figures["top_senses"] == sense).sum()),
                 }
             )
@@ -202,6 +202,12 @@ class Descriptions:
 def read_card(folder: Path) -> DescriptionCard:
     """description.json of a folder; `AtlasError` where it does not fit."""
     try:
-        return DescriptionCard.model_validate(json.loads((folder / CARD).read_text(encoding="utf-8")))
+        content = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("schema_version") == 1:
+            raise AtlasError(
+                f"{folder / CARD} has schema version 1, this secondlens reads version {SCHEMA_VERSION}; "
+                f"run 'secondlens atlas upgrade {folder.parent.parent}'"
+            )
+        return DescriptionCard.model_validate(content)
     except (OSError, ValueError, ValidationError) as error:
         raise AtlasError(f"cannot read {folder / CARD}: {error}; remove the folder and describe again") from error

@@ -26,7 +26,7 @@ def code_shares(codes: SparseCodes) -> Float[Tensor, "signal nonzero"]:
 
 
 def texts_table(codes: dict[str, Tensor], senses: Int[Tensor, "neuron nonzero"], texts: list[str]) -> pa.Table:
-    """One row a (neuron, rank): see `store.texts_file`. codes: indices, coefficients and shares [neuron, nonzero]."""
+    """One row a (neuron, rank): see `store.texts_file`. codes: indices, coefficients, fractions [neuron, nonzero]."""
     indices = codes["indices"].numpy()
     neuron, rank = np.nonzero(indices >= 0)
     rows = indices[neuron, rank]
@@ -39,7 +39,7 @@ def texts_table(codes: dict[str, Tensor], senses: Int[Tensor, "neuron nonzero"],
                 pa.string()
             ),
             "coefficient": pa.array(codes["coefficients"].numpy()[neuron, rank], pa.float32()),
-            "share": pa.array(codes["shares"].numpy()[neuron, rank], pa.float32()),
+            "fraction": pa.array(codes["fractions"].numpy()[neuron, rank], pa.float32()),
             "sense": pa.array(senses.numpy()[neuron, rank], pa.int8()),
         }
     )

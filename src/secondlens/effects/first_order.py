@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.models.capture import POOL_MLP, Trace, attention_output, capture
+from secondlens.models.capture import attention_output, capture
 from secondlens.models.model import LensModel
 from secondlens.models.tower import MLP, VisionTower
+from secondlens.models.trace import POOL_MLP, CaptureRequest, Trace
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class NeuronDirectEffects:
 @torch.no_grad()
 def first_order_effects(model: LensModel, pixels: Float[Tensor, "image 3 height width"]) -> DirectEffects:
     """Direct contributions of every head and MLP of the model on a batch of preprocessed images."""
-    return direct_effects(model.tower, capture(model.tower, pixels, [], first_order=True))
+    return direct_effects(model.tower, capture(model.tower, pixels, CaptureRequest(first_order=True)))
 
 
 @torch.no_grad()
@@ -61,15 +62,15 @@ def first_order_neurons(
     model: LensModel, pixels: Float[Tensor, "image 3 height width"], layer: int
 ) -> NeuronDirectEffects:
     """Direct effects of the neurons of one layer's MLP; layer -1 is an attention-pooling head's MLP."""
-    return direct_neurons(model.tower, capture(model.tower, pixels, [], first_order=True), layer)
+    return direct_neurons(model.tower, capture(model.tower, pixels, CaptureRequest(first_order=True)), layer)
 
 
 def direct_effects(tower: VisionTower, trace: Trace) -> DirectEffects:
     """The parts of a first-order trace."""
-    readers = [trace.readers[index] for index in range(len(tower.readers))]
+    readouts = [trace.readouts[index] for index in range(len(tower.readers))]
     weights = [reader.weights() for reader in tower.readers]
     heads = [
-        attention_output(w, seen.mixed) for w, seen in zip(weights, readers, strict=True) if seen.mixed is not None
+        attention_output(w, seen.mixed) for w, seen in zip(weights, readouts, strict=True) if seen.mixed is not None
     ]
     layers = [POOL_MLP] if tower.pool_mlp is not None else list(range(len(tower.mlps)))
     mlps = [_mlp(tower, layer).write(trace.pooled_activations[layer]) for layer in layers]
@@ -78,7 +79,7 @@ def direct_effects(tower: VisionTower, trace: Trace) -> DirectEffects:
     if tower.final_norm is not None and tower.final_norm.bias is not None:
         constant = tower.project(tower.final_norm.bias.detach().to(heads[0]))
         rest = rest + constant / trace.embeddings.norm(dim=-1, keepdim=True)
-    start = readers[0].residual if tower.final_norm is not None else torch.zeros_like(heads[0][:, 0])
+    start = readouts[0].pooled_resid_pre if tower.final_norm is not None else torch.zeros_like(heads[0][:, 0])
     assert start is not None
     return DirectEffects(
         start=_contribution(tower, trace, start),
@@ -91,8 +92,7 @@ def direct_effects(tower: VisionTower, trace: Trace) -> DirectEffects:
 def direct_neurons(tower: VisionTower, trace: Trace, layer: int) -> NeuronDirectEffects:
     """The neurons of one MLP that writes at the pooled token."""
     pooled = trace.pooled_activations[layer]
-    assert trace.final_sigma is not None
-    scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
+    scale = 1 / trace.final_scale
     written = _mlp(tower, layer).weight().to(pooled).T
     return NeuronDirectEffects(pooled * scale[:, None], _to_joint(tower, written))
 
@@ -111,6 +111,5 @@ def _to_joint(tower: VisionTower, written: Tensor) -> Tensor:
 
 
 def _contribution(tower: VisionTower, trace: Trace, written: Float[Tensor, "image ... width"]) -> Tensor:
-    assert trace.final_sigma is not None
-    scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
+    scale = 1 / trace.final_scale
     return _to_joint(tower, written) * scale.view(-1, *[1] * (written.ndim - 1))

@@ -21,6 +21,7 @@ from secondlens.errors import SecondLensError
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.models.tower import AttentionWeights, VisionTower
+from secondlens.models.trace import CaptureRequest
 
 
 @torch.no_grad()
@@ -51,13 +52,12 @@ def first_order_token_contributions(
     reads = read_directions(tower, directions.to(model.device, wide))
     found: list[Tensor] = []
 
-    def add(index: int, tokens: Tensor, attention: Tensor, residual: Tensor) -> None:
+    def add(index: int, tokens: Tensor, attention: Tensor) -> None:
         if index in chosen:
             found.append(reader_contributions(tower.readers[index].weights(), reads, tokens, attention))
 
-    trace = capture(tower, pixels, [], first_order=True, each_reader=add)
-    assert trace.final_sigma is not None
-    scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
+    trace = capture(tower, pixels, CaptureRequest(first_order=True, on_readout=add))
+    scale = 1 / trace.final_scale
     return torch.stack(found).sum(dim=0) * scale[:, None, None]
 
 

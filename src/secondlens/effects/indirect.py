@@ -17,9 +17,10 @@ from torch import Tensor
 
 from secondlens.effects.upper import Upper
 from secondlens.errors import ModelError, SecondLensError
-from secondlens.models.capture import Trace, capture, wide
+from secondlens.models.capture import capture, wide
 from secondlens.models.model import LensModel
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import CaptureRequest, Trace
 
 ROWS = 32
 """Neurons times images run at a time: few enough that a layer's activations stay near the cores' caches."""
@@ -67,8 +68,13 @@ class Clean:
 
     @classmethod
     def of(cls, trace: Trace, layer: int) -> "Clean":
-        """From a trace captured with that layer and its residual stream."""
-        return cls(trace.embeddings, trace.activations[layer], trace.residuals[layer])
+        """Return the parts of a trace that has the layer's activations and the residual stream after it."""
+        return cls(trace.embeddings, trace.activations[layer], trace.resid_post[layer])
+
+    @classmethod
+    def run(cls, tower: VisionTower, pixels: Float[Tensor, "image 3 height width"], layer: int) -> "Clean":
+        """Run the model once on preprocessed images."""
+        return cls.of(capture(tower, pixels, CaptureRequest(layers=[layer], resid_post=[layer])), layer)
 
 
 def check_means(tower: VisionTower, clean: Clean, means: Float[Tensor, "token neuron"]) -> None:
@@ -95,9 +101,7 @@ def indirect_effects(
     Raises `SecondLensError` for a layer or neuron that is not there or means of another shape, and `ModelError` where
     the clean embedding, run through the same shortcut, is not the model's.
     """
-    _check_layer(model, layer)
-    trace = capture(model.tower, pixels, [layer], residuals=[layer])
-    return effects_of(model.tower, layer, Clean.of(trace, layer), means, neurons, rows=rows)
+    return effects_of(model.tower, layer, Clean.run(model.tower, pixels, layer), means, neurons, rows=rows)
 
 
 @torch.no_grad()
@@ -171,15 +175,9 @@ def indirect_effect_of_set(
 
     Raises as `indirect_effects` does.
     """
-    _check_layer(model, layer)
-    clean = Clean.of(capture(model.tower, pixels, [layer], residuals=[layer]), layer)
+    clean = Clean.run(model.tower, pixels, layer)
     after = replaced_embeddings(model.tower, layer, clean, means, neurons)
     return torch.nn.functional.normalize(clean.embeddings, dim=-1) - torch.nn.functional.normalize(after, dim=-1)
-
-
-def _check_layer(model: LensModel, layer: int) -> None:
-    if not 0 <= layer < model.layers:
-        raise SecondLensError(f"the model has layers 0 to {model.layers - 1}, got {layer}")
 
 
 def _check_neurons(tower: VisionTower, chosen: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 A neuron's direction is the first right singular vector of its largest effects, centred on the mean over all images,
 and its explained variance that component's share (`effects.rank_one`). Indirect effects do not factor into paths, so
-what `effects.statistics` keeps an image is the effect itself: its "paths" are the dimensions of the joint space, in an
+what `numerics.largest` keeps an image is the effect itself: its "paths" are the dimensions of the joint space, in an
 orthonormal basis already.
 """
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from secondlens.effects.rank_one import rank_one
-from secondlens.effects.statistics import EffectStatistics
+from secondlens.numerics.largest import LargestEffects
 
 BLOCK = 32
 """Neurons worked on at a time."""
@@ -25,7 +25,7 @@ class IndirectResult:
 
     directions: first principal component of the largest centred effects, unit norm. explained_variance: its share.
     mean_effects: over all images. top_norms, top_positions: |effect - mean|, descending, and whose.
-    root_mean_square: of |effect - mean| over all images. proved: no image outside can belong to the top.
+    root_mean_square: of |effect - mean| over all images. certified: no other image can belong to the top.
     """
 
     directions: Float[Tensor, "neuron embed"]
@@ -34,16 +34,16 @@ class IndirectResult:
     top_norms: Float[Tensor, "neuron top"]
     top_positions: Int[Tensor, "neuron top"]
     root_mean_square: Float[Tensor, " neuron"]
-    proved: Bool[Tensor, " neuron"]
+    certified: Bool[Tensor, " neuron"]
 
 
 class IndirectStatistics:
-    """Streaming statistics of the indirect effects of some neurons; memory is neurons x candidates x embed floats."""
+    """Streaming statistics of the indirect effects of some neurons; memory is neurons x capacity x embed floats."""
 
-    def __init__(self, neurons: int, embed: int, candidates: int) -> None:
+    def __init__(self, neurons: int, embed: int, capacity: int) -> None:
         basis = torch.eye(embed)
         sizes = [len(block) for block in torch.arange(neurons).split(BLOCK)]
-        self.blocks = [EffectStatistics(basis.expand(size, -1, -1), candidates) for size in sizes]
+        self.blocks = [LargestEffects(basis.expand(size, -1, -1), capacity) for size in sizes]
 
     @property
     def count(self) -> int:
@@ -75,7 +75,7 @@ class IndirectStatistics:
                     found.norms.float(),
                     found.positions,
                     found.variance.sqrt().float(),
-                    found.proved,
+                    found.certified,
                 )
             )
         return IndirectResult(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

@@ -1,6 +1,7 @@
 """The statistics of one layer during a survey: blocks of neurons that fit the cache, and their result."""
 
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,11 +12,11 @@ from secondlens.effects.factored import gram_root
 from secondlens.effects.parallel import block_size, map_blocks, setup_block_size
 from secondlens.effects.paths import Convention, WriteMaps, coefficients_by_neuron, path_weights, paths_of, write_maps
 from secondlens.effects.rank_one import rank_one
-from secondlens.effects.statistics import EffectStatistics
-from secondlens.effects.top import TopEffects
-from secondlens.errors import SurveyError
-from secondlens.models.capture import Trace
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import Trace
+from secondlens.numerics.evictions import ENTRIES
+from secondlens.numerics.histogram import BINS
+from secondlens.numerics.largest import LargestEffects, TopEffects
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,11 @@ class LayerResult:
 
     directions: first principal component of the centred top effects, unit norm (zero for a neuron without effect).
     explained_variance: its share in them. spectrum: shares of the first components; participation: effective rank.
-    components: v_j with r_j = sum_k v_j[k] u[k]. path_projections: <u[k], r_1>; path_shares: of each path in the
-    projections' energy. top_share: share of the top images in sum over all images of |phi - mean|^2.
-    variance: mean of |phi - mean|^2. histogram: counts of |phi - reference| (`effects.histogram`), the reference
-    being within `drift` of the mean. proved: top images found in one pass; the others by a second.
+    components: v_j with r_j = sum_k v_j[k] u[k]. path_projections: <u[k], r_1>; path_fractions: of each path in the
+    projections' energy. top_fraction: share of the top images in sum over all images of |phi - mean|^2.
+    variance: mean of |phi - mean|^2. histogram: counts of |phi - c| (`numerics.histogram`), c being the mean of the
+    images until then. certified: no other image can belong to the top. tied: a second pass was not enough either: other
+    images equal the last of the top to within rounding.
     """
 
     mean_coefficients: Float[Tensor, "neuron path"]
@@ -38,15 +40,15 @@ class LayerResult:
     participation: Float[Tensor, " neuron"]
     components: Float[Tensor, "neuron component path"]
     path_projections: Float[Tensor, "neuron path"]
-    path_shares: Float[Tensor, "neuron path"]
+    path_fractions: Float[Tensor, "neuron path"]
     top_positions: Int[Tensor, "neuron top"]
     top_norms: Float[Tensor, "neuron top"]
     top_projections: Float[Tensor, "neuron top"]
-    top_share: Float[Tensor, " neuron"]
+    top_fraction: Float[Tensor, " neuron"]
     variance: Float[Tensor, " neuron"]
     histogram: Int[Tensor, "neuron bin"]
-    drift: Float[Tensor, " neuron"]
-    proved: Bool[Tensor, " neuron"]
+    certified: Bool[Tensor, " neuron"]
+    tied: Bool[Tensor, " neuron"]
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as they go to disk."""
@@ -58,155 +60,157 @@ class LayerResult:
         return cls(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)})
 
     def with_rows(self, rows: Tensor, other: "LayerResult") -> "LayerResult":
-        """Some neurons' rows taken from a second pass; what that pass cannot know better stays."""
-        keep = ("histogram", "drift", "variance", "proved", "mean_coefficients", "mean_effects")
+        """Return the result with some neurons' rows replaced by those of a second pass."""
         changed = {}
         for field in fields(self):
-            if field.name not in keep:
-                tensor = getattr(self, field.name).clone()
-                tensor[rows] = getattr(other, field.name).to(tensor)
-                changed[field.name] = tensor
-        return replace(self, **changed)
+            tensor = getattr(self, field.name).clone()
+            tensor[rows] = getattr(other, field.name).to(tensor)
+            changed[field.name] = tensor
+        return replace(self, **{**changed, "tied": changed["tied"].index_put((rows,), ~other.certified)})
 
 
-def gram_roots(maps: WriteMaps, groups: list[Tensor]) -> list[Float[Tensor, "neuron path path"]]:
-    """R of groups of neurons, float32: |phi| = |s R|."""
+class Span(NamedTuple):
+    """A block of neurons, and those of it that are surveyed.
 
+    Products are those of the whole block in any pass, since their last bits depend on the shape. columns: the block as
+    a slice, so that activations are not copied.
+    """
+
+    block: Int[Tensor, " neuron"]
+    columns: slice
+    chosen: Int[Tensor, " row"] | slice
+
+    @classmethod
+    def of(cls, block: Tensor, device: torch.device, chosen: Tensor | slice = slice(None)) -> "Span":
+        """Return the span of a block of consecutive neurons."""
+        return cls(block.to(device), slice(int(block[0]), int(block[-1]) + 1), chosen)
+
+    @property
+    def neurons(self) -> Int[Tensor, " row"]:
+        """The surveyed neurons."""
+        return self.block[self.chosen]
+
+
+def gram_roots(maps: WriteMaps, spans: list[Span]) -> list[Float[Tensor, "neuron path path"]]:
+    """R of the neurons of some spans, float32: |phi| = |s R|."""
     device = maps.values.device
 
-    def root(group: Tensor) -> Tensor:
-        return torch.cat([gram_root(maps.directions(part)).float() for part in group.split(setup_block_size(device))])
+    def root(span: Span) -> Tensor:
+        parts = span.block.split(setup_block_size(device))
+        return torch.cat([gram_root(maps.directions(part)).float() for part in parts])[span.chosen]
 
-    return map_blocks(root, groups, device)
+    return map_blocks(root, spans, device)
 
 
 class LayerStatistics:
-    """Statistics of a layer's neurons: all of them, or in a second pass those in `rows`."""
+    """Statistics of a layer's neurons.
+
+    Args:
+        capacity: number of images kept per neuron.
+        rows: neurons of a second pass; by default all. mean: their mean coefficients, which stay the reference.
+    """
 
     def __init__(
         self,
         tower: VisionTower,
         layer: int,
-        candidates: int,
+        capacity: int,
         convention: Convention = "centred",
         rows: Tensor | None = None,
+        mean: Float[Tensor, "row path"] | None = None,
     ) -> None:
         self.tower = tower
         self.layer = layer
         self.maps = write_maps(tower, layer, convention)
-        chosen = torch.ones(tower.neurons, dtype=torch.bool)
-        if rows is not None:
-            chosen = chosen.logical_not().index_fill(0, rows.cpu(), True)
-        blocks = torch.arange(tower.neurons).split(block_size(self.maps.values.device))
-        groups = [block[chosen[block]] for block in blocks]
-        self.rows = [group.to(self.maps.values.device) for group in groups if len(group)]
-        roots = gram_roots(self.maps, self.rows)
-        # Of a model in half precision, norms need not be more precise than 16 bits.
-        halved = tower.mlps[layer].project.weight.dtype in (torch.float16, torch.bfloat16)
-        self.blocks = [EffectStatistics(made, candidates, complete=rows is not None, halved=halved) for made in roots]
-        # A slice where the block is whole: no copy of the activations.
-        self._columns = [slice(int(group[0]), int(group[-1]) + 1) if rows is None else group for group in self.rows]
+        device = self.maps.values.device
+        blocks = torch.arange(tower.neurons).split(block_size(device))
+        inside = [slice(None) if rows is None else torch.isin(block, rows.cpu()).nonzero()[:, 0] for block in blocks]
+        self.spans = [
+            Span.of(block, device, chosen)
+            for block, chosen in zip(blocks, inside, strict=True)
+            if isinstance(chosen, slice) or len(chosen)
+        ]
+        self._sizes = [len(span.neurons) for span in self.spans]
+        means = [None] * len(self.spans) if mean is None else mean.to(device).split(self._sizes)
+        low_precision = tower.mlps[layer].project.weight.dtype in (torch.float16, torch.bfloat16)
+        self.blocks = [
+            LargestEffects(root, capacity, reference, low_precision)
+            for root, reference in zip(gram_roots(self.maps, self.spans), means, strict=True)
+        ]
 
     @property
     def count(self) -> int:
-        """Images taken in so far."""
+        """Number of images so far."""
         return self.blocks[0].count
 
     def update(self, trace: Trace, positions: Int[Tensor, " image"]) -> None:
-        """Take in one captured batch."""
+        """Add one captured batch."""
         weights = path_weights(trace, self.tower, self.layer)
         activations = trace.activations[self.layer]
         positions = positions.to(activations.device)
-        for columns, block in zip(self._columns, self.blocks, strict=True):
-            block.update(coefficients_by_neuron(weights, activations[:, :, columns]), positions)
+        for span, block in zip(self.spans, self.blocks, strict=True):
+            coefficients = coefficients_by_neuron(weights, activations[:, :, span.columns])
+            block.update(coefficients[span.chosen], positions)
 
     def merge(self, other: "LayerStatistics") -> None:
-        """Add what another pass over other images found."""
-        for mine, theirs in zip(self.blocks, other.blocks, strict=True):
-            mine.merge(theirs)
-
-    def restart(self, candidates: int) -> None:
-        """Forget all images; from here on keep `candidates` of them a neuron."""
-        self.blocks = [EffectStatistics(block.root, candidates, block.complete, block.halved) for block in self.blocks]
-
-    @property
-    def filling(self) -> bool:
-        """Still keeping every image, with no reference yet."""
-        return self.blocks[0].filling
-
-    def shard_state(self) -> dict[str, Tensor]:
-        """The state with which statistics of other images begin, to be merged here."""
-        return _named([block.shard_state() for block in self.blocks])
+        """Add the statistics of other images, which stay unchanged."""
+        for block, other_block in zip(self.blocks, other.blocks, strict=True):
+            block.merge(other_block)
 
     def merge_state(self, state: dict[str, Tensor]) -> None:
-        """Add what statistics of other images found, by their state; a block at a time."""
-        for block, some in zip(self.blocks, _by_block(state, len(self.blocks)), strict=True):
-            block.merge_state(some)
+        """Add the statistics of other images, given by their `state_dict`."""
+        for block, part in zip(self.blocks, self._split(state), strict=True):
+            block.merge_state(part)
 
-    def result(self, top: int) -> tuple[LayerResult, Tensor | None]:
-        """Statistics, directions and top images of everything so far; and the numbers of the images that a second
-        pass must see (none if every neuron is proved), None for all images.
-        """
+    def clear(self) -> None:
+        """Forget all images."""
+        for block in self.blocks:
+            block.clear()
 
-        def finish(pair: tuple[Tensor, EffectStatistics]) -> tuple[LayerResult, Tensor | None]:
-            rows, block = pair
-            found = block.result(top)
-            return _block_result(found, block, self.maps.directions(rows)), found.ambiguous
+    def result(self, top_k: int) -> LayerResult:
+        """Return statistics, directions and top images of everything so far."""
 
-        pairs = list(zip(self.rows, self.blocks, strict=True))
-        parts, ambiguous = zip(*map_blocks(finish, pairs, self.maps.values.device), strict=True)
-        known = [numbers for numbers in ambiguous if numbers is not None]
-        return LayerResult.concatenate(list(parts)), torch.cat(known).unique() if len(known) == len(ambiguous) else None
+        def finish(pair: tuple[Span, LargestEffects]) -> LayerResult:
+            span, block = pair
+            return _block_result(block.result(top_k), block, self.maps.directions(span.block)[span.chosen])
 
-    def second_pass(self, proved: Bool[Tensor, " neuron"], top: int) -> dict[str, Tensor]:
-        """The state with which statistics of the neurons that are not proved begin a second pass."""
-        some = [(~proved[rows]).nonzero()[:, 0] for rows in self.rows]
-        pairs = [(block, neurons) for block, neurons in zip(self.blocks, some, strict=True) if len(neurons)]
-        return _named([block.second_pass(neurons, top).state_dict() for block, neurons in pairs])
+        pairs = list(zip(self.spans, self.blocks, strict=True))
+        return LayerResult.concatenate(map_blocks(finish, pairs, self.maps.values.device))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The blocks' states, by name."""
-        return _named([block.state_dict() for block in self.blocks])
+        """Return the state of all neurons, independent of how they are split into blocks."""
+        states = [block.state_dict() for block in self.blocks]
+        return {
+            name: torch.cat([state[name] for state in states]) if tensor.ndim else tensor
+            for name, tensor in states[0].items()
+        }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state of a layer with the same neurons."""
-        for block, some in zip(self.blocks, _by_block(state, len(self.blocks)), strict=True):
-            block.load_state_dict(some)
+        """Replace everything by the state of a layer with the same neurons."""
+        for block, part in zip(self.blocks, self._split(state), strict=True):
+            block.load_state_dict(part)
+
+    def _split(self, state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        parts = {name: tensor.split(self._sizes) for name, tensor in state.items() if tensor.ndim}
+        scalars = {name: tensor for name, tensor in state.items() if not tensor.ndim}
+        return [scalars | {name: part[block] for name, part in parts.items()} for block in range(len(self._sizes))]
 
 
-def _named(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The blocks' states as one, `BLOCK.NAME`."""
-    return {f"{i}.{name}": tensor for i, state in enumerate(states) for name, tensor in state.items()}
-
-
-def _by_block(state: dict[str, Tensor], blocks: int) -> list[dict[str, Tensor]]:
-    """The opposite."""
-    found = 1 + max(int(name.partition(".")[0]) for name in state)
-    if found != blocks:
-        raise SurveyError(
-            f"expected statistics in {blocks} blocks of neurons, got {found}: a survey that was begun on a CPU goes on "
-            "on a CPU, one of a GPU on a GPU; continue there, or start afresh in another folder"
-        )
-    parts: list[dict[str, Tensor]] = [{} for _ in range(blocks)]
-    for name, tensor in state.items():
-        block, _, rest = name.partition(".")
-        parts[int(block)][rest] = tensor
-    return parts
-
-
-def statistics_bytes(tower: VisionTower, layer: int, candidates: int, batch_size: int) -> int:
-    """Memory of a layer's statistics: roots, held coefficients and sums, in float32 and float64."""
+def statistics_bytes(tower: VisionTower, layer: int, capacity: int, batch_size: int) -> int:
+    """Return the bytes of a layer's statistics: roots, write maps, the buffer and sums, in float32 and float64."""
     paths = len(paths_of(tower, layer))
     dims = sum(tower.readers[index].weights().value.shape[1] * tower.heads for index in tower.readers_of(layer))
     maps = 4 * dims * (tower.neurons + tower.embed_dim)
-    device = tower.mlps[layer].project.weight.device
-    # With the kernels R is there twice, some images wait, and a batch's coefficients exist at once.
-    fused = kernels.on(device)
-    roots, places = (2 * paths, 3 * candidates + 2 * batch_size) if fused else (paths, candidates)
-    return maps + tower.neurons * (4 * paths * (roots + places) + 8 * paths + 24 * candidates + 400)
+    # With the kernels R exists twice, and the buffer takes whole batches.
+    if kernels.on(tower.mlps[layer].project.weight.device):
+        roots, slots = 2 * paths, 2 * capacity + 2 * batch_size
+    else:
+        roots, slots = paths, capacity + max(8, capacity // 8)
+    rows = slots * (4 * paths + 8) + ENTRIES * (4 * paths + 8)
+    return maps + tower.neurons * (4 * paths * roots + rows + 20 * paths + 4 * BINS + 24)
 
 
-def _block_result(top: TopEffects, block: EffectStatistics, writes: Float[Tensor, "neuron path embed"]) -> LayerResult:
+def _block_result(top: TopEffects, block: LargestEffects, writes: Float[Tensor, "neuron path embed"]) -> LayerResult:
     found = rank_one(top, block.root)
     directions = torch.bmm(found.components[:, :1].to(writes), writes)[:, 0]
     energy = top.variance * block.count
@@ -220,13 +224,13 @@ def _block_result(top: TopEffects, block: EffectStatistics, writes: Float[Tensor
         participation=found.participation.float(),
         components=found.components.float(),
         path_projections=found.along.float(),
-        path_shares=found.path_shares.float(),
+        path_fractions=found.path_fractions.float(),
         top_positions=top.positions,
         top_norms=top.norms.float(),
         top_projections=found.projections.float(),
-        top_share=share.clamp(max=1).float(),
+        top_fraction=share.clamp(max=1).float(),
         variance=top.variance.float(),
         histogram=block.histogram.counts,
-        drift=top.drift.float(),
-        proved=top.proved,
+        certified=top.certified,
+        tied=torch.zeros_like(top.certified),
     )

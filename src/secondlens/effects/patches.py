@@ -11,9 +11,10 @@ from torch import Tensor
 
 from secondlens.effects.paths import Convention, WriteMaps, path_weights, write_maps
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import Trace, capture
+from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import Trace
 
 
 @torch.no_grad()

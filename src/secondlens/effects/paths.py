@@ -23,8 +23,9 @@ from torch import Tensor
 
 from secondlens.errors import SecondLensError, closest
 from secondlens.kernels import fused, product
-from secondlens.models.capture import Trace, wide
+from secondlens.models.capture import wide
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import Trace
 
 Convention = Literal["centred", "released"]
 
@@ -65,17 +66,16 @@ def path_weights(trace: Trace, tower: VisionTower, layer: int) -> Float[Tensor, 
     first = tower.readers_of(layer)[0]
     if trace.path_weights is None:
         # Once a pass, of all readers: those of a layer are the last of them.
-        seen = [trace.readers[index] for index in sorted(trace.readers)]
+        seen = [trace.readouts[index] for index in sorted(trace.readouts)]
         images, heads, tokens = seen[0].attention.shape
-        assert trace.final_sigma is not None
-        scale = (trace.final_sigma * trace.embeddings.norm(dim=-1))[:, None, None]
+        scale = trace.final_scale[:, None, None]
         made = scale.new_empty(images, len(seen) * heads, tokens)
         for place, reader in enumerate(seen):
             # Straight into its place: joining them afterwards costs more.
             divisor = scale * reader.sigma[:, None, :]
             torch.div(reader.attention, divisor, out=made[:, place * heads : (place + 1) * heads])
         trace.path_weights = made
-    before = sum(index < first for index in trace.readers)
+    before = sum(index < first for index in trace.readouts)
     return trace.path_weights[:, before * tower.heads :]
 
 

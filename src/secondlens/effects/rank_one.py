@@ -2,7 +2,8 @@
 
 Of the top images' centred effects Phi [top, embed] of a neuron (around the survey's mean), the first right singular
 vector is its direction r (paper, section 4). With coefficients S [top, path], Phi = S u, so the singular vectors come
-from Y = S R [top, path]; for projections x = Phi r with |x|^2 = l, the eigenvalue, r = u^T S^T x / l.
+from Y = S R [top, path]; for projections x = Phi r with |x|^2 = l, the eigenvalue, r = u^T S^T x / l. A singular vector
+has no sign of its own: r is signed so that the projections sum to no less than zero.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.effects.parallel import eigh
-from secondlens.effects.top import TopEffects
+from secondlens.numerics.largest import TopEffects
 
 COMPONENTS = 4
 """Components kept a neuron."""
@@ -28,7 +29,7 @@ class RankOne:
     the explained variance. participation: (sum_j l_j)^2 / sum_j l_j^2 over all eigenvalues l_j, the effective rank.
     components: v_j [path] with r_j = sum_k v_j[k] u[k] of unit norm. along: <u[k], r_1>, so that the projection of any
     effect is sum_k (s[k] - mean[k]) along[k]. projections: of the top images on r_1.
-    path_shares: share of each path in sum_I x(I)^2, signed, summing to one.
+    path_fractions: share of each path in sum_I x(I)^2, signed, summing to one.
     """
 
     spectrum: Float[Tensor, "neuron component"]
@@ -36,7 +37,7 @@ class RankOne:
     components: Float[Tensor, "neuron component path"]
     along: Float[Tensor, "neuron path"]
     projections: Float[Tensor, "neuron top"]
-    path_shares: Float[Tensor, "neuron path"]
+    path_fractions: Float[Tensor, "neuron path"]
 
 
 def rank_one(top: TopEffects, root: Float[Tensor, "neuron path path"], components: int = COMPONENTS) -> RankOne:
@@ -67,11 +68,13 @@ def rank_one(top: TopEffects, root: Float[Tensor, "neuron path path"], component
         components=weights,
         along=along,
         projections=first,
-        path_shares=shares / eigenvalues[:, :1].clamp(min=TINY),
+        path_fractions=shares / eigenvalues[:, :1].clamp(min=TINY),
     )
 
 
 def _signs(projections: Float[Tensor, "neuron image component"]) -> Float[Tensor, "neuron component"]:
-    """+1 or -1 so that most images project positively; by the sum of projections where as many do as do not."""
-    votes = projections.sign().sum(dim=1)
-    return torch.where(torch.where(votes == 0, projections.sum(dim=1), votes) < 0, -1.0, 1.0).to(projections)
+    """Return +1 or -1 such that the projections sum to no less than zero; +1 where they sum to zero exactly.
+
+    Not a vote of the images: that flips a unit which is active on fewer than half of them.
+    """
+    return torch.where(projections.sum(dim=1) < 0, -1.0, 1.0).to(projections)

@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.effects.paths import output_map
-from secondlens.models.capture import Trace
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,21 @@ def head_reading(tower: VisionTower, reader: int, direction: Float[Tensor, " emb
 
 
 def head_sources(tower: VisionTower, trace: Trace, reader: int, direction: Float[Tensor, " embed"]) -> HeadSources:
-    """Sources of one reader's heads, from a trace with `streams` and the activations of all layers before it.
+    """Sources of one reader's heads, from a trace with `resid_pre` and the activations of all layers before it.
 
     A tower whose first reader sits before its first layer shows the token embeddings, and by difference what each
     attention wrote; with an attention-pooling head all that is no MLP is one source, `stream`.
     """
-    seen = trace.readers[reader]
-    assert seen.stream is not None
-    assert trace.final_sigma is not None
-    scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
+    seen = trace.readouts[reader]
+    assert seen.resid_pre is not None
+    scale = 1 / trace.final_scale
     weights = seen.attention / seen.sigma[:, None] * scale[:, None, None]
     reading = head_reading(tower, reader, direction)
 
     def through(written: Float[Tensor, "image token width"]) -> Float[Tensor, "image head token"]:
         return weights * torch.einsum("biw,hw->bhi", written, reading.vectors)
 
-    tokens = through(seen.stream)
+    tokens = through(seen.resid_pre)
     neurons, biases = {}, {}
     for layer in range(tower.readers[reader].layers_before):
         activations = trace.activations[layer]
@@ -90,7 +89,7 @@ def head_sources(tower: VisionTower, trace: Trace, reader: int, direction: Float
     first = tower.readers[0]
     attentions: dict[int, Tensor] = {}
     if first.layers_before == 0:
-        streams = [trace.readers[index].stream for index in range(reader + 1)]
+        streams = [trace.readouts[index].resid_pre for index in range(reader + 1)]
         assert streams[0] is not None
         stream = through(streams[0]).sum(dim=2)
         for layer in range(reader):

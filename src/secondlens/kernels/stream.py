@@ -1,12 +1,12 @@
-"""One pass over a batch's coefficients: norms, sums, histogram, and who may belong to the largest.
+"""One pass over a batch's coefficients: norms, sums, histogram, and the rows that are not below the threshold.
 
 A program has one neuron. With R its root, c its reference, for each image
 
     norm = |(s - c) R|
 
-which is counted, squared and summed in float64; images whose norm is at least the neuron's `floor` go, with their
-coefficients, to the next free places of the neuron's waiting room. Sums over the batch are added to the running ones
-without rounding (`effects.sums`).
+which is counted, squared and summed in float64; rows with a norm of at least the neuron's threshold are appended to
+its buffer (prefix sum, no atomics). A norm that is not a number becomes infinite, so that its row is kept and found.
+Sums of coefficients over the batch are float64, and added to the running ones without rounding (`numerics.sums`).
 """
 
 from typing import no_type_check
@@ -47,7 +47,7 @@ def _add_product(made, some, part, rest, SPLIT: tl.constexpr):
 @triton.jit
 @no_type_check
 def _add(high, low, addend, here):
-    """`WideSum.add` in place."""
+    """`CompensatedSum.add` in place."""
     before = tl.load(high, mask=here, other=0.0)
     total = before + addend
     part = total - before
@@ -60,11 +60,11 @@ def _add(high, low, addend, here):
 @triton.jit
 @no_type_check
 def _squares(
-    s, root, plane, reference, out, total_high, total_low, images, units, width, blocks,
+    s, root, plane, reference, out, total_high, total_low, extent, images, units, width, blocks,
     TRIANGULAR: tl.constexpr, SPLIT: tl.constexpr, SUMS: tl.constexpr, UNIT: tl.constexpr, SINGLE: tl.constexpr,
     IMAGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """A neuron and a block of columns of R: what they add to |(s - c) R|^2; and the sum of these columns of s."""
+    """A neuron and a block of columns of R: what they add to |(s - c) R|^2; and the sum and extent of these columns."""
     paths = units * UNIT
     column = tl.program_id(0)
     neuron = tl.program_id(1).to(tl.int64)
@@ -73,60 +73,54 @@ def _squares(
     reference += neuron * paths
     out += (neuron * blocks + column) * images
     j = column * BLOCK + tl.arange(0, BLOCK)
-    if SINGLE:
-        # All of R in one block, loaded once.
-        centre = tl.load(reference + j, mask=j < paths, other=0.0)[None, :]
-        at = root + j[:, None] * width + j[None, :]
-        part = tl.load(at, mask=(j[:, None] < width) & (j[None, :] < width), other=0.0)
-        rest = tl.load(at + plane) if SPLIT else part
-        tiles = tl.zeros([IMAGES, BLOCK], tl.float32)
-        for start in range(0, images, IMAGES):
-            image = start + tl.arange(0, IMAGES)
-            here = (image[:, None] < images) & (j[None, :] < paths)
-            some = tl.load(s + image[:, None] * paths + j[None, :], mask=here, other=0.0)
-            if SUMS:
-                tiles += some
-            made = _add_product(tl.zeros([IMAGES, BLOCK], tl.float32), some - centre, part, rest, SPLIT)
-            tl.store(out + image, tl.sum(made * made, axis=1), mask=image < images)
+    # The block on the diagonal of R is loaded once; its rows of s are those whose sums are made.
+    centre = tl.load(reference + j, mask=j < paths, other=0.0)[None, :]
+    at = root + j[:, None] * width + j[None, :]
+    diagonal = tl.load(at, mask=(j[:, None] < width) & (j[None, :] < width), other=0.0)
+    diagonal_rest = tl.load(at + plane) if SPLIT else diagonal
+    sums = tl.zeros([IMAGES, BLOCK], tl.float64)
+    peak = tl.zeros([IMAGES, BLOCK], tl.float32)
+    for start in range(0, images, IMAGES):
+        image = start + tl.arange(0, IMAGES)
+        here = (image[:, None] < images) & (j[None, :] < paths)
+        rows = tl.load(s + image[:, None] * paths + j[None, :], mask=here, other=0.0)
         if SUMS:
-            at = neuron * paths + j
-            _add(total_high + at, total_low + at, tl.sum(tiles, axis=0).to(tl.float64), j < paths)
-    else:
-        sums = tl.zeros([BLOCK], tl.float64)
-        for start in range(0, images, IMAGES):
-            image = start + tl.arange(0, IMAGES)
-            made = tl.zeros([IMAGES, BLOCK], tl.float32)
-            for row in range(column if TRIANGULAR else 0, blocks):
+            sums += rows.to(tl.float64)
+            peak = tl.maximum(peak, tl.abs(rows))
+        product = _add_product(tl.zeros([IMAGES, BLOCK], tl.float32), rows - centre, diagonal, diagonal_rest, SPLIT)
+        if not SINGLE:
+            for step in range(column + 1 if TRIANGULAR else 1, blocks):
+                row = step if TRIANGULAR else (column + step) % blocks
                 i = row * BLOCK + tl.arange(0, BLOCK)
                 here = (image[:, None] < images) & (i[None, :] < paths)
-                some = tl.load(s + image[:, None] * paths + i[None, :], mask=here, other=0.0)
-                if SUMS and row == column:
-                    sums += tl.sum(some, axis=0).to(tl.float64)
-                centre = tl.load(reference + i, mask=i < paths, other=0.0)[None, :]
+                others = tl.load(s + image[:, None] * paths + i[None, :], mask=here, other=0.0)
+                offset = tl.load(reference + i, mask=i < paths, other=0.0)[None, :]
                 at = root + i[:, None] * width + j[None, :]
                 part = tl.load(at, mask=(i[:, None] < width) & (j[None, :] < width), other=0.0)
                 rest = tl.load(at + plane) if SPLIT else part
-                made = _add_product(made, some - centre, part, rest, SPLIT)
-            tl.store(out + image, tl.sum(made * made, axis=1), mask=image < images)
-        if SUMS:
-            at = neuron * paths + j
-            _add(total_high + at, total_low + at, sums, j < paths)
+                product = _add_product(product, others - offset, part, rest, SPLIT)
+        tl.store(out + image, tl.sum(product * product, axis=1), mask=image < images)
+    if SUMS:
+        into = neuron * paths + j
+        _add(total_high + into, total_low + into, tl.sum(sums, axis=0), j < paths)
+        largest = tl.maximum(tl.max(peak, axis=0), tl.load(extent + into, mask=j < paths, other=0.0))
+        tl.store(extent + into, largest, mask=j < paths)
 
 
 @triton.jit
 @no_type_check
 def _enter(
-    squares, positions, floor, square_high, square_low, counts, filled, before, norms_out, positions_out, sources,
-    images, blocks, places, lowest, per_octave, IMAGES: tl.constexpr, BINS: tl.constexpr, BINS_UP: tl.constexpr,
+    squares, positions, threshold, moment, counts, filled, before, norms_out, positions_out, sources,
+    images, blocks, slots, lowest, per_octave, IMAGES: tl.constexpr, BINS: tl.constexpr, BINS_UP: tl.constexpr,
 ):  # fmt: skip
-    """A neuron: its norms are counted, squared and summed; those that are not below the floor get a place."""
+    """A neuron: its norms are counted, squared and summed; those that are not below the threshold get a slot."""
     neuron = tl.program_id(0).to(tl.int64)
     squares += neuron * blocks * images
-    least = tl.load(floor + neuron)
-    place = tl.load(filled + neuron)
-    tl.store(before + neuron, place)
+    least = tl.load(threshold + neuron)
+    first = tl.load(filled + neuron)
+    tl.store(before + neuron, first)
     histogram = tl.zeros([BINS_UP], tl.int32)
-    energy = tl.zeros([1], tl.float64)
+    energy = tl.load(moment + neuron)
     for start in range(0, images, IMAGES):
         image = start + tl.arange(0, IMAGES)
         live = image < images
@@ -134,37 +128,37 @@ def _enter(
         for block in range(1, blocks):
             square += tl.load(squares + block * images + image, mask=live, other=0.0)
         norm = tl.sqrt_rn(square)
-        wide = norm.to(tl.float64)
-        energy += tl.sum(wide * wide)
+        norm = tl.where(norm < float("inf"), norm, float("inf"))
+        upcast = tl.where(live, norm, 0.0).to(tl.float64)
+        energy += tl.sum(upcast * upcast)
         octave = tl.log2(tl.maximum(norm, 1e-30)) - lowest
         index = tl.minimum(tl.maximum((octave * per_octave).to(tl.int32), 0), BINS - 1)
-        # Places past the batch count in a bin that does not exist.
+        # Lanes past the batch count in a bin that does not exist.
         histogram += tl.histogram(tl.where(live, index, BINS_UP - 1), BINS_UP)
         stays = live & (norm >= least)
-        slot = neuron * places + place + tl.cumsum(stays.to(tl.int32), axis=0) - 1
-        place += tl.sum(stays.to(tl.int32))
+        slot = neuron * slots + first + tl.cumsum(stays.to(tl.int32), axis=0) - 1
+        first += tl.sum(stays.to(tl.int32))
         tl.store(norms_out + slot, norm, mask=stays)
         tl.store(positions_out + slot, tl.load(positions + image, mask=stays, other=0), mask=stays)
         tl.store(sources + slot, image, mask=stays)
-    tl.store(filled + neuron, place)
+    tl.store(filled + neuron, first)
     bin_ = tl.arange(0, BINS_UP)
     into = counts + neuron * BINS + bin_
     tl.store(into, tl.load(into, mask=bin_ < BINS, other=0) + histogram, mask=bin_ < BINS)
-    one = neuron + tl.zeros([1], tl.int64)
-    _add(square_high + one, square_low + one, energy, one >= 0)
+    tl.store(moment + neuron, energy)
 
 
 @triton.jit
 @no_type_check
 def _copy(
-    s, out, sources, before, filled, images, units, places, UNIT: tl.constexpr, ROWS: tl.constexpr, PATHS: tl.constexpr
+    s, out, sources, before, filled, images, units, slots, UNIT: tl.constexpr, ROWS: tl.constexpr, PATHS: tl.constexpr
 ):  # fmt: skip
-    """The coefficients of images that got a place."""
+    """The coefficients of the rows that got a slot."""
     paths = units * UNIT
     neuron = tl.program_id(0).to(tl.int64)
     last = tl.load(filled + neuron)
     for start in range(tl.load(before + neuron), last, ROWS):
-        slot = neuron * places + start + tl.arange(0, ROWS)
+        slot = neuron * slots + start + tl.arange(0, ROWS)
         taken = start + tl.arange(0, ROWS) < last
         source = tl.load(sources + slot, mask=taken, other=0)
         for first in range(0, paths, PATHS):
@@ -177,30 +171,39 @@ def _copy(
 class Root:
     """R of some neurons as the kernels want it: in blocks of columns, and split in two if 16 bits are enough."""
 
-    def __init__(self, root: Float[Tensor, "neuron path path"], halved: bool) -> None:
+    def __init__(self, root: Float[Tensor, "neuron path path"], low_precision: bool) -> None:
         paths = root.shape[1]
         # One block where it fits; else narrow ones, so that little of R's triangle is padding.
         self.block = max(16, triton.next_power_of_2(paths)) if paths <= 64 else NARROW
         self.blocks = triton.cdiv(paths, self.block)
         self.triangular = bool((root.triu(1) == 0).all())
-        self.split = halved
-        self.values = split(root, 2, self.block, self.block) if halved else root.contiguous()[None]
+        self.split = low_precision
+        self.values = split(root, 2, self.block, self.block) if low_precision else root.contiguous()[None]
 
 
 def _squares_into(
-    coefficients: Tensor, root: Root, reference: Tensor, total: tuple[Tensor, Tensor] | None
+    coefficients: Tensor, root: Root, reference: Tensor, total: tuple[Tensor, Tensor, Tensor] | None
 ) -> Float[Tensor, "neuron block image"]:
-    """|(s - c) R|^2, by block of columns of R. total: of the coefficients, high and low, to which theirs are added."""
+    """|(s - c) R|^2, by block of columns of R. total: see `stream`."""
     neurons, images, paths = coefficients.shape
     out = coefficients.new_empty(neurons, root.blocks, images)
-    high, low = (coefficients, coefficients) if total is None else total
+    high, low, extent = (coefficients,) * 3 if total is None else total
     unit = unit_of(paths)
     _squares[(root.blocks, neurons)](
-        coefficients, root.values, root.values.stride(0), reference, out, high, low, images, paths // unit,
-        root.values.shape[2], root.blocks, TRIANGULAR=root.triangular, SPLIT=root.split, SUMS=total is not None,
-        UNIT=unit, SINGLE=root.blocks == 1, IMAGES=IMAGES, BLOCK=root.block, num_warps=4, num_stages=1,
+        coefficients, root.values, root.values.stride(0), reference, out, high, low, extent, images,
+        paths // unit, root.values.shape[2], root.blocks, TRIANGULAR=root.triangular, SPLIT=root.split,
+        SUMS=total is not None, UNIT=unit, SINGLE=root.blocks == 1,
+        IMAGES=IMAGES if root.block <= 32 else IMAGES // 2, BLOCK=root.block, num_warps=4, num_stages=1,
     )  # fmt: skip
     return out
+
+
+def add_sums(
+    coefficients: Float[Tensor, "neuron image path"], root: Root, total: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    """Add the sums and extent of a batch alone, in place. total: see `stream`."""
+    origin = torch.zeros_like(coefficients[:, 0])
+    _squares_into(coefficients.contiguous(), root, origin, total)
 
 
 def norms(
@@ -215,33 +218,39 @@ def stream(
     positions: Int[Tensor, " image"],
     root: Root,
     reference: Float[Tensor, "neuron path"],
-    floor: Float[Tensor, " neuron"],
-    total: tuple[Float[Tensor, "neuron path"], Float[Tensor, "neuron path"]],
-    square_total: tuple[Float[Tensor, " neuron"], Float[Tensor, " neuron"]],
+    threshold: Float[Tensor, " neuron"],
+    total: tuple[Float[Tensor, "neuron path"], Float[Tensor, "neuron path"], Float[Tensor, "neuron path"]] | None,
+    second_moment: Float[Tensor, " neuron"],
     counts: Int[Tensor, "neuron bin"],
     filled: Int[Tensor, " neuron"],
-    waiting: tuple[Float[Tensor, "neuron place path"], Float[Tensor, "neuron place"], Int[Tensor, "neuron place"]],
+    buffer: tuple[Float[Tensor, "neuron slot path"], Float[Tensor, "neuron slot"], Int[Tensor, "neuron slot"]],
     *,
     lowest: int,
     per_octave: int,
 ) -> None:
-    """Take in a batch, in place.
+    """Add a batch, in place.
 
-    total, square_total: high and low parts of running sums, of s and of the norms' squares. counts: on logarithmic bins
-    from 2^lowest. filled: places taken a neuron; waiting: coefficients, norms and positions there, with room for all
-    images that come.
+    Args:
+        coefficients: float32, with their `positions`, root and reference.
+        threshold: smallest norm of a row to append.
+        total: high and low parts of the running sum of coefficients, and their largest sizes so far; or None where
+            these have this batch already.
+        second_moment: running sum of squared norms.
+        counts: of norms, on logarithmic bins from 2^lowest.
+        filled: slots in use per neuron.
+        buffer: coefficients, norms and positions of the rows, with room for the whole batch.
     """
     neurons, images, paths = coefficients.shape
     coefficients = coefficients.contiguous()
-    bins, places, unit = counts.shape[1], waiting[1].shape[1], unit_of(paths)
+    bins, slots, unit = counts.shape[1], buffer[1].shape[1], unit_of(paths)
     squares = _squares_into(coefficients, root, reference, total)
-    before, sources = torch.empty_like(filled), torch.empty_like(waiting[2], dtype=torch.int32)
+    before, sources = torch.empty_like(filled), torch.empty_like(buffer[2])
     _enter[(neurons,)](
-        squares, positions, floor, *square_total, counts, filled, before, waiting[1], waiting[2], sources,
-        images, root.blocks, places, lowest, per_octave, IMAGES=min(1024, triton.next_power_of_2(images)), BINS=bins,
+        squares, positions, threshold, second_moment, counts, filled, before, buffer[1], buffer[2], sources,
+        images, root.blocks, slots, lowest, per_octave, IMAGES=min(1024, triton.next_power_of_2(images)), BINS=bins,
         BINS_UP=triton.next_power_of_2(bins + 1),
     )  # fmt: skip
     _copy[(neurons,)](
-        coefficients, waiting[0], sources, before, filled, images, paths // unit, places,
+        coefficients, buffer[0], sources, before, filled, images, paths // unit, slots,
         UNIT=unit, ROWS=16, PATHS=min(128, triton.next_power_of_2(paths)),
     )  # fmt: skip

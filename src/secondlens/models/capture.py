@@ -1,18 +1,19 @@
 """One forward pass of the upstream model, and what the lens needs of it.
 
-1. Register hooks on three kinds of sites: the layer norm before each reader, the input of each MLP's output
-   projection, the input of the final layer norm.
+1. Register hooks on three kinds of sites: the layer norm before each readout attention, the input of each MLP's output
+   projection, the input of the final layer norm; on a few more where the request asks for more.
 2. Run upstream's own forward pass, fused attention and all.
-3. At a reader's layer norm: sigma of every token from its input; the pooled token's attention row from its output.
-   With q the pooled query of a head, folded into the keys' weight, no key is computed:
+3. At a readout attention's layer norm: sigma of every token from its input; the pooled token's attention row from its
+   output. With q the pooled query of a head, folded into the keys' weight, no key is computed:
    logit[i] = scale * (W_K^T q) . x[i].
 4. Every site must have fired exactly once; the hooks are gone when the pass ends, however it ends.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from itertools import starmap
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -20,152 +21,37 @@ from torch import Tensor, nn
 
 from secondlens.errors import CaptureError
 from secondlens.kernels import fused, product
-from secondlens.models.heads import EachAttention, HeadSites
+from secondlens.models.heads import HeadSites
 from secondlens.models.heads import wide as wide
-from secondlens.models.tower import AttentionWeights, Reader, VisionTower
-
-
-@dataclass
-class ReaderTrace:
-    """What one reader saw.
-
-    attention: the pooled query's attention to each token.
-    sigma: standard deviation (with the layer norm's epsilon) of the residual stream at each token.
-    Only with `first_order`: `mixed`, the attention-weighted mean of the layer norm's output a head, and `residual`,
-    the residual stream at token 0 before the reader. Only with `streams`: `stream`, that at every token.
-    """
-
-    attention: Float[Tensor, "image head token"]
-    sigma: Float[Tensor, "image token"]
-    mixed: Float[Tensor, "image head width"] | None = None
-    residual: Float[Tensor, "image width"] | None = None
-    stream: Float[Tensor, "image token width"] | None = None
-
-
-@dataclass
-class Trace:
-    """The captured parts of one forward pass, float32 or wider.
-
-    embeddings: the model's own output, unnormalised.
-    activations: layer to post-activation values of its neurons at every token.
-    readers: reader index to what it saw. residuals: layer to the residual stream after it, in upstream's precision.
-    final_sigma: sigma of the final layer norm at the pooled token; ones where there is no such norm.
-    Only with `written`: `written`, layer to what its neurons wrote together at every token (no bias). Only with
-    `first_order`: `pooled_activations`, layer to activations at token 0 (-1: the pooling head's MLP), and
-    `final_residual`, the input of the final layer norm at token 0. path_weights: made by `effects.paths` when first
-    asked for.
-    """
-
-    embeddings: Float[Tensor, "image embed"]
-    activations: dict[int, Float[Tensor, "image token neuron"]] = field(default_factory=dict)
-    readers: dict[int, ReaderTrace] = field(default_factory=dict)
-    residuals: dict[int, Float[Tensor, "image token width"]] = field(default_factory=dict)
-    final_sigma: Float[Tensor, " image"] | None = None
-    written: dict[int, Float[Tensor, "image token width"]] = field(default_factory=dict)
-    pooled_activations: dict[int, Float[Tensor, "image neuron"]] = field(default_factory=dict)
-    final_residual: Float[Tensor, "image width"] | None = None
-    path_weights: Float[Tensor, "image path token"] | None = None
-
-
-POOL_MLP = -1
-
-EachReader = Callable[[int, Tensor, Tensor, Tensor], None]
-"""Called with a reader's index, its layer norm's output [image, token, width], the pooled attention, and the residual
-stream before the layer norm.
-"""
+from secondlens.models.tower import AttentionWeights, VisionTower
+from secondlens.models.trace import POOL_MLP, CaptureRequest, ReadoutTrace, Trace
 
 
 @torch.no_grad()
 def capture(
-    tower: VisionTower,
-    pixels: Float[Tensor, "image 3 height width"],
-    layers: Sequence[int],
-    *,
-    first_order: bool = False,
-    residuals: Sequence[int] = (),
-    each_reader: EachReader | None = None,
-    streams: bool = False,
-    written: bool = False,
-    each_attention: EachAttention | None = None,
-    attentions: Sequence[int] = (),
-    narrow: bool = False,
+    tower: VisionTower, pixels: Float[Tensor, "image 3 height width"], request: CaptureRequest | Sequence[int]
 ) -> Trace:
-    """Run the model once on preprocessed pixels and keep the parts that `layers` need.
+    """Run the model once on preprocessed pixels and keep what is requested.
 
-    layers: whose neurons' activations to keep, with the readers after the first of them.
-    first_order: keep the parts of the direct contributions of every layer as well.
-    residuals: layers after which to keep the residual stream.
-    each_reader: called at each of these readers while what it sees exists; nothing of it is kept.
-    streams: keep the residual stream before each reader at every token.
-    written: keep what each of `layers` wrote to the residual stream, from the output of its MLP.
-    each_attention: called at the layers `attentions` with queries, keys and values; nothing of it is kept.
-    narrow: keep activations in upstream's precision.
+    Args:
+        tower: The model's image tower.
+        pixels: Preprocessed images.
+        request: What to keep; a sequence of layers stands for `CaptureRequest(layers=...)`.
 
-    Raises `CaptureError` where a site did not fire exactly once.
+    Raises:
+        SecondLensError: The request names a layer that the model does not have.
+        CaptureError: A site did not fire exactly once.
     """
-    weight = tower.mlps[0].project.weight
+    if not isinstance(request, CaptureRequest):
+        request = CaptureRequest(layers=request)
+    request.check(tower)
     trace = Trace(embeddings=torch.empty(0, 0))
-    sites = _Sites()
-    needed = range(len(tower.readers)) if first_order else tower.readers_of(min(layers)) if layers else []
-    for index in needed:
-        sites.add(
-            f"layer norm of reader {index}",
-            tower.readers[index].norm,
-            _on_norm(tower, index, trace, first_order, streams, each_reader),
-        )
-    for layer, mlp in enumerate(tower.mlps):
-        if layer in layers or (first_order and tower.final_norm is not None):
-            sites.add(
-                f"MLP of layer {layer}",
-                mlp.project,
-                _on_mlp(layer, trace, layer in layers, first_order, narrow),
-                before=True,
-            )
-        if layer in layers and written:
-            sites.add(f"output of the MLP of layer {layer}", mlp.project, _on_written(tower, layer, trace))
-    if each_attention is not None:
-        for layer in attentions:
-            for site in HeadSites(layer, tower.attentions[layer], each_attention).sites:
-                sites.add(*site)
-    for layer in residuals:
-        sites.add(f"layer {layer}", tower.blocks[layer].module, _on_layer(layer, trace))
-    if first_order and tower.pool_mlp is not None:
-        sites.add(
-            "MLP of the pooling head",
-            tower.pool_mlp.project,
-            _on_mlp(POOL_MLP, trace, False, True, narrow),
-            before=True,
-        )
-    if tower.final_norm is not None:
-        sites.add("final layer norm", tower.final_norm, _on_final(tower.final_norm, trace, first_order), before=True)
-    with sites.hooked():
+    weight = tower.mlps[0].project.weight
+    with _hooked(_Hooks(tower, request, trace).sites()):
         trace.embeddings = wide(tower.forward(pixels.to(weight.device, weight.dtype)))
-    sites.check()
     if trace.final_sigma is None:
         trace.final_sigma = torch.ones_like(trace.embeddings[:, 0])
     return trace
-
-
-def wide_trace(trace: Trace) -> Trace:
-    """The same parts in float64: for sums whose terms cancel. The forward pass itself stays as precise as it was."""
-
-    def double(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.double()
-
-    readers = {
-        index: ReaderTrace(
-            seen.attention.double(), seen.sigma.double(), double(seen.mixed), double(seen.residual), double(seen.stream)
-        )
-        for index, seen in trace.readers.items()
-    }
-    return Trace(
-        embeddings=trace.embeddings.double(),
-        activations={layer: values.double() for layer, values in trace.activations.items()},
-        readers=readers,
-        final_sigma=double(trace.final_sigma),
-        pooled_activations={layer: values.double() for layer, values in trace.pooled_activations.items()},
-        final_residual=double(trace.final_residual),
-    )
 
 
 def pooled_attention(
@@ -191,6 +77,11 @@ def attention_output(weights: AttentionWeights, mixed: Float[Tensor, "image head
     return torch.einsum("bhd,hwd->bhw", values, weights.output.to(mixed))
 
 
+def pooled_output(weights: AttentionWeights, mixed: Float[Tensor, "image head width"]) -> Float[Tensor, "image width"]:
+    """Return the same summed over heads, with the output bias."""
+    return attention_output(weights, mixed).sum(dim=1) + weights.output_bias.to(mixed)
+
+
 def sigma_of(norm: nn.LayerNorm, residual: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
     """sqrt(var + epsilon) over features, as the layer norm divides by; float32 or wider."""
     if fused(residual):
@@ -201,105 +92,110 @@ def sigma_of(norm: nn.LayerNorm, residual: Float[Tensor, "... width"]) -> Float[
     return torch.native_layer_norm(wide(residual), norm.normalized_shape, None, None, norm.eps)[2][..., 0].reciprocal()
 
 
-def _on_norm(
-    tower: VisionTower, index: int, trace: Trace, first_order: bool, streams: bool, each_reader: EachReader | None
-) -> Callable[..., None]:
-    reader: Reader = tower.readers[index]
+class _Site(NamedTuple):
+    """A module and the hook on it; `before`: on its input alone."""
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        probe = None if reader.probe is None else reader.probe()
-        attention = pooled_attention(reader.weights(), output, probe)
-        seen = ReaderTrace(attention, sigma_of(reader.norm, inputs[0]))
-        if first_order:
-            seen.mixed = torch.bmm(attention, wide(output))
-            seen.residual = wide(inputs[0][:, 0])
-        if streams:
-            seen.stream = wide(inputs[0])
-        trace.readers[index] = seen
-        if each_reader is not None:
-            each_reader(index, wide(output), attention, wide(inputs[0]))
-
-    return hook
+    name: str
+    module: nn.Module
+    hook: Callable[..., None]
+    before: bool = False
 
 
-def _on_mlp(layer: int, trace: Trace, keep: bool, first_order: bool, narrow: bool) -> Callable[..., None]:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if keep:
-            trace.activations[layer] = inputs[0] if narrow else wide(inputs[0])
-        if first_order:
-            trace.pooled_activations[layer] = wide(inputs[0][:, 0])
+class _Hooks:
+    """The hooks of one pass, each of which keeps its part of the trace."""
 
-    return hook
+    def __init__(self, tower: VisionTower, request: CaptureRequest, trace: Trace) -> None:
+        self.tower, self.request, self.trace = tower, request, trace
 
+    def sites(self) -> Iterator[_Site]:
+        """Yield the sites that the request needs."""
+        tower, request = self.tower, self.request
+        by_class_token = tower.final_norm is not None
+        for index in request.readouts(tower):
+            name = f"layer norm of readout attention {index}"
+            yield _Site(name, tower.readers[index].norm, partial(self._readout, index))
+        for layer, mlp in enumerate(tower.mlps):
+            if layer in request.layers or (request.first_order and by_class_token):
+                yield _Site(f"MLP of layer {layer}", mlp.project, partial(self._activations, layer), before=True)
+            if layer in request.layers and request.mlp_writes:
+                yield _Site(f"output of the MLP of layer {layer}", mlp.project, partial(self._mlp_writes, layer))
+            if layer in request.on_attention:
+                heads = HeadSites(layer, tower.attentions[layer], request.on_attention[layer])
+                yield from starmap(_Site, heads.sites())
+            if layer in request.resid_post:
+                yield _Site(f"layer {layer}", tower.blocks[layer].module, partial(self._resid_post, layer))
+        if request.first_order and tower.pool_mlp is not None:
+            hook = partial(self._activations, POOL_MLP)
+            yield _Site("MLP of the pooling head", tower.pool_mlp.project, hook, before=True)
+        if tower.final_norm is not None:
+            yield _Site("final layer norm", tower.final_norm, self._final, before=True)
 
-def _on_written(tower: VisionTower, layer: int, trace: Trace) -> Callable[..., None]:
-    mlp = tower.mlps[layer]
+    def _readout(self, index: int, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        reader, request = self.tower.readers[index], self.request
+        attention = pooled_attention(reader.weights(), output, None if reader.probe is None else reader.probe())
+        part = ReadoutTrace(attention, sigma_of(reader.norm, inputs[0]))
+        if request.first_order:
+            part.mixed = torch.bmm(attention, wide(output))
+            part.pooled_resid_pre = wide(inputs[0][:, 0])
+        if request.resid_pre:
+            part.resid_pre = wide(inputs[0])
+        self.trace.readouts[index] = part
+        if request.on_readout is not None:
+            request.on_readout(index, wide(output), attention)
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        values = wide(inputs[0])
-        if output.dtype is not values.dtype:
+    def _activations(self, layer: int, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if layer in self.request.layers:
+            self.trace.activations[layer] = inputs[0] if self.request.low_precision else wide(inputs[0])
+        if self.request.first_order:
+            self.trace.pooled_activations[layer] = wide(inputs[0][:, 0])
+
+    def _mlp_writes(self, layer: int, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        mlp, values = self.tower.mlps[layer], wide(inputs[0])
+        if output.dtype is values.dtype:
+            scaled = output if mlp.gain is None else output * mlp.gain()
+            self.trace.mlp_writes[layer] = scaled - mlp.bias()
+        else:
             # A half-precision output is rounded after the bias was added: sum again.
-            trace.written[layer] = values @ mlp.weight().to(values).T
-            return
-        scaled = output if mlp.gain is None else output * mlp.gain()
-        trace.written[layer] = scaled - mlp.bias()
+            self.trace.mlp_writes[layer] = values @ mlp.weight().to(values).T
 
-    return hook
+    def _resid_post(self, layer: int, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        # A layer may be called with more than tensors, such as an attention mask that is None.
+        self.trace.resid_post[layer] = output
 
-
-def _on_layer(layer: int, trace: Trace) -> Callable[..., None]:
-    # A layer may be called with more than tensors, such as an attention mask that is None.
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        trace.residuals[layer] = output
-
-    return hook
-
-
-def _on_final(norm: nn.LayerNorm, trace: Trace, first_order: bool) -> Callable[..., None]:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _final(self, module: nn.LayerNorm, inputs: tuple[Tensor, ...]) -> None:
         # Some towers normalise the pooled token, some all tokens and pool then.
         residual = inputs[0] if inputs[0].ndim == 2 else inputs[0][:, 0]
-        trace.final_sigma = sigma_of(norm, residual)
-        if first_order:
-            trace.final_residual = wide(residual)
-
-    return hook
+        self.trace.final_sigma = sigma_of(module, residual)
+        if self.request.first_order:
+            self.trace.pooled_resid_post = wide(residual)
 
 
-class _Sites:
-    """Hooks that count how often they fired."""
+@contextmanager
+def _hooked(sites: Iterable[_Site]) -> Iterator[None]:
+    """Register hooks, remove them however the pass ends, and raise where one did not fire exactly once."""
+    fired: dict[str, int] = {}
 
-    def __init__(self) -> None:
-        self._sites: list[tuple[str, nn.Module, Callable[..., None], bool]] = []
-        self._fired: dict[str, int] = {}
+    def counted(site: _Site) -> Callable[..., None]:
+        fired[site.name] = 0
 
-    def add(self, name: str, module: nn.Module, hook: Callable[..., None], before: bool = False) -> None:
-        self._sites.append((name, module, hook, before))
-        self._fired[name] = 0
+        def hook(*args: Any) -> None:
+            fired[site.name] += 1
+            site.hook(*args)
 
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        handles = []
-        try:
-            for name, module, hook, before in self._sites:
-                register: Any = module.register_forward_pre_hook if before else module.register_forward_hook
-                handles.append(register(self._counted(name, hook)))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        return hook
 
-    def _counted(self, name: str, hook: Callable[..., None]) -> Callable[..., None]:
-        def counted(*args: Any) -> None:
-            self._fired[name] += 1
-            hook(*args)
-
-        return counted
-
-    def check(self) -> None:
-        wrong = [f"{name} fired {count} times" for name, count in self._fired.items() if count != 1]
-        if wrong:
-            raise CaptureError(
-                f"expected every hook site to fire once in a forward pass: {'; '.join(wrong)}. "
-                "The model does not run as its adapter describes it"
-            )
+    handles = []
+    try:
+        for site in sites:
+            register: Any = site.module.register_forward_pre_hook if site.before else site.module.register_forward_hook
+            handles.append(register(counted(site)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    wrong = [f"{name} fired {count} times" for name, count in fired.items() if count != 1]
+    if wrong:
+        raise CaptureError(
+            f"expected every hook site to fire once in a forward pass: {'; '.join(wrong)}. "
+            "The model does not run as its adapter describes it"
+        )

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from secondlens.errors import ModelError
-from secondlens.models.capture import POOL_MLP, Trace, attention_output, capture
+from secondlens.models.capture import capture, pooled_output
 from secondlens.models.model import LensModel, SelfCheck
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import POOL_MLP, CaptureRequest, Trace
 
 # float32 through some dozen layers: random towers of real size measure 1e-7 to 2e-6.
 TOLERANCE = 1e-4
@@ -29,7 +30,7 @@ def check_model(model: LensModel, *, images: int = 2, seed: int = 0) -> SelfChec
     tower = model.tower
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randn(images, 3, *tower.image_size, generator=generator)
-    trace = capture(tower, pixels, [], first_order=True)
+    trace = capture(tower, pixels, CaptureRequest(first_order=True))
     result = measure(tower, trace)
     if not max(result.attention_error, result.embedding_error) <= TOLERANCE:
         raise ModelError(
@@ -50,7 +51,8 @@ def measure(tower: VisionTower, trace: Trace) -> SelfCheck:
         attention = relative_error(outputs[0], trace.embeddings - written)
         return SelfCheck(attention, relative_error(outputs[0] + written, trace.embeddings))
 
-    residuals = [trace.readers[index].residual for index in range(len(tower.readers))] + [trace.final_residual]
+    residuals = [trace.readouts[index].pooled_resid_pre for index in range(len(tower.readers))]
+    residuals.append(trace.pooled_resid_post)
     total, errors = residuals[0], []
     assert total is not None
     for layer, mlp in enumerate(tower.mlps):
@@ -68,9 +70,9 @@ def measure(tower: VisionTower, trace: Trace) -> SelfCheck:
 
 
 def _reader_output(tower: VisionTower, trace: Trace, index: int) -> Tensor:
-    weights, mixed = tower.readers[index].weights(), trace.readers[index].mixed
+    weights, mixed = tower.readers[index].weights(), trace.readouts[index].mixed
     assert mixed is not None
-    return attention_output(weights, mixed).sum(dim=1) + weights.output_bias.to(mixed)
+    return pooled_output(weights, mixed)
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:

@@ -1,6 +1,6 @@
 """Queries, keys and values of one attention: as upstream made them where a hook sees them, else computed anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -23,8 +23,8 @@ class HeadInputs(NamedTuple):
         return torch.softmax(self.query @ self.key.mT * scale, dim=-1)
 
 
-EachAttention = Callable[[int, HeadInputs], None]
-"""Called with a layer and what its attention works on."""
+OnAttention = Callable[[HeadInputs], None]
+"""Called with what an attention works on."""
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -52,26 +52,24 @@ def split_heads(flat: Float[Tensor, "image token width"], heads: int) -> Float[T
 
 
 class HeadSites:
-    """Hooks for one attention that call `each` when queries, keys and values are there.
+    """Hooks for one attention that call `on_attention` when queries, keys and values are there."""
 
-    sites: (name, module, forward hook) each; all must fire once in a pass.
-    """
-
-    def __init__(self, layer: int, reader: Reader, each: EachAttention) -> None:
-        self.layer, self.reader, self.each = layer, reader, each
+    def __init__(self, layer: int, reader: Reader, on_attention: OnAttention) -> None:
+        self.layer, self.reader, self.on_attention = layer, reader, on_attention
         self._residual: Tensor | None = None
         self._seen: dict[int, Tensor] = {}
-        self.sites: list[tuple[str, nn.Module, Callable[..., None]]] = [
-            (f"layer norm of attention {layer}", reader.norm, self._on_norm)
-        ]
-        for place, module in enumerate(reader.projections or ()):
-            name = ("queries", "keys", "values")[place]
-            self.sites.append((f"{name} of attention {layer}", module, self._on_projection(place)))
+
+    def sites(self) -> Iterator[tuple[str, nn.Module, Callable[..., None]]]:
+        """Yield (name, module, forward hook), all of which must fire once in a pass."""
+        yield f"layer norm of attention {self.layer}", self.reader.norm, self._on_norm
+        names = ("queries", "keys", "values")
+        for place, module in enumerate(self.reader.projections or ()):
+            yield f"{names[place]} of attention {self.layer}", module, self._on_projection(place)
 
     def _on_norm(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self._residual = wide(inputs[0])
         if self.reader.projections is None:
-            self.each(self.layer, head_inputs(self.reader.weights(), wide(output), self._residual))
+            self.on_attention(head_inputs(self.reader.weights(), wide(output), self._residual))
 
     def _on_projection(self, place: int) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -79,6 +77,6 @@ class HeadSites:
             # In whichever order upstream calls them.
             if len(self._seen) == 3 and self._residual is not None:
                 parts = [self._seen.pop(index) for index in range(3)]
-                self.each(self.layer, HeadInputs(parts[0], parts[1], parts[2], self._residual))
+                self.on_attention(HeadInputs(parts[0], parts[1], parts[2], self._residual))
 
         return hook

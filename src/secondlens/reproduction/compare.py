@@ -10,7 +10,7 @@ INSIDE, OUTSIDE, OTHER, NOTHING = "inside", "outside", "other setting", "not mea
 
 @dataclass(frozen=True)
 class Comparison:
-    """One expectation met or not. paper: what was expected. ours: what was found. verdict: inside, outside; "other
+    """One expectation met or not. paper: what was expected. ours: what was found. state: inside, outside; "other
     setting" for the paper's digits where the model, the images or the settings are not the paper's; "not measured".
     """
 
@@ -18,7 +18,7 @@ class Comparison:
     text: str
     paper: str
     ours: str
-    verdict: str
+    state: str
     note: str
 
     def plain(self) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def compare(
 
 
 def _compare(expected: Expectation, found: float | list[str] | None, own: bool) -> Comparison:
-    def verdict(inside: bool) -> str:
+    def state(inside: bool) -> str:
         if expected.printed and not own:
             return OTHER
         return INSIDE if inside else OUTSIDE
@@ -46,7 +46,7 @@ def _compare(expected: Expectation, found: float | list[str] | None, own: bool) 
         hits = [word for word in expected.words if word in found]
         ours = f"{' '.join(found)} ({len(hits)} of {len(expected.words)})"
         return Comparison(
-            expected.key, expected.text, paper, ours, verdict(_within(float(len(hits)), expected)), expected.note
+            expected.key, expected.text, paper, ours, state(_within(float(len(hits)), expected)), expected.note
         )
     if expected.value is not None:
         assert expected.tolerance is not None
@@ -63,7 +63,7 @@ def _compare(expected: Expectation, found: float | list[str] | None, own: bool) 
     else:
         inside = _within(found, expected)
     ours = f"{found:.2f}" if abs(found) < 5 else f"{found:.1f}"
-    return Comparison(expected.key, expected.text, paper, ours, verdict(inside), expected.note)
+    return Comparison(expected.key, expected.text, paper, ours, state(inside), expected.note)
 
 
 def _within(found: float, expected: Expectation) -> bool:

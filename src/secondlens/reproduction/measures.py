@@ -35,8 +35,8 @@ def measure_ablation(task: Task) -> Measured:
     """Accuracy by layer with its effects replaced (figures 3, 9, 10).
 
     Values: baseline (%); of the layer whose ablation hurts most: worst_layer, worst_depth (layer / layers of the
-    model), loss (points), and what share of that loss each other replacement brings: large_share, small_share,
-    rank_one_share. Shares are None where the loss is not significant (McNemar, p >= 0.05).
+    model), loss (points), and what share of that loss each other replacement brings: large_fraction, small_fraction,
+    rank_one_fraction. Shares are None where the loss is not significant (McNemar, p >= 0.05).
     """
     options = task.run.options
     study = ablate(
@@ -63,12 +63,16 @@ def measure_ablation(task: Task) -> Measured:
     values["worst_depth"] = worst["layer"] / task.model.layers if significant else None
     values["loss"] = percent(loss)
     for name in ("large", "small"):
-        values[f"{name}_share"] = (worst["baseline"] - worst[f"without_{name}"]) / loss if significant else None
-    values["rank_one_share"] = (worst["baseline"] - worst["rank_one"]) / loss if significant else None
+        values[f"{name}_fraction"] = (worst["baseline"] - worst[f"without_{name}"]) / loss if significant else None
+    values["rank_one_fraction"] = (worst["baseline"] - worst["rank_one"]) / loss if significant else None
     if not significant:
         notes.append("No layer's ablation costs a significant part of the accuracy: nothing follows from shares of it.")
     rows = [
-        [layer["layer"], *(f"{percent(layer[name]):.1f}" for name in VARIANTS), f"{percent(layer['large_share']):.1f}"]
+        [
+            layer["layer"],
+            *(f"{percent(layer[name]):.1f}" for name in VARIANTS),
+            f"{percent(layer['large_fraction']):.1f}",
+        ]
         for layer in facts["layers"]
     ]
     half = max(percent(high - low) / 2 for layer in facts["layers"] for low, high in layer["intervals"].values())
@@ -130,8 +134,8 @@ def measure_table1(task: Task) -> Measured:
 def measure_first_order(task: Task) -> Measured:
     """Direct contributions held at their means, from the last layer down (figures 11, 12).
 
-    Values: baseline, attentions_held, mlps_held (%, all of them held); late_share: the share of the accuracy lost with
-    all attention layers held that the later half of them costs; mlp_share: what all MLPs cost of it.
+    Values: baseline, attentions_held, mlps_held (%, all of them held); late_fraction: the fraction of the accuracy lost
+    with all attention layers held that the later half of them costs; mlp_fraction: what all MLPs cost of it.
     """
     options = task.run.options
     study = study_first_order(
@@ -152,8 +156,8 @@ def measure_first_order(task: Task) -> Measured:
         "baseline": percent(base),
         "attentions_held": percent(attentions[-1]),
         "mlps_held": percent(mlps[-1]),
-        "late_share": (base - attentions[len(attentions) // 2]) / lost if lost > 0 else None,
-        "mlp_share": (base - mlps[-1]) / lost if lost > 0 else None,
+        "late_fraction": (base - attentions[len(attentions) // 2]) / lost if lost > 0 else None,
+        "mlp_fraction": (base - mlps[-1]) / lost if lost > 0 else None,
     }
     steps = max(map(len, curves.values()))
     rows = [

@@ -39,8 +39,8 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str
 def _overview(outcomes: Sequence["Outcome"]) -> str:
     rows = []
     for outcome in outcomes:
-        verdicts = [row["verdict"] for row in outcome.comparisons]
-        counts = [f"{verdicts.count(name)} {name}" for name in dict.fromkeys(verdicts)]
+        states = [row["state"] for row in outcome.comparisons]
+        counts = [f"{states.count(name)} {name}" for name in dict.fromkeys(states)]
         rows.append([f"[{outcome.name}](#{outcome.name})", outcome.title, ", ".join(counts) or "nothing to compare"])
     return markdown_table(["preset", "what", "agreement"], rows)
 
@@ -51,8 +51,8 @@ def _section(outcome: "Outcome") -> str:
     if outcome.changed:
         parts.append("Not as in the paper: " + "; ".join(outcome.changed) + ".\n")
     if outcome.comparisons:
-        rows = [[row[name] for name in ("text", "paper", "ours", "verdict")] for row in outcome.comparisons]
-        parts.append(markdown_table(["quantity", "paper", "ours", "verdict"], rows))
+        rows = [[row[name] for name in ("text", "paper", "ours", "state")] for row in outcome.comparisons]
+        parts.append(markdown_table(["quantity", "paper", "ours", "state"], rows))
         notes = [f"- {row['text']}: {row['note']}" for row in outcome.comparisons if row["note"]]
         if notes:
             parts.append("\n".join(notes) + "\n")

@@ -22,8 +22,9 @@ from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AtlasError, ImageError
 from secondlens.images.loader import Skipped, batches, processing_order
-from secondlens.models.capture import Trace, capture
+from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.models.trace import Trace
 from secondlens.pools.pool import Pool
 from secondlens.progress import Progress, silent
 from secondlens.studies.ablation_progress import AblationCheckpoints, Collected

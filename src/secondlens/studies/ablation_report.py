@@ -32,7 +32,7 @@ TEXTS = ("#CC79A7", "#56B4E9", "#999999")
 
 def summary(study: AblationStudy) -> dict[str, Any]:
     """Plain data. A layer's accuracies stand under the variants' names, as plain numbers; `intervals` holds 95 %
-    bootstrap intervals, `differences` each variant less the baseline (paired; `PairedDifference`), `large_share` the
+    bootstrap intervals, `differences` each variant less the baseline (paired; `PairedDifference`), `large_fraction` the
     share of (image, neuron) pairs above the survey's thresholds.
     """
     return {
@@ -58,7 +58,7 @@ def _layer(study: AblationStudy, layer: LayerAblation) -> dict[str, Any]:
             for name, values in right.items()
             if name != BASELINE
         },
-        "large_share": float(layer.large.double().mean()),
+        "large_fraction": float(layer.large.double().mean()),
     }
 
 

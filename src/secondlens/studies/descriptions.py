@@ -133,7 +133,7 @@ def study_descriptions(
     studies = []
     for number, index in enumerate(atlas.layers):
         tell("neurons", number, len(atlas.layers))
-        directions = again[index].result(min(top, len(found)))[0].directions.cpu()
+        directions = again[index].result(min(top, len(found))).directions.cpu()
         studies.append(_layer_study(atlas, index, described, rebuilt[index], collected[index], found, directions, seed))
     tell("neurons", len(atlas.layers), len(atlas.layers))
     return studies

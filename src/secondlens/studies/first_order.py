@@ -23,9 +23,10 @@ from secondlens.effects.first_order import DirectEffects, direct_effects, direct
 from secondlens.errors import ImageError
 from secondlens.images.loader import Batch, batches, processing_order
 from secondlens.images.sources import ImageSource
-from secondlens.models.capture import POOL_MLP, Trace, capture
+from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import POOL_MLP, CaptureRequest, Trace
 from secondlens.progress import Progress, silent
 from secondlens.studies.classifier import Head, make_head
 from secondlens.studies.labelled import LabelledImages
@@ -118,7 +119,7 @@ def study_first_order(
 
     moments, neurons = Moments(), _NeuronMoments(tower)
     for batch in read("means", images.source if reference is None else reference):
-        trace = capture(tower, batch.pixels, [], first_order=True)
+        trace = capture(tower, batch.pixels, CaptureRequest(first_order=True))
         parts = direct_effects(tower, trace)
         moments.update(heads=parts.heads, mlps=parts.mlps)
         neurons.update(trace)
@@ -129,7 +130,7 @@ def study_first_order(
     curves: dict[str, list[Tensor]] = {name: [] for name in CURVES}
     alone: list[Tensor] = []
     for batch in read("accuracy", images.source):
-        trace = capture(tower, batch.pixels, [], first_order=True)
+        trace = capture(tower, batch.pixels, CaptureRequest(first_order=True))
         wanted = images.labels[batch.positions].to(model.device)
         norms = trace.embeddings.norm(dim=1)
         unit = trace.embeddings / norms[:, None]
@@ -179,8 +180,7 @@ class _NeuronMoments:
         self.norms: dict[int, Tensor] = {}
 
     def update(self, trace: Trace) -> None:
-        assert trace.final_sigma is not None
-        scale = 1 / (trace.final_sigma * trace.embeddings.norm(dim=-1))
+        scale = 1 / trace.final_scale
         for layer in self.layers:
             if layer not in self.norms:
                 self.norms[layer] = direct_neurons(self.tower, trace, layer).writes.double().norm(dim=1)

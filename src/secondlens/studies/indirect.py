@@ -24,6 +24,7 @@ from secondlens.images.loader import Batch, batches, processing_order
 from secondlens.images.sources import ImageSource
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.models.trace import CaptureRequest
 from secondlens.progress import Progress, silent
 from secondlens.studies.classifier import make_head
 from secondlens.studies.labelled import LabelledImages
@@ -111,13 +112,13 @@ def study_table1(
     top = min(top, activations.count)
     indirect = IndirectStatistics(len(chosen), model.embed_dim, candidates)
     for batch in read("indirect effects", reference):
-        clean = Clean.of(capture(model.tower, batch.pixels, [layer], residuals=[layer]), layer)
+        clean = Clean.run(model.tower, batch.pixels, layer)
         indirect.update(effects_of(model.tower, layer, clean, means, chosen.tolist(), rows=rows), batch.positions)
     head = make_head(model, images.classes, templates)
     projector = Projector(model, opened)
     right: dict[str, list[Tensor]] = {name: [] for name in ("baseline", *EFFECTS)}
     for batch in read("accuracy", images.source):
-        trace = capture(model.tower, batch.pixels, [layer], residuals=[layer])
+        trace = capture(model.tower, batch.pixels, CaptureRequest(layers=[layer], resid_post=[layer]))
         wanted = images.labels[batch.positions].to(model.device)
         after = replaced_embeddings(model.tower, layer, Clean.of(trace, layer), means)
         norms, norms_after = trace.embeddings.norm(dim=1), after.norm(dim=1)
@@ -133,7 +134,7 @@ def study_table1(
         right={name: torch.cat(parts) for name, parts in right.items()},
         neurons=chosen,
         indirect=indirect.result(top),
-        second_order=second.result(top)[0],
+        second_order=second.result(top),
         reference=activations.count,
         top=top,
     )

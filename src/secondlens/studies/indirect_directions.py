@@ -98,7 +98,7 @@ def write_indirect_directions(
             found = IndirectStatistics(len(neurons), model.embed_dim, min(len(order), 4 * top))
             place = len(starts) - len(missing) + missing.index(first)
             for batch in read(f"indirect effects, layer {layer}", place * len(order), len(starts) * len(order)):
-                clean = Clean.of(capture(model.tower, batch.pixels, [layer], residuals=[layer]), layer)
+                clean = Clean.run(model.tower, batch.pixels, layer)
                 found.update(effects_of(model.tower, layer, clean, means, neurons, rows=rows), batch.positions)
             result = found.result(min(top, found.count))
             write_tensors(

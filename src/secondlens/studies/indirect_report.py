@@ -24,7 +24,7 @@ def summary(study: Table1) -> dict[str, Any]:
         "reference_images": study.reference,
         "neurons": len(study.neurons),
         "top": study.top,
-        "proved": float(study.indirect.proved.float().mean()),
+        "certified": float(study.indirect.certified.float().mean()),
         "baseline": accuracy(study.right["baseline"]),
         "rows": [
             {"effect": name, **accuracy(study.right[name]), "explained_variance": _spread(explained[name])}

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from secondlens.atlas.store import AtlasLayer
 from secondlens.effects.paths import WriteMaps, coefficients, path_weights, write_maps
-from secondlens.models.capture import Trace
 from secondlens.models.model import LensModel
+from secondlens.models.trace import Trace
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ thresholds that know nothing of how many images they let through:
 Rank: the explained variance of the first component over the top images, and the participation ratio
 (sum l)^2 / sum l^2 of all eigenvalues, 1 for rank one.
 
-Neuron-head pairs: an effect is the sum of what it writes through each path; `path_shares` are signed shares of
+Neuron-head pairs: an effect is the sum of what it writes through each path; `path_fractions` are signed shares of
 sum_I x(I)^2 and sum to one. From w = |share|: the largest, the effective number of paths (sum w)^2 / sum w^2, and how
 many paths make up nine tenths of sum w.
 """
@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import AtlasLayer
-from secondlens.effects.histogram import norm_above
+from secondlens.numerics.histogram import norm_above
 
 MEDIANS = (2, 4, 8)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -31,7 +31,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def neuron_figures(layer: AtlasLayer) -> dict[str, Float[Tensor, " neuron"]]:
     """Figures of every neuron of a layer; norms are |phi - mean|, counted by the survey's histogram."""
     median = norm_above(layer.histogram, torch.full((len(layer.histogram),), 0.5))
-    shares = layer.path_shares.abs()
+    shares = layer.path_fractions.abs()
     whole = shares.sum(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
     running = shares.sort(dim=1, descending=True).values.cumsum(dim=1)
     figures = {
@@ -39,10 +39,10 @@ def neuron_figures(layer: AtlasLayer) -> dict[str, Float[Tensor, " neuron"]]:
         **{f"above_{times}_medians": layer.share_above(times * median) for times in MEDIANS},
         "above_2_rms": layer.share_above(2 * layer.variance.sqrt()),
         "above_threshold": layer.share_above(layer.thresholds),
-        "top_share": layer.top_share,
+        "top_fraction": layer.top_fraction,
         "explained_variance": layer.explained_variance,
         "participation": layer.participation,
-        "largest_path_share": shares.amax(dim=1) / whole,
+        "largest_path_fraction": shares.amax(dim=1) / whole,
         "effective_paths": whole.square() / shares.square().sum(dim=1).clamp(min=torch.finfo(torch.float32).tiny),
         "paths_for_nine_tenths": (running < 0.9 * whole[:, None]).sum(dim=1) + 1,
     }
@@ -51,11 +51,11 @@ def neuron_figures(layer: AtlasLayer) -> dict[str, Float[Tensor, " neuron"]]:
 
 def path_figures(layer: AtlasLayer) -> list[dict[str, Any]]:
     """For each path (reader, head): its mean share over neurons, and for which share of them it is the largest."""
-    shares = layer.path_shares
+    shares = layer.path_fractions
     largest: Int[Tensor, " neuron"] = shares.abs().argmax(dim=1)
     counts = torch.bincount(largest, minlength=shares.shape[1]) / len(shares)
     return [
-        {"reader": path.reader, "head": path.head, "mean_share": mean, "largest_for": first}
+        {"readout": path.reader, "head": path.head, "mean_fraction": mean, "largest_for": first}
         for path, mean, first in zip(layer.paths, shares.mean(dim=0).tolist(), counts.tolist(), strict=True)
     ]
 

@@ -97,13 +97,13 @@ def _neurons(layer: AtlasLayer, test: ShuffleTest | None) -> pa.Table:
 
 def _pairs(layer: AtlasLayer, test: ShuffleTest | None) -> pa.Table:
     """Rows neuron by neuron, path by path."""
-    count, paths = layer.path_shares.shape
+    count, paths = layer.path_fractions.shape
     columns: dict[str, Any] = {
         "layer": pa.array([layer.index] * (count * paths), pa.int32()),
         "neuron": pa.array([neuron for neuron in range(count) for _ in range(paths)], pa.int32()),
-        "reader": pa.array([path.reader for path in layer.paths] * count, pa.int32()),
+        "readout": pa.array([path.reader for path in layer.paths] * count, pa.int32()),
         "head": pa.array([path.head for path in layer.paths] * count, pa.int32()),
-        "share": pa.array(layer.path_shares.flatten().numpy(), pa.float32()),
+        "fraction": pa.array(layer.path_fractions.flatten().numpy(), pa.float32()),
     }
     if test is not None:
         spread: list[list[float | None]] = [[None] * paths for _ in range(count)]

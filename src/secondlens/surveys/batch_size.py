@@ -22,7 +22,7 @@ from secondlens.errors import SurveyError
 from secondlens.images.loader import Batch
 from secondlens.models.model import LensModel
 from secondlens.surveys.plan import make_plan
-from secondlens.surveys.step import finish, fix_reference, update
+from secondlens.surveys.step import finish, update
 
 BATCH_SIZE = 32
 """On a CPU, and where the search begins."""
@@ -65,7 +65,7 @@ def find_batch_size(
         return BATCH_SIZE
     most = largest_planned(model, layers, images, top, memory)
     plan = make_plan(model, layers, images, top, min(BATCH_SIZE, most), memory)
-    return by_doubling(survey_rate(model, plan.groups[0], plan.candidates), min(BATCH_SIZE, most), most)
+    return by_doubling(survey_rate(model, plan.groups[0], plan.capacity), min(BATCH_SIZE, most), most)
 
 
 def by_doubling(rate: Rate, first: int, most: int) -> int:
@@ -114,9 +114,9 @@ def largest_planned(model: LensModel, layers: Sequence[int], images: int, top: i
     return size
 
 
-def survey_rate(model: LensModel, layers: Sequence[int], candidates: int) -> Rate:
+def survey_rate(model: LensModel, layers: Sequence[int], capacity: int) -> Rate:
     """Measures surveys of random pixels, of some layers, once their reference is fixed; on the model's device."""
-    statistics = [LayerStatistics(model.tower, layer, candidates) for layer in layers]
+    statistics = [LayerStatistics(model.tower, layer, capacity) for layer in layers]
     height, width = model.tower.image_size
 
     def batch(number: int, size: int) -> Batch:
@@ -127,20 +127,20 @@ def survey_rate(model: LensModel, layers: Sequence[int], candidates: int) -> Rat
 
     @torch.no_grad()
     def rate(size: int) -> float:
-        # Images wait until places for them are full: that they leave must be in what is timed.
-        rounds = max(ROUNDS, -(-2 * candidates // size))
+        # Until the capacity is full, all images are kept: what follows costs what most of a survey does.
+        filling = -(-capacity // size) + 1
         some = batch(0, size)
-        fix_reference(model, statistics, some, candidates)
+        for each in statistics:
+            each.clear()
         started = 0.0
-        # The first time round, kernels may be compiled.
-        for part in range(2):
-            finish(model)
-            started = time.monotonic()
-            for number in range(1 + part * rounds, 1 + (part + 1) * rounds):
-                positions = some.positions + number * size
-                update(model, statistics, Batch(number, positions, some.pixels, (), ()))
-            finish(model)
-        return rounds * size / (time.monotonic() - started)
+        # Before what is timed, kernels may be compiled too.
+        for number in range(filling + ROUNDS):
+            if number == filling:
+                finish(model)
+                started = time.monotonic()
+            update(model, statistics, Batch(number, some.positions + number * size, some.pixels, (), ()))
+        finish(model)
+        return ROUNDS * size / (time.monotonic() - started)
 
     return rate
 

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from secondlens.atlas.embeddings import embeddings_table
-from secondlens.atlas.files import make_folder, write_table, write_tables, write_tensors, write_text
+from secondlens.atlas.files import make_folder, write_table, write_tensors, write_text
 from secondlens.errors import SurveyError
-from secondlens.surveys.thumbnails import sort_thumbnails
 
 # A checkpoint may cost a twentieth of the time, and a kill at most this many seconds or twenty checkpoints' time.
 INTERVAL = 60.0
@@ -31,19 +29,19 @@ SHARE = 0.05
 class Progress:
     """Where a survey stands.
 
-    settings: what must not change. groups, candidates: the plan, which depends on the memory that was free.
-    group, scan, batch: the pass, its first ("survey") or second ("proof") scan, and the next batch. order: images of
-    the second scan. skipped: reasons by position. second_pass: how many neurons of a layer needed one. thumbnails,
-    embeddings: files of what was kept of the images.
+    settings: what must not change. groups, capacity: the plan, which depends on the memory that was free. parts: into
+    how many parts the images are cut. group, scan, batch: the pass, the first ("first") or the second ("second") over
+    its images, and the next batch. skipped: reasons by position. second_pass: number of neurons that needed one, by
+    layer. thumbnails, embeddings: files of what was kept of the images.
     """
 
     settings: dict[str, Any]
     groups: list[list[int]]
-    candidates: int
+    capacity: int
+    parts: int = 1
     group: int = 0
-    scan: str = "survey"
+    scan: str = "first"
     batch: int = 0
-    order: list[int] = field(default_factory=list)
     skipped: dict[int, str] = field(default_factory=dict)
     second_pass: dict[int, int] = field(default_factory=dict)
     thumbnails: list[str] = field(default_factory=list)
@@ -51,17 +49,20 @@ class Progress:
     seconds: float = 0.0
     state: str | None = None
 
-    @property
-    def first(self) -> bool:
-        """The scan in which images are kept and skipped ones noted: of all images, and before any other."""
-        return self.group == 0 and self.scan == "survey"
+    def next_scan(self, group: int, scan: str) -> None:
+        """Move on to the beginning of another pass."""
+        self.group, self.scan, self.batch = group, scan, 0
 
 
 class Checkpoints:
-    """Reads and writes `Progress` and the statistics' state in an atlas's folder."""
+    """Reads and writes `Progress` and the statistics' state in the folder of an atlas or of a part.
 
-    def __init__(self, folder: Path) -> None:
+    timed: whether checkpoints become due; without, none is written between passes.
+    """
+
+    def __init__(self, folder: Path, timed: bool = True) -> None:
         self.folder = folder / "progress"
+        self._timed = timed
         self._written = time.monotonic()
         self._cost = 0.0
         self._thumbnails: list[tuple[str, bytes]] = []
@@ -76,7 +77,8 @@ class Checkpoints:
         stored = json.loads(path.read_text(encoding="utf-8"))
         require_same(
             stored["settings"],
-            fresh.settings,
+            # Also what only the stored ones have: of a part, which of them it is.
+            dict.fromkeys(stored["settings"]) | fresh.settings,
             f"{self.folder.parent} holds an unfinished survey of other settings",
         )
         for name in ("skipped", "second_pass"):
@@ -84,7 +86,7 @@ class Checkpoints:
         progress = Progress(**stored)
         known = {path.name, progress.state, *progress.thumbnails, *progress.embeddings}
         for left_over in self.folder.iterdir():
-            # A folder is that of a cluster's shards, which looks after itself.
+            # A folder holds finished parts, which look after themselves.
             if left_over.name not in known and left_over.is_file():
                 left_over.unlink()
         return progress
@@ -95,7 +97,7 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""
-        return time.monotonic() - self._written > max(INTERVAL, self._cost / SHARE)
+        return self._timed and time.monotonic() - self._written > max(INTERVAL, self._cost / SHARE)
 
     def add_thumbnails(self, ids: list[str], jpegs: tuple[bytes, ...]) -> None:
         """Keep thumbnails until the next checkpoint."""
@@ -130,15 +132,9 @@ class Checkpoints:
         self._written = time.monotonic()
         self._cost = self._written - started
 
-    def collect_thumbnails(self, progress: Progress, target: Path) -> None:
-        """All thumbnails as one Parquet file, sorted by id so that a lookup reads little of it."""
-        if progress.thumbnails:
-            parts = [self.folder / name for name in progress.thumbnails]
-            sort_thumbnails(parts, target, self.folder / "thumbnails.sorted")
-
-    def collect_embeddings(self, progress: Progress, target: Path) -> None:
-        """All embeddings as one Parquet file, part by part: memory does not grow with the number of images."""
-        write_tables(target, (pq.read_table(self.folder / name) for name in progress.embeddings))
+    def paths(self, names: list[str]) -> list[Path]:
+        """Return where files of a progress lie."""
+        return [self.folder / name for name in names]
 
     def remove(self) -> None:
         """The survey is complete."""

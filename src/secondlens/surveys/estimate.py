@@ -4,7 +4,7 @@
 
 rate: images a second over a few batches of the first group of layers, decoding as the survey would, after the reference
 is fixed; start: write directions and Gram factors of all layers, which every machine makes for itself. Loading the
-model and the principal components at the end (seconds a layer, on one machine) are not in it, nor is a second look.
+model and the principal components at the end (seconds a layer, on one machine) are not in it, nor is a second pass.
 """
 
 import time
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-from secondlens.effects.histogram import BINS
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention, paths_of
 from secondlens.effects.rank_one import COMPONENTS
@@ -20,9 +19,11 @@ from secondlens.errors import SurveyError
 from secondlens.images.loader import batches, processing_order
 from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
+from secondlens.numerics.evictions import ENTRIES
+from secondlens.numerics.histogram import BINS
+from secondlens.surveys.job import THUMBNAIL_SIZE
 from secondlens.surveys.plan import SurveyPlan
-from secondlens.surveys.run import THUMBNAIL_SIZE
-from secondlens.surveys.step import finish, fix_reference, update
+from secondlens.surveys.step import finish, update
 
 BATCHES = 3
 """Batches that are timed."""
@@ -43,13 +44,13 @@ class Machines:
 
 @dataclass(frozen=True)
 class Estimate:
-    """images, passes, candidates, memory: the plan. rate: images/s measured here. start: seconds. atlas: bytes of the
+    """images, passes, capacity, memory: the plan. rate: images/s measured here. start: seconds. atlas: bytes of the
     finished atlas; scratch: bytes more while the survey runs, of a checkpoint being replaced.
     """
 
     images: int
     passes: int
-    candidates: int
+    capacity: int
     memory: int
     rate: float
     start: float
@@ -78,22 +79,24 @@ def estimate(
 ) -> Estimate:
     """Survey a few batches, write nothing. Raises `SurveyError` where none of their images can be read."""
     started = time.monotonic()
-    statistics = [LayerStatistics(model.tower, layer, batch_size, convention) for layer in plan.groups[0]]
+    # The first batch fixes the reference: what follows costs what most of a survey does.
+    capacity = min(plan.capacity, batch_size)
+    statistics = [LayerStatistics(model.tower, layer, capacity, convention) for layer in plan.groups[0]]
     per_layer = (time.monotonic() - started) / len(statistics)
     order = processing_order(len(source.ids))[: (BATCHES + 2) * batch_size]
-    rate, jpegs = _rate(model, statistics, source, order, plan.candidates, batch_size, workers, thumbnails)
+    rate, jpegs = _rate(model, statistics, source, order, batch_size, workers, thumbnails)
     layers = [layer for group in plan.groups for layer in group]
     count = len(source.ids)
     images = count * (2 * model.embed_dim + 8) + sum(len(name.encode()) for name in source.ids) + int(count * jpegs)
     return Estimate(
         images=count,
         passes=len(plan.groups),
-        candidates=plan.candidates,
+        capacity=plan.capacity,
         memory=plan.bytes,
         rate=rate,
         start=per_layer * len(layers),
         atlas=images + sum(layer_bytes(model, layer, top) for layer in layers),
-        scratch=2 * max(sum(state_bytes(model, layer, plan.candidates) for layer in group) for group in plan.groups),
+        scratch=2 * max(sum(state_bytes(model, layer, plan.capacity) for layer in group) for group in plan.groups),
     )
 
 
@@ -102,13 +105,13 @@ def layer_bytes(model: LensModel, layer: int, top: int) -> int:
     paths = len(paths_of(model.tower, layer))
     some = min(COMPONENTS, top, paths)
     vectors = 2 * model.embed_dim + 3 * paths + some * (paths + 1)
-    return model.neurons * (4 * vectors + 16 * top + 4 * BINS + 4 * 5 + 1)
+    return model.neurons * (4 * vectors + 16 * top + 4 * BINS + 4 * 4 + 2)
 
 
-def state_bytes(model: LensModel, layer: int, candidates: int) -> int:
-    """Size of a layer's part of a checkpoint: coefficients held, and sums."""
+def state_bytes(model: LensModel, layer: int, capacity: int) -> int:
+    """Size of a layer's part of a checkpoint: coefficients kept, bounds of evicted norms, and sums."""
     paths = len(paths_of(model.tower, layer))
-    return model.neurons * (4 * paths * (candidates + 1) + 16 * paths + 24 * candidates + 4 * BINS + 20)
+    return model.neurons * ((4 * paths + 8) * (capacity + ENTRIES) + 20 * paths + 4 * BINS + 12)
 
 
 def _rate(
@@ -116,7 +119,6 @@ def _rate(
     statistics: list[LayerStatistics],
     source: ImageSource,
     order: list[int],
-    candidates: int,
     batch_size: int,
     workers: int,
     thumbnails: bool,
@@ -137,10 +139,7 @@ def _rate(
         if not seen and len(order) <= 2 * batch_size:
             # Too few to warm up on.
             started = time.monotonic()
-        if seen:
-            update(model, statistics, batch)
-        else:
-            fix_reference(model, statistics, batch, candidates)
+        update(model, statistics, batch)
         finish(model)
         if started:
             images += len(batch.positions)

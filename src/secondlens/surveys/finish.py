@@ -1,71 +1,103 @@
-"""The end of a survey: the table of images, the thumbnails, and the manifest, last."""
+"""The end of a survey: the table of images, embeddings and thumbnails, and the manifest, last."""
 
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import transformers
+from safetensors.torch import load_file
 
 import secondlens
-from secondlens.atlas.files import sha256, write_table, write_text
+from secondlens.atlas.files import sha256, write_table, write_tables, write_text
 from secondlens.atlas.manifest import (
     EMBEDDINGS,
     IMAGES,
     MANIFEST,
     THUMBNAILS,
-    ImagesCard,
-    LayerCard,
+    ImagesMetadata,
+    LayerMetadata,
     Manifest,
-    ModelCard,
+    ModelMetadata,
     ids_hash,
     layer_file,
 )
-from secondlens.effects.paths import paths_of
+from secondlens.effects.layer import LayerResult
+from secondlens.effects.paths import Path as EffectPath
 from secondlens.models.model import LensModel
-from secondlens.surveys.checkpoint import Checkpoints, Progress
-
-if TYPE_CHECKING:
-    from secondlens.surveys.run import Run
+from secondlens.surveys.thumbnails import sort_thumbnails
 
 
-def write_manifest(run: "Run", checkpoints: Checkpoints, progress: Progress, seconds: float) -> None:
-    """Complete the atlas of a run whose layers are all written."""
-    ids = run.source.ids
-    reasons = [progress.skipped.get(position) for position in range(len(ids))]
-    table = pa.table({"id": pa.array(ids, pa.string()), "skipped": pa.array(reasons, pa.string())})
-    write_table(run.out / IMAGES, table)
-    checkpoints.collect_thumbnails(progress, run.out / THUMBNAILS)
-    checkpoints.collect_embeddings(progress, run.out / EMBEDDINGS)
-    layers = sorted(layer for group in progress.groups for layer in group)
-    files = [*(layer_file(layer) for layer in layers), IMAGES, EMBEDDINGS]
-    if (run.out / THUMBNAILS).is_file():
-        files.append(THUMBNAILS)
-    kept = [name for name, reason in zip(ids, reasons, strict=True) if reason is None]
+@dataclass(frozen=True)
+class SurveyedImages:
+    """The images of a survey. ids: of all; skipped: reasons by position."""
+
+    ids: Sequence[str]
+    source: Mapping[str, Any]
+    skipped: Mapping[int, str]
+
+
+def read_result(path: Path) -> LayerResult:
+    """Return the result in a layer's file."""
+    return LayerResult(**load_file(path))
+
+
+def layer_summary(layer: int, paths: Sequence[EffectPath], result: LayerResult, second_pass: int) -> LayerMetadata:
+    """Return what the manifest says of a layer."""
+    uncertified = ~result.certified & ~result.tied
+    return LayerMetadata(
+        layer=layer,
+        file=layer_file(layer),
+        paths=[(path.reader, path.head) for path in paths],
+        second_pass=second_pass,
+        uncertified=int(uncertified.sum()),
+        tied=int(result.tied.sum()),
+    )
+
+
+def collect_extras(folder: Path, embeddings: Sequence[Path], thumbnails: Sequence[Path]) -> None:
+    """Join the tables of batches or parts in a folder: embeddings in order, thumbnails sorted by id.
+
+    Memory does not grow with the number of images.
+    """
+    if thumbnails:
+        sort_thumbnails(thumbnails, folder / THUMBNAILS, folder / f".{THUMBNAILS}.sorted")
+    if embeddings:
+        write_tables(folder / EMBEDDINGS, (pq.read_table(path) for path in embeddings))
+
+
+def write_manifest(
+    out: Path,
+    model: ModelMetadata,
+    images: SurveyedImages,
+    layers: Sequence[LayerMetadata],
+    settings: Mapping[str, Any],
+    capacity: int,
+    seconds: float,
+) -> None:
+    """Complete an atlas whose layers, embeddings and thumbnails are written. settings: of `Job.settings`."""
+    reasons = [images.skipped.get(position) for position in range(len(images.ids))]
+    table = pa.table({"id": pa.array(images.ids, pa.string()), "skipped": pa.array(reasons, pa.string())})
+    write_table(out / IMAGES, table)
+    names = [*(card.file for card in layers), IMAGES, EMBEDDINGS, THUMBNAILS]
+    kept = [name for name, reason in zip(images.ids, reasons, strict=True) if reason is None]
     manifest = Manifest(
         secondlens=secondlens.__version__,
-        model=_model_card(run.model),
-        images=ImagesCard(
-            source=run.source.description,
-            count=len(kept),
-            skipped=len(progress.skipped),
-            ids_sha256=ids_hash(kept),
+        model=model,
+        images=ImagesMetadata(
+            source=dict(images.source), count=len(kept), skipped=len(images.skipped), ids_sha256=ids_hash(kept)
         ),
-        convention=run.convention,
-        top=run.top,
-        candidates=progress.candidates,
-        batch_size=run.batch_size,
-        layers=[
-            LayerCard(
-                layer=layer,
-                file=layer_file(layer),
-                paths=[(path.reader, path.head) for path in paths_of(run.model.tower, layer)],
-                second_pass=progress.second_pass.get(layer, 0),
-            )
-            for layer in layers
-        ],
-        files={name: sha256(run.out / name) for name in files},
+        convention=settings["convention"],
+        top=settings["top"],
+        capacity=capacity,
+        batch_size=settings["batch size"],
+        layers=list(layers),
+        files={name: sha256(out / name) for name in names if (out / name).is_file()},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 1),
         versions={
@@ -74,13 +106,13 @@ def write_manifest(run: "Run", checkpoints: Checkpoints, progress: Progress, sec
             "transformers": transformers.__version__,
         },
     )
-    write_text(run.out / MANIFEST, manifest.model_dump_json(indent=2))
-    checkpoints.remove()
+    write_text(out / MANIFEST, manifest.model_dump_json(indent=2))
 
 
-def _model_card(model: LensModel) -> ModelCard:
+def model_metadata(model: LensModel) -> ModelMetadata:
+    """Return what an atlas says of its model."""
     tower = model.tower
-    return ModelCard(
+    return ModelMetadata(
         reference=model.reference,
         family=model.family,
         weights_sha256=model.weights_hash,

@@ -1,5 +1,6 @@
-"""What a survey will need, before it starts: candidates, passes over the images, memory."""
+"""What a survey will need, before it starts: capacity, passes over the images, memory."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +14,20 @@ from secondlens.effects.paths import check_layer, paths_of
 from secondlens.errors import SurveyError
 from secondlens.models.model import LensModel
 
-# On a real ViT twice the asked-for images prove 99 to 100 % of the neurons in one pass, four times all of them. The
-# more the memory holds, the less is left for a second look.
-CANDIDATES_PER_TOP = (4, 3, 2)
-# Up to here memory is spent on candidates; beyond, only where that saves a pass over the images.
-COMFORT = 5 * 2**30
+CAPACITY_PER_TOP = 2
+"""Images kept per neuron and top image: enough that one pass certifies (simulated and measured in docs/scale.md)."""
 # torch, transformers and the interpreter themselves, as measured.
 LIBRARIES = 1100 * 2**20
 
 
 @dataclass(frozen=True)
 class SurveyPlan:
-    """groups: layers surveyed together, one pass over the images each. bytes: expected peak memory in all."""
+    """groups: layers surveyed together, one pass over the images each. capacity: images kept per neuron. bytes:
+    expected peak memory in all.
+    """
 
     groups: tuple[tuple[int, ...], ...]
-    candidates: int
+    capacity: int
     bytes: int
 
     @property
@@ -72,7 +72,7 @@ def free_memory(device: torch.device) -> int:
 def make_plan(
     model: LensModel, layers: Sequence[int], images: int, top: int, batch_size: int, memory: int | None = None
 ) -> SurveyPlan:
-    """Group layers into as few passes as memory allows, with as many candidates as then fit.
+    """Group layers into as few passes as memory allows.
 
     memory: the limit in bytes; by default three quarters of what is available, on the GPU of a model that is on one.
 
@@ -92,37 +92,24 @@ def make_plan(
     if batch_size < 1:
         raise SurveyError(f"expected a batch size of at least 1, got {batch_size}")
     limit = memory if memory is not None else free_memory(model.device) * 3 // 4
-    plans = []
-    for factor in CANDIDATES_PER_TOP:
-        candidates = min(images, factor * top)
-        groups = _group(model, layers, candidates, batch_size, limit)
-        needed = max(_bytes(model, group, candidates, batch_size) for group in groups)
-        plans.append(SurveyPlan(groups, candidates, needed))
-    # Fewest passes first, then the most candidates in comfort; a plan that does not fit only where none does.
-    best = min(plans, key=lambda p: (p.bytes > limit, len(p.groups), max(p.bytes, COMFORT), -p.candidates))
-    needed = best.bytes
-    if needed > limit:
-        raise SurveyError(
-            f"this survey needs about {needed / 2**30:.1f} GiB of memory a layer, more than the limit of "
-            f"{limit / 2**30:.1f} GiB; give a smaller --top or --batch-size, or more with --memory"
-        )
-    return best
-
-
-def _group(
-    model: LensModel, layers: Sequence[int], candidates: int, batch_size: int, limit: int
-) -> tuple[tuple[int, ...], ...]:
+    capacity = min(images, math.ceil(CAPACITY_PER_TOP * top))
     groups: list[tuple[int, ...]] = []
     for layer in sorted(layers):
         joined = (*groups[-1], layer) if groups else (layer,)
-        if groups and _bytes(model, joined, candidates, batch_size) <= limit:
+        if groups and _bytes(model, joined, capacity, batch_size) <= limit:
             groups[-1] = joined
         else:
             groups.append((layer,))
-    return tuple(groups)
+    needed = max(_bytes(model, group, capacity, batch_size) for group in groups)
+    if needed > limit:
+        raise SurveyError(
+            f"this survey needs about {needed / 2**30:.1f} GiB of memory per layer, more than the limit of "
+            f"{limit / 2**30:.1f} GiB; give a smaller --top or --batch-size, or more with --memory"
+        )
+    return SurveyPlan(tuple(groups), capacity, needed)
 
 
-def _bytes(model: LensModel, layers: Sequence[int], candidates: int, batch_size: int) -> int:
+def _bytes(model: LensModel, layers: Sequence[int], capacity: int, batch_size: int) -> int:
     tower = model.tower
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.module.parameters())
     height, width = tower.image_size
@@ -130,8 +117,8 @@ def _bytes(model: LensModel, layers: Sequence[int], candidates: int, batch_size:
     element = torch.finfo(model.dtype).bits // 8
     held = batch_size * tokens * tower.neurons * max(element, 4) * len(layers)
     forward = batch_size * tokens * (2 * tower.neurons + 8 * tower.width) * element
-    statistics = sum(statistics_bytes(tower, layer, candidates, batch_size) for layer in layers)
+    statistics = sum(statistics_bytes(tower, layer, capacity, batch_size) for layer in layers)
     # A block's result is computed in float64: held coefficients, their images under R, and R itself.
     paths = len(paths_of(tower, min(layers)))
-    block = 8 * min(block_size(model.device), tower.neurons) * paths * (3 * candidates + 3 * paths + tower.embed_dim)
+    block = 8 * min(block_size(model.device), tower.neurons) * paths * (6 * capacity + 3 * paths + tower.embed_dim)
     return LIBRARIES + weights + held + forward + statistics + block

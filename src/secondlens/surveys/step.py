@@ -10,31 +10,17 @@ from secondlens.effects.layer import LayerStatistics
 from secondlens.images.loader import Batch
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.models.trace import CaptureRequest
 
 
 def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> Float[Tensor, "image embed"]:
     """One captured forward pass into the statistics of some layers; the images' embeddings, unnormalised."""
     positions = to_device(batch.positions, model.device)
-    trace = capture(
-        model.tower, to_device(batch.pixels, model.device), [found.layer for found in statistics], narrow=True
-    )
-    for found in statistics:
-        found.update(trace, positions)
+    request = CaptureRequest(layers=[each.layer for each in statistics], low_precision=True)
+    trace = capture(model.tower, to_device(batch.pixels, model.device), request)
+    for each in statistics:
+        each.update(trace, positions)
     return trace.embeddings
-
-
-def fix_reference(
-    model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch, candidates: int
-) -> Float[Tensor, "image embed"]:
-    """Start afresh around the mean of one batch, with no image held: what follows costs what most of a survey does."""
-    for found in statistics:
-        found.restart(len(batch.positions))
-    embeddings = update(model, statistics, batch)
-    for found in statistics:
-        begun = found.shard_state()
-        found.restart(max(candidates, len(batch.positions)))
-        found.load_state_dict(begun)
-    return embeddings
 
 
 def finish(model: LensModel) -> None:

@@ -1,7 +1,7 @@
 """The gallery of an attack's report: its pictures beside their maps, and the rates of success.
 
 Read from the folder that an attack's report fills: `summary.json` with `judge`, `binary.pairs` and `gallery` (`name`,
-`picture`, `map`), and `verdicts.parquet`, a row a picture, for captions. Pictures are copied as they are.
+`image`, `map`), and `predictions.parquet`, a row a picture, for captions. Pictures are copied as they are.
 """
 
 import json
@@ -14,17 +14,17 @@ from pydantic import BaseModel
 from secondlens.errors import AtlasError
 from secondlens.viewer.reading import reading
 
-CAPTION = ("shown", "predicted", "method", "prompt", "cues", "taken_for", "margin")
+CAPTION = ("source_class", "target_class", "method", "prompt", "cues", "prediction", "margin")
 
 
 class _Rate(BaseModel):
-    shown: str
-    predicted: str
+    source_class: str
+    target_class: str
     method: str
     success: float
     low: float | None
     high: float | None
-    pictures: int
+    images: int
 
 
 class _Binary(BaseModel):
@@ -33,7 +33,7 @@ class _Binary(BaseModel):
 
 class _Exhibit(BaseModel):
     name: str
-    picture: str
+    image: str
     map: str
 
 
@@ -51,12 +51,12 @@ def read_attack(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     report = folder / "report" if (folder / "report").is_dir() else folder
     with reading("an attack's report", report, "give the folder that the attack wrote, once its report is there"):
         found = _Summary.model_validate(json.loads((report / "summary.json").read_text(encoding="utf-8")))
-        rows = {row["name"]: row for row in pq.read_table(report / "verdicts.parquet").to_pylist()}
+        rows = {row["name"]: row for row in pq.read_table(report / "predictions.parquet").to_pylist()}
     files: dict[str, Path] = {}
     gallery = []
     for number, each in enumerate(found.gallery):
-        names = {"picture": f"data/attack/{number:03d}.png", "map": f"data/attack/{number:03d}-map.png"}
-        files[names["picture"]] = _inside(report, each.picture)
+        names = {"image": f"data/attack/{number:03d}.png", "map": f"data/attack/{number:03d}-map.png"}
+        files[names["image"]] = _inside(report, each.image)
         files[names["map"]] = _inside(report, each.map)
         row = rows.get(each.name, {})
         gallery.append({**names, "name": each.name, **{name: row.get(name) for name in CAPTION}})

@@ -30,8 +30,8 @@ class _Named(BaseModel):
 
 
 class _Entry(BaseModel):
-    shown: str
-    predicted: str
+    source_class: str
+    target_class: str
     exploitability: float
     cues: list[_Named]
 
@@ -42,8 +42,8 @@ class _Matrix(BaseModel):
 
 
 class _Confusion(BaseModel):
-    shown: str
-    predicted: str
+    source_class: str
+    target_class: str
     images: int
     errors: int
 
@@ -68,8 +68,8 @@ class _Removed(_Rates):
 
 
 class _Removal(BaseModel):
-    shown: str
-    predicted: str
+    source_class: str
+    target_class: str
     cues: list[str]
     scoring: str
     clean_images: int
@@ -114,7 +114,7 @@ def read_audits(path: Path, atlas: Atlas) -> tuple[dict[str, int], dict[str, byt
     for number, pair in enumerate(pairs):
         name = f"data/audit/pair-{number:03d}.json"
         files[name] = _json(_with_positions(pair, positions))
-        named = {name: getattr(pair, name) for name in ("shown", "predicted", "scoring", "pool")}
+        named = {name: getattr(pair, name) for name in ("source_class", "target_class", "scoring", "pool")}
         index.append({**named, "cues": len(pair.cues)})
     others = {
         "matrices": [_matrix(audit) for audit in found if isinstance(audit, _Matrix)],
@@ -174,8 +174,10 @@ def _matrix(audit: _Matrix) -> dict[str, Any]:
     """of: all classes; classes: of the strongest pairs; values: a row a shown class; strongest: pairs with cues."""
     chosen: list[str] = []
     for pair in sorted(audit.pairs, key=lambda pair: -pair.exploitability):
-        chosen += [name for name in (pair.shown, pair.predicted) if name not in chosen and len(chosen) < CLASSES]
-    known = {(pair.shown, pair.predicted): pair.exploitability for pair in audit.pairs}
+        chosen += [
+            name for name in (pair.source_class, pair.target_class) if name not in chosen and len(chosen) < CLASSES
+        ]
+    known = {(pair.source_class, pair.target_class): pair.exploitability for pair in audit.pairs}
     names = sorted(chosen)
     return {
         "of": len(audit.classes),

@@ -64,7 +64,7 @@ class NeuronView:
                 else f"<span>{escape(text)}</span>"
                 for text, row in zip(sense["texts"][:WORDS], self._rows(sense), strict=False)
             )
-            rows.append(f"<li><b>{100 * sense['share']:.0f} %</b> {words}</li>")
+            rows.append(f"<li><b>{100 * sense['fraction']:.0f} %</b> {words}</li>")
         return (
             f'<ul style="margin:.5em 0;padding-left:1.2em">{"".join(rows)}</ul>'
             f'<small style="opacity:.7">Words of {escape(self.data["pool"])}, by sense; after a minus, what it writes '

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from secondlens.atlas.store import Atlas
-from secondlens.effects.histogram import edges
+from secondlens.numerics.histogram import edges
 
 TOWARDS, AGAINST = "#5e3c99", "#b35806"
 

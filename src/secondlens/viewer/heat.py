@@ -20,8 +20,9 @@ from secondlens.effects.paths import path_weights
 from secondlens.errors import AtlasError
 from secondlens.images.loader import batches
 from secondlens.images.sources import FileListSource, ImageSource, open_source
-from secondlens.models.capture import Trace, capture
+from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.models.trace import Trace
 from secondlens.progress import Progress
 from secondlens.viewer.layout import Field, pack
 

@@ -17,7 +17,7 @@ COLUMNS = (
     "top_norm",
     "threshold",
     "root_mean_square",
-    "top_share",
+    "top_fraction",
     "participation",
 )
 NEAREST = 10
@@ -40,7 +40,7 @@ class NeuronFiles:
             Field("top_norms", "float32", (top,)),
             Field("top_projections", "float32", (top,)),
             Field("spectrum", "float32", (opened.spectrum.shape[1],)),
-            Field("path_shares", "float32", (len(opened.paths),)),
+            Field("path_fractions", "float32", (len(opened.paths),)),
             Field("histogram", "int32", (opened.histogram.shape[1],)),
             Field("nearest", "int32", (nearest,)),
             Field("nearest_cosine", "float32", (nearest,)),
@@ -55,7 +55,7 @@ class NeuronFiles:
             "top_norm": opened.top_norms[:, 0],
             "threshold": opened.thresholds,
             "root_mean_square": opened.variance.sqrt(),
-            "top_share": opened.top_share,
+            "top_fraction": opened.top_fraction,
             "participation": opened.participation,
         }
         return np.stack([found[name].float().numpy() for name in COLUMNS]).astype("<f4").tobytes()
@@ -66,7 +66,7 @@ class NeuronFiles:
         names, cosines = self._nearest(layer, rows)
         arrays: dict[str, Any] = {
             name: getattr(opened, name)[rows]
-            for name in ("top_positions", "top_norms", "top_projections", "spectrum", "path_shares", "histogram")
+            for name in ("top_positions", "top_norms", "top_projections", "spectrum", "path_fractions", "histogram")
         }
         arrays |= {"nearest": names, "nearest_cosine": cosines}
         return pack(self.fields(layer), arrays, rows.stop - rows.start)

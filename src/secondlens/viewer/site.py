@@ -16,9 +16,9 @@ from typing import Any
 import secondlens
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
-from secondlens.effects.histogram import HIGHEST, LOWEST, PER_OCTAVE
 from secondlens.json_text import json_text
 from secondlens.models.model import LensModel
+from secondlens.numerics.histogram import HIGHEST, LOWEST, PER_OCTAVE
 from secondlens.viewer.ablations import read_ablations
 from secondlens.viewer.attacks import read_attack
 from secondlens.viewer.audits import read_audits
@@ -29,7 +29,7 @@ from secondlens.viewer.neurons import COLUMNS, NeuronFiles
 from secondlens.viewer.pictures import IDS, PER_SPRITE, PictureFiles
 from secondlens.viewer.words import TEXTS, WordFiles
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 256
 """Files that a server keeps in memory."""
 
@@ -85,11 +85,11 @@ class Site:
     def add_comparison(self, other: "Site") -> None:
         """Compare with a second atlas of the same images, whose own site lies in `beside/`."""
         facts, matches = compare_atlases(self.atlas, other.atlas)
-        self.extra["beside"] = {"title": other.title, **facts}
+        self.extra["comparison"] = {"title": other.title, **facts}
         for name in other.names:
-            self._add(self._makers, f"beside/{name}", other.make, name)
+            self._add(self._makers, f"comparison/{name}", other.make, name)
         for layer, content in matches.items():
-            self._makers[f"data/layers/{layer:02d}/beside.bin"] = lambda content=content: content  # type: ignore[misc]
+            self._makers[f"data/layers/{layer:02d}/comparison.bin"] = lambda content=content: content  # type: ignore[misc]
 
     def add_heat(self, model: LensModel, images: int, maps: dict[int, HeatMaps] | None = None) -> None:
         """Heat maps on each neuron's first images; without `maps` a server is asked for them, neuron by neuron."""
@@ -202,7 +202,7 @@ class Site:
             "ablations": None,
             "attack": None,
             "audit": None,
-            "beside": None,
+            "comparison": None,
             "served": None,
             **self.extra,
         }

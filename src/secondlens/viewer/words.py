@@ -77,12 +77,12 @@ class WordFiles:
         return ["polysemy", "senses", "cosine", "p_isotropic", "p_matched", *predicted]
 
     def fields(self) -> list[Field]:
-        """The arrays of a neuron's slice; coefficients and shares of each length follow one another."""
+        """The arrays of a neuron's slice; coefficients and fractions of each length follow one another."""
         nonzero, stored, sizes = self.settings.nonzero, sum(self.lengths), len(self.description.sizes)
         return [
             Field("texts", "int32", (nonzero,)),
             Field("coefficients", "float32", (stored,)),
-            Field("shares", "float32", (stored,)),
+            Field("fractions", "float32", (stored,)),
             Field("cosines", "float32", (sizes,)),
             Field("p_isotropic", "float32", (sizes,)),
             Field("p_matched", "float32", (sizes,)),
@@ -132,7 +132,7 @@ class WordFiles:
         coefficients, shares = [], []
         for length in self.lengths:
             if length == self.settings.nonzero:
-                found = codes["coefficients"][rows], codes["shares"][rows]
+                found = codes["coefficients"][rows], codes["fractions"][rows]
             else:
                 fitted = self._refit(layer, rows, length)
                 found = fitted.coefficients, code_shares(fitted)
@@ -141,7 +141,7 @@ class WordFiles:
         arrays = {
             "texts": codes["rows"][rows],
             "coefficients": torch.cat(coefficients, dim=1),
-            "shares": torch.cat(shares, dim=1),
+            "fractions": torch.cat(shares, dim=1),
             "senses": codes["senses"][rows],
             **{name: figures[name][rows] for name in ("cosines", "p_isotropic", "p_matched", "top_senses")},
         }
@@ -188,14 +188,14 @@ class WordFiles:
     def _read_codes(self, layer: int) -> dict[str, Tensor]:
         table = pq.read_table(
             self.description.folder / texts_file(layer),
-            columns=["neuron", "rank", "row", "coefficient", "share", "sense"],
+            columns=["neuron", "rank", "row", "coefficient", "fraction", "sense"],
         )
         neuron, rank = (torch.from_numpy(table[name].to_numpy().astype("int64")) for name in ("neuron", "rank"))
         shape = (self.atlas.manifest.model.neurons, self.settings.nonzero)
         wanted = {
             "rows": ("row", torch.full(shape, -1)),
             "coefficients": ("coefficient", torch.zeros(shape)),
-            "shares": ("share", torch.zeros(shape)),
+            "fractions": ("fraction", torch.zeros(shape)),
             "senses": ("sense", torch.full(shape, -1)),
         }
         for column, into in wanted.values():
@@ -225,7 +225,7 @@ class WordFiles:
     def _headline(self, layer: int) -> np.ndarray:
         codes = self._codes(layer)
         count = min(HEADLINE, self.settings.nonzero)
-        order = torch.where(codes["rows"] >= 0, codes["shares"].abs(), -1.0).argsort(
+        order = torch.where(codes["rows"] >= 0, codes["fractions"].abs(), -1.0).argsort(
             dim=1, descending=True, stable=True
         )
         order = order[:, :count]
@@ -238,11 +238,11 @@ class WordFiles:
         """Starts [text + 1], numbers and shares, each text's by falling size of share, the first DESCRIBED."""
         rows, numbers, shares = [], [], []
         for layer in self.layers:
-            table = pq.read_table(self.description.folder / texts_file(layer), columns=["neuron", "row", "share"])
+            table = pq.read_table(self.description.folder / texts_file(layer), columns=["neuron", "row", "fraction"])
             start = self.atlas.layers.index(layer) * self.atlas.manifest.model.neurons
             rows.append(table["row"].to_numpy())
             numbers.append(table["neuron"].to_numpy() + start)
-            shares.append(table["share"].to_numpy())
+            shares.append(table["fraction"].to_numpy())
         row, number, share = np.concatenate(rows), np.concatenate(numbers), np.concatenate(shares)
         order = np.lexsort((number, -np.abs(share), row))
         row, number, share = row[order], number[order], share[order]

@@ -64,10 +64,10 @@ def find_cues(
     journal = folder.journal("cues", {**sources.identity, "similarity": sources.similarity.name, **made_with})
     found = {Cell.of(line): line["cues"] for line in journal.open(lambda line: (Cell.of(line), line["cues"]))}
     cells = cells_of(pairs, methods, settings)
-    by_name = {(pair.shown, pair.predicted): pair for pair in pairs}
+    by_name = {(pair.source_class, pair.target_class): pair for pair in pairs}
     for done, cell in enumerate(cells):
         if cell not in found:
-            found[cell] = _cues(cell, by_name[cell.shown, cell.predicted], sources, settings)
+            found[cell] = _cues(cell, by_name[cell.source_class, cell.target_class], sources, settings)
             journal.add({**cell.facts(), "cues": found[cell]})
         if progress is not None:
             progress("cues", done + 1, len(cells))
@@ -77,7 +77,7 @@ def find_cues(
 def cells_of(pairs: Sequence[ClassPair], methods: Sequence[str], settings: AttackSettings) -> list[Cell]:
     """All cells, in order."""
     return [
-        Cell(pair.shown, pair.predicted, method, repeat)
+        Cell(pair.source_class, pair.target_class, method, repeat)
         for pair in pairs
         for method in methods
         for repeat in range(1, settings.repeats + 1)
@@ -92,8 +92,8 @@ def _cues(cell: Cell, pair: ClassPair, sources: CueSources, settings: AttackSett
             raise AuditError("the method 'images' needs the classes of the survey's images; give them with --classes")
         # The faint ones would take the place of the strong in captions.
         picked, _ = pick_image_cues(
-            sources.within, sources.within.push(pair), pair.shown, pair.predicted, sources.similarity, settings.cues,
-            settings.synonym, STRONG,
+            sources.within, sources.within.push(pair), pair.source_class, pair.target_class, sources.similarity,
+            settings.cues, settings.synonym, STRONG,
         )  # fmt: skip
         return [{"text": sources.within.texts[cue.row], "score": cue.score} for cue in picked]
     if cell.method == "similar-words":
@@ -106,7 +106,7 @@ def _cues(cell: Cell, pair: ClassPair, sources: CueSources, settings: AttackSett
     else:
         rows = strongest(weights, settings.neurons)
     scores = score_phrases(table, rows, weights)
-    kept, _ = select_cues(table.texts, scores, pair.predicted, sources.similarity, settings.cues, settings.synonym)
+    kept, _ = select_cues(table.texts, scores, pair.target_class, sources.similarity, settings.cues, settings.synonym)
     return [{"text": table.texts[scores.phrases[place]], "score": float(scores.scores[place])} for place, _ in kept]
 
 
@@ -117,7 +117,7 @@ def _similar(pair: ClassPair, sources: CueSources, settings: AttackSettings) -> 
     step = 2 * settings.cues
     for start in range(0, len(ranked), step):
         some = ranked[start : start + step]
-        likeness = sources.similarity([text for text, _ in some], pair.predicted)
+        likeness = sources.similarity([text for text, _ in some], pair.target_class)
         cues += [
             {"text": text, "score": score}
             for (text, score), alike in zip(some, likeness, strict=True)

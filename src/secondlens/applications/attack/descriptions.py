@@ -38,7 +38,11 @@ def make_prompt(cell: Cell, cues: Sequence[Mapping[str, Any]], count: int) -> st
     """What the language model is asked for a cell."""
     listed = CUES.replace("{cues}", "; ".join(str(cue["text"]) for cue in cues)) if cues else ""
     # The cues last: a phrase with braces in it must not be taken for a place holder.
-    first = PROMPT.replace("{n}", str(count)).replace("{shown}", cell.shown).replace("{predicted}", cell.predicted)
+    first = (
+        PROMPT.replace("{n}", str(count))
+        .replace("{shown}", cell.source_class)
+        .replace("{predicted}", cell.target_class)
+    )
     return first.replace("{cues}", listed)
 
 
@@ -50,8 +54,8 @@ def sort_captions(texts: Sequence[str], cell: Cell) -> tuple[list[str], list[dic
     for text in texts:
         key = normalised(text)
         reason = (
-            "names the predicted class" if mentions(text, cell.predicted)
-            else "omits the shown class" if not mentions(text, cell.shown)
+            "names the predicted class" if mentions(text, cell.target_class)
+            else "omits the shown class" if not mentions(text, cell.source_class)
             else "too long" if len(text) > LONGEST
             else "duplicate" if key in seen
             else None
@@ -125,7 +129,7 @@ def _cell(
         except EmptyAnswer:
             answer = ""
         except LanguageError as error:
-            where = f"{cell.shown!r} to {cell.predicted!r}, {cell.method}, repeat {cell.repeat}"
+            where = f"{cell.source_class!r} to {cell.target_class!r}, {cell.method}, repeat {cell.repeat}"
             raise stopped(error, f"{where}; answers before it are kept") from error
         keep({**cell.facts(), "attempt": attempt, "answer": answer})
         told.append(answer)
@@ -135,7 +139,7 @@ def _cell(
     chosen = sorted(rng.permutation(len(kept))[: settings.chosen].tolist())
     return {
         **cell.facts(),
-        "asked": len(told),
+        "answers": len(told),
         "kept": kept,
         "left_out": left_out,
         "surplus": max(0, surplus),

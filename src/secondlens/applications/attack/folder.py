@@ -8,8 +8,8 @@ descriptions.jsonl    a line a cell: what was kept, left out and why, and which 
 prompts.csv           file,prompt: every picture that is to be made
 images.jsonl          a line a picture; the pictures are in images/
 judgements/NAME.jsonl a line a picture and judge
-verdicts.jsonl        a line a picture: what the model takes it for
-report/               report.html, report.md, summary.json, verdicts.parquet, gallery/
+predictions.jsonl     a line a picture: what the model takes it for
+report/               report.html, report.md, summary.json, predictions.parquet, gallery/
 """
 
 import hashlib
@@ -37,15 +37,15 @@ def stopped(error: SecondLensError, kept: str) -> SecondLensError:
 class Cell(NamedTuple):
     """One pair of classes, one method, one repeat."""
 
-    shown: str
-    predicted: str
+    source_class: str
+    target_class: str
     method: str
     repeat: int
 
     @property
     def place(self) -> str:
         """Its folder under images/: readable, and one of its own."""
-        return f"{slug(self.shown)}--{slug(self.predicted)}/{self.method}/{self.repeat}"
+        return f"{slug(self.source_class)}--{slug(self.target_class)}/{self.method}/{self.repeat}"
 
     def facts(self) -> dict[str, Any]:
         """As plain data, the keys of every line."""
@@ -54,7 +54,7 @@ class Cell(NamedTuple):
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> "Cell":
         """The cell of a line."""
-        return cls(str(line["shown"]), str(line["predicted"]), str(line["method"]), int(line["repeat"]))
+        return cls(str(line["source_class"]), str(line["target_class"]), str(line["method"]), int(line["repeat"]))
 
     def seed(self, base: int, *more: object) -> int:
         """A seed of its own, for whatever it is used for."""

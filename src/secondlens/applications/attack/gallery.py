@@ -50,7 +50,8 @@ def make_gallery(
             mine = [
                 row
                 for row in rows
-                if (row["shown"], row["predicted"], row["method"]) == (pair.shown, pair.predicted, method)
+                if (row["source_class"], row["target_class"], row["method"])
+                == (pair.source_class, pair.target_class, method)
                 and row["valid"] is True
                 and row["fooled"]
             ]

@@ -35,8 +35,8 @@ def judge_pictures(
         if name not in found or found[name]["prompt"] != line["prompt"]:
             try:
                 said = (
-                    Judgement(False, None, line["facts"]["refused"])
-                    if "refused" in line["facts"]
+                    Judgement(False, None, line["metadata"]["refused"])
+                    if "refused" in line["metadata"]
                     else judge.judge(line, folder.images / f"{name}.png")
                 )
             except SecondLensError as error:
@@ -77,5 +77,5 @@ def agreement(judgements: dict[str, dict[str, dict[str, Any]]]) -> list[dict[str
         yes = sum(one) / len(names), sum(two) / len(names)
         chance = yes[0] * yes[1] + (1 - yes[0]) * (1 - yes[1])
         kappa = (share - chance) / (1 - chance) if chance < 1 else None
-        rows.append({"judges": [first, second], "pictures": len(names), "agree": share, "kappa": kappa})
+        rows.append({"judges": [first, second], "images": len(names), "agree": share, "kappa": kappa})
     return rows

@@ -37,7 +37,7 @@ def make_pictures(
     settings: AttackSettings,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """A line a picture: its cell, name, caption, cues in it, seed, facts. Those that exist are not made again.
+    """A line a picture: its cell, name, caption, cues in it, seed, metadata. Those that exist are not made again.
 
     Raises what the back end raises; what was made before is kept.
     """
@@ -64,7 +64,7 @@ def make_pictures(
                 "prompt": order.prompt,
                 "cues": descriptions[cell]["cues"][place],
                 "seed": order.seed,
-                "facts": made.facts,
+                "metadata": made.metadata,
             }
             journal.add(lines[name])
         if progress is not None:

@@ -52,8 +52,8 @@ def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
     for name, title in titles.items():
         summary = found[name]
         methods = [row["method"] for row in summary["methods"]]
-        pairs = list(dict.fromkeys((row["shown"], row["predicted"]) for row in summary["pairs"]))
-        rates = {(row["shown"], row["predicted"], row["method"]): row for row in summary["pairs"]}
+        pairs = list(dict.fromkeys((row["source_class"], row["target_class"]) for row in summary["pairs"]))
+        rates = {(row["source_class"], row["target_class"], row["method"]): row for row in summary["pairs"]}
         tables.append(
             (
                 f"Pictures of 100 taken for the predicted class, {title} (mean ± std over repeats)",
@@ -90,7 +90,7 @@ def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
             [
                 [
                     row["method"],
-                    *(str(row[name]) for name in ("pictures", "valid", "discarded", "undecided")),
+                    *(str(row[name]) for name in ("images", "valid", "discarded", "undecided")),
                     "" if row["fooled_of_valid"] is None else f"{100 * row['fooled_of_valid']:.1f} %",
                 ]
                 for row in found["binary"]["methods"]
@@ -102,7 +102,7 @@ def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
             "Captions by method",
             ["method", "answers", "kept", "left out"],
             [
-                [row["method"], str(row["asked"]), str(row["kept"]),
+                [row["method"], str(row["answers"]), str(row["kept"]),
                  ", ".join(f"{count} {reason}" for reason, count in row["left_out"].items()) or "none"]
                 for row in found["captions"]
             ],
@@ -114,13 +114,17 @@ def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
                 "Agreement of judges on whether a picture is valid",
                 ["judges", "pictures", "agree", "Cohen's kappa"],
                 [
-                    [" and ".join(row["judges"]), str(row["pictures"]), f"{100 * row['agree']:.1f} %",
+                    [" and ".join(row["judges"]), str(row["images"]), f"{100 * row['agree']:.1f} %",
                      "undefined" if row["kappa"] is None else f"{row['kappa']:.2f}"]
                     for row in found["agreement"]
                 ],
             )
         )  # fmt: skip
-    cues = {(line["shown"], line["predicted"], line["method"]): line for line in found["cues"] if line["repeat"] == 1}
+    cues = {
+        (line["source_class"], line["target_class"], line["method"]): line
+        for line in found["cues"]
+        if line["repeat"] == 1
+    }
     tables.append(
         (
             "Cues (first repeat, strongest first)",
@@ -145,7 +149,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _heading(row: Mapping[str, Any]) -> str:
-    return f"{row['shown']} → {row['predicted']}, {row['method']}"
+    return f"{row['source_class']} → {row['target_class']}, {row['method']}"
 
 
 def markdown(found: Mapping[str, Any], exhibits: Sequence[Exhibit]) -> str:
@@ -180,7 +184,7 @@ def markdown(found: Mapping[str, Any], exhibits: Sequence[Exhibit]) -> str:
             f"![picture](<{each.picture}>) ![map](<{each.heat}>)",
             "",
             f"{bold(row['prompt'], row['cues'], ('**', '**'), escape)}  ",
-            f"taken for {escape(row['predicted'])} of the two, {escape(row['taken_for'])} among all "
+            f"taken for {escape(row['target_class'])} of the two, {escape(row['prediction'])} among all "
             f"(margin {row['margin']:.3f})",
             "",
         ]
@@ -221,7 +225,9 @@ def page(found: Mapping[str, Any], exhibits: Sequence[Exhibit]) -> str:
     )
     for each in exhibits:
         row = each.row
-        verdict = f"taken for {row['predicted']} of the two, {row['taken_for']} among all (margin {row['margin']:.3f})"
+        verdict = (
+            f"taken for {row['target_class']} of the two, {row['prediction']} among all (margin {row['margin']:.3f})"
+        )
         parts.append(
             f"<figure><img src='{escape(each.picture)}' alt='synthetic picture'>"
             f"<img src='{escape(each.heat)}' alt='map'>"

@@ -38,10 +38,10 @@ def write_report(
         "cues": _cues(folder, cells),
         "captions": _captions(folder, cells),
         "agreement": agreement(all_judgements(folder)),
-        "gallery": [{"name": each.row["name"], "picture": each.picture, "map": each.heat} for each in exhibits],
+        "gallery": [{"name": each.row["name"], "image": each.picture, "map": each.heat} for each in exhibits],
     }
     write_text(folder.report / "summary.json", json_text(found, 2))
-    write_table(folder.report / "verdicts.parquet", _table(rows))
+    write_table(folder.report / "predictions.parquet", _table(rows))
     write_text(folder.report / "report.md", markdown(found, exhibits))
     write_text(folder.report / "report.html", page(found, exhibits))
     return found
@@ -59,8 +59,8 @@ def _captions(folder: AttackFolder, cells: Sequence[Cell]) -> list[dict[str, Any
     for line in folder.lines("descriptions"):
         if Cell.of(line) not in wanted:
             continue
-        mine = found.setdefault(line["method"], {"method": line["method"], "asked": 0, "kept": 0, "left_out": {}})
-        mine["asked"] += line["asked"]
+        mine = found.setdefault(line["method"], {"method": line["method"], "answers": 0, "kept": 0, "left_out": {}})
+        mine["answers"] += line["answers"]
         mine["kept"] += len(line["kept"])
         for text in line["left_out"]:
             mine["left_out"][text["reason"]] = mine["left_out"].get(text["reason"], 0) + 1
@@ -68,6 +68,6 @@ def _captions(folder: AttackFolder, cells: Sequence[Cell]) -> list[dict[str, Any
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """verdicts.parquet: a row a picture."""
-    plain = [{**row, "cues": list(row["cues"]), "judged": json.dumps(row["judged"])} for row in rows]
+    """predictions.parquet: a row a picture."""
+    plain = [{**row, "cues": list(row["cues"]), "judgements": json.dumps(row["judgements"])} for row in rows]
     return pa.Table.from_pylist(plain)

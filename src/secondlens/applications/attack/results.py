@@ -25,17 +25,17 @@ KINDS = ("fooled", "fooled_among_all")
 
 def join(
     images: Sequence[Mapping[str, Any]],
-    verdicts: Mapping[str, Mapping[str, Any]],
+    predictions: Mapping[str, Mapping[str, Any]],
     judgements: Mapping[str, Mapping[str, Mapping[str, Any]]],
     judge: str,
 ) -> list[dict[str, Any]]:
-    """A row a picture: its line, the verdict, `valid` by the chosen judge, and every judge's as `judged`."""
+    """A row a picture: its line, the prediction, `valid` by the chosen judge, and every judge's as `judgements`."""
     return [
         {
             **{name: line[name] for name in ("name", *Cell._fields, "prompt", "cues", "seed")},
-            **{name: value for name, value in verdicts[line["name"]].items() if name != "prompt"},
+            **{name: value for name, value in predictions[line["name"]].items() if name != "prompt"},
             "valid": judgements[judge].get(line["name"], {}).get("valid"),
-            "judged": {name: lines.get(line["name"], {}).get("valid") for name, lines in judgements.items()},
+            "judgements": {name: lines.get(line["name"], {}).get("valid") for name, lines in judgements.items()},
         }
         for line in images
     ]
@@ -50,7 +50,7 @@ def summarise(
         by_cell[Cell.of(row)].append(row)
     rates = {cell: sum(row["valid"] is True and row[kind] for row in mine) / pictures for cell, mine in by_cell.items()}
     methods = list(dict.fromkeys(cell.method for cell in cells))
-    pairs = list(dict.fromkeys((cell.shown, cell.predicted) for cell in cells))
+    pairs = list(dict.fromkeys((cell.source_class, cell.target_class) for cell in cells))
     repeats = sorted({cell.repeat for cell in cells})
     # [method, pair, repeat]
     cube = np.array(
@@ -62,8 +62,8 @@ def summarise(
             mine = [row for repeat in repeats for row in by_cell[Cell(shown, predicted, method, repeat)]]
             table.append(
                 {
-                    "shown": shown,
-                    "predicted": predicted,
+                    "source_class": shown,
+                    "target_class": predicted,
                     "method": method,
                     **_rate(cube[index, place]),
                     **_counts(mine, kind),
@@ -114,7 +114,7 @@ def _counts(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
     valid = sum(row["valid"] is True for row in rows)
     fooled = sum(row["valid"] is True and row[kind] for row in rows)
     return {
-        "pictures": len(rows),
+        "images": len(rows),
         "valid": valid,
         "discarded": sum(row["valid"] is False for row in rows),
         "undecided": sum(row["valid"] is None for row in rows),

@@ -12,16 +12,16 @@ from secondlens.applications.attack.judges.base import Judge
 from secondlens.applications.attack.judging import all_judgements, judge_pictures
 from secondlens.applications.attack.making import make_pictures
 from secondlens.applications.attack.pictures.base import ImageMaker
+from secondlens.applications.attack.predictions import find_predictions
 from secondlens.applications.attack.results import join
 from secondlens.applications.attack.settings import AttackSettings, check_methods
-from secondlens.applications.attack.verdicts import find_verdicts
 from secondlens.applications.audit.classes import ClassPair
 from secondlens.errors import AuditError, closest
 from secondlens.language.base import LanguageModel
 from secondlens.progress import Progress
 from secondlens.studies.classifier import TEMPLATES
 
-STAGES = ("cues", "descriptions", "images", "judge", "verdicts")
+STAGES = ("cues", "descriptions", "images", "judge", "predictions")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def run_attack(
     progress: Progress | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Run every stage up to the plan's last; the rows of `results.join`, none where it stopped before verdicts.
+    """Run every stage up to the plan's last; the rows of `results.join`, none where it stopped before predictions.
 
     The back ends of stages that are not reached may be None. The first judge decides on success; the others are for
     agreement. card: more to write into attack.json. Raises what the stages raise; a run that was cut off anywhere goes
@@ -76,8 +76,8 @@ def run_attack(
         judge_pictures(folder, images, judge, progress)
     if last < 4:
         return []
-    verdicts = find_verdicts(folder, images, sources.model, plan.pairs, plan.classes, plan.templates, progress)
-    return join(images, verdicts, all_judgements(folder), judges[0].name)
+    predictions = find_predictions(folder, images, sources.model, plan.pairs, plan.classes, plan.templates, progress)
+    return join(images, predictions, all_judgements(folder), judges[0].name)
 
 
 def _needed(found: Any, what: str) -> Any:
@@ -96,7 +96,7 @@ def _card(
     return {
         "secondlens": secondlens.__version__,
         "model": sources.model.reference,
-        "pairs": [[pair.shown, pair.predicted] for pair in plan.pairs],
+        "pairs": [[pair.source_class, pair.target_class] for pair in plan.pairs],
         "methods": list(plan.methods),
         "settings": plan.settings.model_dump(),
         "templates": list(plan.templates),

@@ -22,10 +22,11 @@ from secondlens.effects.first_order import direct_effects, direct_neurons
 from secondlens.effects.paths import Path, paths_of
 from secondlens.effects.sources import HeadSources, head_sources
 from secondlens.errors import ModelError, SecondLensError
-from secondlens.models.capture import POOL_MLP, capture, wide_trace
+from secondlens.models.capture import capture
 from secondlens.models.hf_vit import LabelTexts
 from secondlens.models.model import LensModel
 from secondlens.models.tower import VisionTower
+from secondlens.models.trace import POOL_MLP, CaptureRequest
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def explain_score(
     if direction.shape != (model.embed_dim,):
         raise SecondLensError(f"expected a direction of {model.embed_dim} dimensions, got {list(direction.shape)}")
     tower = model.tower
-    trace = wide_trace(capture(tower, pixels, tower.lens_layers, first_order=True, streams=True))
+    request = CaptureRequest(layers=tower.lens_layers, first_order=True, resid_pre=True)
+    trace = capture(tower, pixels, request).upcast()
     direction = direction.to(trace.embeddings) * factor
     written = direct_effects(tower, trace)
     sources = [head_sources(tower, trace, reader, direction) for reader in range(len(tower.readers))]

@@ -77,13 +77,13 @@ class PairAudit:
     length: |v|. chosen: (layer, neuron, weight) of the neurons behind the scores.
     """
 
-    shown: str
-    predicted: str
+    source_class: str
+    target_class: str
     source: str
     pool: str
     scoring: str
     similarity: str
-    draws: int
+    n_resamples: int
     length: float
     cues: list[Cue]
     synonyms: dict[str, float]
@@ -103,8 +103,8 @@ class PairAudit:
         neurons of the table. found: the other fields.
         """
         return cls(
-            shown=pair.shown,
-            predicted=pair.predicted,
+            source_class=pair.source_class,
+            target_class=pair.target_class,
             similarity=similarity.name,
             length=float(pair.vector.norm()),
             chosen=[(int(table.layers[row]), int(table.neurons[row]), float(weights[row])) for row in rows],
@@ -146,7 +146,7 @@ def audit_pair(
     chosen = strongest(weights, neurons) if rows is None else rows
     found = score_phrases(table, chosen, weights)
     tests = significance(table, found, draws, seed)
-    kept, synonyms = select_cues(table.texts, found, pair.predicted, similarity, cues, synonym)
+    kept, synonyms = select_cues(table.texts, found, pair.target_class, similarity, cues, synonym)
     listed = []
     for place, likeness in kept:
         phrase = int(found.phrases[place])
@@ -159,7 +159,7 @@ def audit_pair(
             )
         )  # fmt: skip
     return PairAudit.of(
-        table, pair, similarity, chosen, weights, source=table.source, pool=pool, scoring=scoring, draws=draws,
+        table, pair, similarity, chosen, weights, source=table.source, pool=pool, scoring=scoring, n_resamples=draws,
         cues=listed, synonyms=synonyms,
     )  # fmt: skip
 
@@ -255,7 +255,7 @@ class _Senses:
         sense = next((row["sense"] for row in rows if row["row"] == phrase), -1)
         # A word in no sense, or not among the neuron's, stands alone.
         mine = [row for row in rows if row["row"] == phrase or (sense >= 0 and row["sense"] == sense)]
-        mine.sort(key=lambda row: -abs(row["share"]))
+        mine.sort(key=lambda row: -abs(row["fraction"]))
         return [("-" if row["coefficient"] < 0 else "") + row["text"] for row in mine[: self.WORDS]]
 
     def images(self, layer: int, neuron: int) -> list[str]:

@@ -35,7 +35,7 @@ def audit_by_images(
     push = within.push(pair)
     scores = image_scores(within, push)
     tests = image_significance(within, push, scores, draws, seed)
-    picked, synonyms = pick_image_cues(within, push, pair.shown, pair.predicted, similarity, cues, synonym)
+    picked, synonyms = pick_image_cues(within, push, pair.source_class, pair.target_class, similarity, cues, synonym)
     weights = neuron_weights(table, pair.vector, "effect")
     chosen = strongest(weights, neurons)
     rows = torch.from_numpy(chosen)
@@ -52,5 +52,5 @@ def audit_by_images(
     ]  # fmt: skip
     return PairAudit.of(
         table, pair, similarity, chosen, weights, source="images of the survey", pool=pool, scoring="images",
-        draws=draws, cues=listed, synonyms=synonyms,
+        n_resamples=draws, cues=listed, synonyms=synonyms,
     )  # fmt: skip

@@ -75,7 +75,7 @@ def carried_cues(
     if unknown or not cues:
         raise AuditError(f"{unknown[0]!r} is no text of the pool" if unknown else "expected at least one cue, got none")
     names = [name.lower() for name in within.classes]
-    for name in (pair.shown, pair.predicted):
+    for name in (pair.source_class, pair.target_class):
         if name.lower() not in names:
             raise AuditError(f"the audit's classes lack {name!r}; add it to --classes")
     shows = torch.from_numpy(within.shows[:, [within.texts.index(text) for text in cues]].toarray().T)
@@ -108,7 +108,7 @@ def carried_cues(
     if float(counts.min()) == 0:
         raise AuditError("the survey's images cannot all be read again; survey those that there are")
     means = by_group / counts[:, None]
-    of_class = [_mean_of(names.index(name.lower()), within, means) for name in (pair.shown, pair.predicted)]
+    of_class = [_mean_of(names.index(name.lower()), within, means) for name in (pair.source_class, pair.target_class)]
     neurons = torch.cat([torch.arange(len(each)) for each in along])
     return CarriedCues(
         layers=torch.tensor(list(layers)).repeat_interleave(torch.tensor([len(each) for each in along])),

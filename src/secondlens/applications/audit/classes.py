@@ -16,10 +16,12 @@ from secondlens.studies.classifier import TEMPLATES, Head, make_head, unknown_wo
 
 @dataclass(frozen=True)
 class ClassPair:
-    """shown: what images contain. predicted: what the model shall not take them for. head: of these two, in order."""
+    """source_class: what images contain. target_class: what the model shall not take them for. head: of these two, in
+    order.
+    """
 
-    shown: str
-    predicted: str
+    source_class: str
+    target_class: str
     head: Head
 
     @property

@@ -34,8 +34,8 @@ FEWEST = 3
 class ExplainedError:
     """A pair's errors with and without a cue. images: of the shown class; errors: those taken for the predicted one."""
 
-    shown: str
-    predicted: str
+    source_class: str
+    target_class: str
     cue: str
     images_with: int
     images_without: int
@@ -94,8 +94,8 @@ def explain_errors(
             ).pvalue
             rows.append(
                 {
-                    "shown": pair[0],
-                    "predicted": pair[1],
+                    "source_class": pair[0],
+                    "target_class": pair[1],
                     "cue": cue,
                     "images_with": count[0],
                     "images_without": count[1],

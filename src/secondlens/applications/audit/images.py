@@ -76,8 +76,8 @@ class WithinClasses:
 
     def push(self, pair: ClassPair) -> Float[Tensor, " embed"]:
         """v of the module; the pair's difference where the list lacks the predicted class."""
-        known = pair.predicted in self.classes
-        return self.towards[self.classes.index(pair.predicted)] if known else pair.vector
+        known = pair.target_class in self.classes
+        return self.towards[self.classes.index(pair.target_class)] if known else pair.vector
 
     def scores_of(self, pushes: Float[Tensor, "image vector"]) -> np.ndarray:
         """Mean over the images that show each phrase, [text, vector], float64."""

@@ -52,13 +52,13 @@ class PairMatrix:
     cues: dict[tuple[int, int], list[tuple[str, float]]]
 
     def ranked(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Pairs by falling exploitability: shown, predicted, exploitability, cues."""
+        """Pairs by falling exploitability: source_class, target_class, exploitability, cues."""
         order = np.argsort(-np.nan_to_num(self.values, nan=-np.inf), axis=None, kind="stable")
         pairs = [divmod(int(place), len(self.classes)) for place in order]
         return [
             {
-                "shown": self.classes[shown],
-                "predicted": self.classes[predicted],
+                "source_class": self.classes[shown],
+                "target_class": self.classes[predicted],
                 "exploitability": float(self.values[shown, predicted]),
                 "cues": [{"text": text, "score": score} for text, score in self.cues[shown, predicted]],
             }
@@ -176,15 +176,15 @@ def image_matrix(
 def write_matrix(matrix: PairMatrix, path: Path, picture: Path | None = None) -> None:
     """The pairs by falling exploitability, as a .csv or .parquet, and the picture as a PNG.
 
-    Columns: shown, predicted, exploitability, cues (texts, "; " between), scores. Raises, before anything is
+    Columns: source_class, target_class, exploitability, cues (texts, "; " between), scores. Raises, before anything is
     written, what `check_file` and `check_picture` raise. For JSON see `results`.
     """
     check_file(path, *TABLES)
     check_picture(picture)
     rows = matrix.ranked()
     columns = {
-        "shown": [row["shown"] for row in rows],
-        "predicted": [row["predicted"] for row in rows],
+        "source_class": [row["source_class"] for row in rows],
+        "target_class": [row["target_class"] for row in rows],
         "exploitability": [row["exploitability"] for row in rows],
         "cues": ["; ".join(cue["text"] for cue in row["cues"]) for row in rows],
         "scores": ["; ".join(f"{cue['score']:.6g}" for cue in row["cues"]) for row in rows],

@@ -58,7 +58,7 @@ def study_folder(
     if pairs_wanted is None:
         chosen = [(names[a], names[b]) for a, b, _ in confusions(truth, predicted)[:pairs]]
     else:
-        chosen = [(auditor.pair(*names_).shown, auditor.pair(*names_).predicted) for names_ in pairs_wanted]
+        chosen = [(auditor.pair(*names_).source_class, auditor.pair(*names_).target_class) for names_ in pairs_wanted]
     if not chosen:
         raise AuditError("the model makes no error three times or more on these images; name pairs with --pair")
     atoms = None
@@ -78,7 +78,7 @@ def study_folder(
             rows = [pool.texts.index(text) for text in texts]
             present = presence_by_embedding(embeddings[mine], atoms[torch.tensor(rows, dtype=torch.int64)])
         presences[shown, taken] = (texts, present, wrong)
-        listed.append({"shown": shown, "predicted": taken, "images": len(mine), "errors": int(wrong.sum())})
+        listed.append({"source_class": shown, "target_class": taken, "images": len(mine), "errors": int(wrong.sum())})
     tests = explain_errors(chosen, presences)
     return {
         "images": len(positions),
@@ -132,8 +132,8 @@ def study_removal(
         results.append(RemovalResult(way.sizes, clean, taken == 1))
     found, projected = results
     return {
-        "shown": pair.shown,
-        "predicted": pair.predicted,
+        "source_class": pair.source_class,
+        "target_class": pair.target_class,
         "cues": chosen,
         "scoring": auditor.scoring,
         "clean_images": clean.shape[1],
@@ -199,14 +199,16 @@ def _successes(attack: Path, pair: ClassPair, methods: Sequence[str] | None) -> 
     """The pictures of an attack's table that succeeded for a pair."""
     import pyarrow.parquet as pq
 
-    table = attack / "report" / "verdicts.parquet"
+    table = attack / "report" / "predictions.parquet"
     if not table.is_file():
         raise AuditError(f"{attack} has no {table.relative_to(attack)}; finish the attack first")
-    rows = pq.read_table(table, columns=["name", "method", "shown", "predicted", "valid", "fooled"]).to_pylist()
+    rows = pq.read_table(
+        table, columns=["name", "method", "source_class", "target_class", "valid", "fooled"]
+    ).to_pylist()
     names = [
         row["name"]
         for row in rows
-        if (row["shown"], row["predicted"]) == (pair.shown, pair.predicted)
+        if (row["source_class"], row["target_class"]) == (pair.source_class, pair.target_class)
         and row["valid"]
         and row["fooled"]
         and (methods is None or row["method"] in methods)

@@ -18,11 +18,11 @@ from torch import Tensor
 from secondlens.applications.concepts.thresholds import Thresholds, norm_thresholds
 from secondlens.applications.concepts.words import Rule
 from secondlens.atlas.store import Atlas, AtlasLayer
-from secondlens.effects.layer import gram_roots
+from secondlens.effects.layer import Span, gram_roots
 from secondlens.effects.parallel import block_size
 from secondlens.effects.paths import coefficients, path_weights, write_maps
-from secondlens.models.capture import Trace
 from secondlens.models.model import LensModel
+from secondlens.models.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class LayerMeter:
         self.layer = layer
         self.thresholds: Thresholds = norm_thresholds(layer, percentile)
         maps = write_maps(model.tower, layer.index, layer.atlas.manifest.convention)
-        groups = list(torch.arange(model.neurons, device=model.device).split(block_size(model.device)))
-        self.root = torch.cat(gram_roots(maps, groups)).double()
+        blocks = torch.arange(model.neurons, device=model.device).split(block_size(model.device))
+        self.root = torch.cat(gram_roots(maps, [Span.of(block, block.device) for block in blocks])).double()
         self.mean = layer.mean_coefficients.to(model.device).double()
         self.along = layer.path_projections.to(model.device).double()
 

@@ -27,7 +27,8 @@ from secondlens.applications.concepts.words import AlignedWords, DescribedWords,
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import TextError
 from secondlens.images.loader import batches, processing_order
-from secondlens.models.capture import Trace, capture
+from secondlens.models.capture import capture
+from secondlens.models.trace import Trace
 from secondlens.pools.pool import Pool
 from secondlens.pools.texts import read_utf8
 from secondlens.progress import Progress

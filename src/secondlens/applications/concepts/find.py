@@ -30,8 +30,9 @@ from secondlens.descriptions.store import Descriptions
 from secondlens.effects.patches import token_contributions
 from secondlens.effects.paths import Path
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import Trace, capture, wide_trace
+from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.models.trace import Trace
 from secondlens.pools.pool import Pool
 
 
@@ -145,7 +146,7 @@ class ConceptFinder:
         if limit < 1:
             raise SecondLensError(f"expected at least one concept, got a limit of {limit}")
         # float64 from here on: a concept's parts cancel, and shall still sum to its score.
-        trace = wide_trace(capture(self.model.tower, pixels, self.atlas.layers))
+        trace = capture(self.model.tower, pixels, self.atlas.layers).upcast()
         activity = self.activity(trace)
         weights = {index: seen.weights(self.rule) for index, seen in activity.items()}
         rows = self.words.first(sparse(weights), limit)[0]

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.atlas.store import AtlasLayer
-from secondlens.effects.histogram import norm_above
 from secondlens.errors import SecondLensError
+from secondlens.numerics.histogram import norm_above
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ def norm_thresholds(layer: AtlasLayer, percentile: float = 98.0) -> Thresholds:
 
     Exact where the atlas kept enough top images, i.e. N - floor((N + 1) p) + 1 of them, which is 2 % and one more.
     Else the histogram goes on from the smallest norm kept: its share above that norm is put right to the true one,
-    and the threshold is where the missing share has been counted. Linear within bins of a quarter octave, blurred by
-    the survey's drift, never above the smallest norm kept. 0: all neurons, with a threshold of 0.
+    and the threshold is where the missing share has been counted. Linear within bins of a quarter octave, of norms
+    around the mean of their time, never above the smallest norm kept. 0: all neurons, with a threshold of 0.
 
     Raises `SecondLensError` for a percentile outside 0 to 100.
     """

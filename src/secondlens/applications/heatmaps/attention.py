@@ -26,7 +26,7 @@ class RawAttention(PlainMethod):
         """One map an image, repeated for every target."""
         shared.check_targets(targets)
         last = len(shared.model.tower.readers) - 1
-        rows = shared.to_grid(shared.trace.readers[last].attention.mean(dim=1))
+        rows = shared.to_grid(shared.trace.readouts[last].attention.mean(dim=1))
         return rows[:, None].expand(-1, targets.shape[1], -1, -1)
 
 
@@ -60,6 +60,6 @@ class Rollout(PlainMethod):
             row = torch.zeros_like(mixing[0][:, 0])
             row[:, 0] = 1
         else:
-            row = shared.trace.readers[0].attention.mean(dim=1)
+            row = shared.trace.readouts[0].attention.mean(dim=1)
         rows = back_to_input({len(mixing): row[:, None]}, mixing)
         return shared.to_grid(rows).expand(-1, targets.shape[1], -1, -1)

@@ -12,7 +12,7 @@ Maps are raw: on the patch grid, in the method's own unit, signed where that mea
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -21,9 +21,10 @@ from torch import Tensor
 from secondlens.applications.heatmaps.gradients import AttentionPass
 from secondlens.applications.heatmaps.mixing import Mixing, mix
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import Trace, capture
+from secondlens.models.capture import capture
 from secondlens.models.heads import HeadInputs
 from secondlens.models.model import LensModel
+from secondlens.models.trace import CaptureRequest, Trace
 
 
 class DirectTokens(NamedTuple):
@@ -88,26 +89,24 @@ class SharedPass:
         tower = self.model.tower
         mixed: dict[Mixing, dict[int, Tensor]] = {kind: {} for kind in depths}
 
-        def read(index: int, tokens: Tensor, attention: Tensor, residual: Tensor) -> None:
+        def read(index: int, tokens: Tensor, attention: Tensor) -> None:
             self._direct[index] = DirectTokens(tokens, attention)
 
-        def attend(layer: int, inputs: HeadInputs) -> None:
+        def attend(inputs: HeadInputs, layer: int) -> None:
             weights = tower.attentions[layer].weights()
             for kind, depth in depths.items():
                 if layer < depth:
                     mixed[kind][layer] = mix(kind, weights, inputs)
 
-        trace = capture(
-            tower,
-            self.pixels,
-            # The last reader's attention is needed where no layer's neurons are.
-            self.layers or [tower.lens_layers[-1]],
+        request = CaptureRequest(
+            # The last readout attention is needed where no layer's neurons are.
+            layers=self.layers or [tower.lens_layers[-1]],
             first_order=direct,
-            each_reader=read if direct else None,
-            written=bool(self.layers),
-            each_attention=attend,
-            attentions=range(max(depths.values(), default=0)),
+            on_readout=read if direct else None,
+            mlp_writes=bool(self.layers),
+            on_attention={layer: partial(attend, layer=layer) for layer in range(max(depths.values(), default=0))},
         )
+        trace = capture(tower, self.pixels, request)
         self._mixing |= {kind: [of_kind[layer] for layer in range(depths[kind])] for kind, of_kind in mixed.items()}
         return trace
 
@@ -151,8 +150,7 @@ class SharedPass:
     @property
     def scale(self) -> Float[Tensor, " image"]:
         """1 / (sigma_post |z|): from what is written at the pooled token to the unit-norm embedding."""
-        assert self.trace.final_sigma is not None
-        return 1 / (self.trace.final_sigma * self.trace.embeddings.norm(dim=-1))
+        return 1 / self.trace.final_scale
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raise where this pass keeps too few layers."""

@@ -114,7 +114,7 @@ class Build:
     def traced_share(self) -> HeatMapMethod:
         """Of the neurons that carry `share` of the score, whatever rule is asked for."""
         choice = NeuronChoice(self.directions, "share", share=self.options.share, writes=self.writes)
-        return Contribution(self.writes, choice, traced=True, mixing=self.mixing, name="traced-share")
+        return Contribution(self.writes, choice, traced=True, mixing=self.mixing, name="traced-fraction")
 
 
 Factory = Callable[[Build], HeatMapMethod]
@@ -152,7 +152,7 @@ METHODS: dict[str, Entry] = {
     "traced-contribution": Entry(
         Build.traced, "contributions of the text's neurons, followed back to the input patches", ours=True, units=True
     ),
-    "traced-share": Entry(
+    "traced-fraction": Entry(
         Build.traced_share, "the same for the neurons that carry the score: nearly one map for all texts", ours=True
     ),
     "traced-direct": Entry(

@@ -142,7 +142,7 @@ class Writes:
         """c of each layer, over its neurons, or over those that `masks` choose; one set for all images, or one each."""
         if masks:
             return {layer: self._of_chosen(shared, layer, sets, mask) for layer, mask in masks.items()}
-        if self._late(sets.shape[0] * sets.shape[1], shared.trace.written[self.layers[0]].shape[:2], len(sets)):
+        if self._late(sets.shape[0] * sets.shape[1], shared.trace.mlp_writes[self.layers[0]].shape[:2], len(sets)):
             return self._of_all_late(shared, sets)
         return {layer: self._of_all(shared, layer, sets) for layer in self.layers}
 
@@ -164,7 +164,7 @@ class Writes:
     def _of_all(
         self, shared: SharedPass, layer: int, sets: Float[Tensor, "set target embed"]
     ) -> Float[Tensor, "image target token"]:
-        written, weights = shared.trace.written[layer], self.path_weights(shared, layer)
+        written, weights = shared.trace.mlp_writes[layer], self.path_weights(shared, layer)
         reads = self._reads_of(layer, sets)
         rows = []
         for some in reads.split(max(1, BLOCK // weights.numel()), dim=1):
@@ -177,11 +177,11 @@ class Writes:
         self, shared: SharedPass, sets: Float[Tensor, "set target embed"]
     ) -> dict[int, Float[Tensor, "image target token"]]:
         tower, trace = self.model.tower, shared.trace
-        written = torch.stack([trace.written[layer] for layer in self.layers])
+        written = torch.stack([trace.mlp_writes[layer] for layer in self.layers])
         written = written - written.mean(dim=-1, keepdim=True)
         moved = torch.zeros_like(written)
         for index in self.readers:
-            reader, seen = tower.readers[index], trace.readers[index]
+            reader, seen = tower.readers[index], trace.readouts[index]
             weights = reader.weights()
             rows = [row for row, layer in enumerate(self.layers) if index in tower.readers_of(layer)]
             tokens = written[rows] * reader.norm.weight.detach().to(written)

@@ -51,7 +51,7 @@ TESTED = ("pixel_accuracy", "miou", "map", "map_foreground", "miou_at_mean")
 class Difference:
     """Reference minus another method in one figure, its 95 % interval, p-value, and Holm's over the other methods."""
 
-    figure: str
+    metric: str
     other: str
     difference: float
     low: float

@@ -44,7 +44,7 @@ def markdown(found: dict[str, Any], grid: bool = False) -> str:
         "the threshold that would have been best on these very images, so an upper bound.",
         "",
     ]
-    titles = found["figures"]
+    titles = found["metrics"]
     header = ["method", *(titles[key] for key in SHOWN), "best mIoU (threshold)"]
     rows = [
         [
@@ -62,9 +62,9 @@ def markdown(found: dict[str, Any], grid: bool = False) -> str:
             "test over images.",
             "",
         ]
-        keys = list(dict.fromkeys(row["figure"] for row in found["compared"]))
+        keys = list(dict.fromkeys(row["metric"] for row in found["compared"]))
         others = list(dict.fromkeys(row["other"] for row in found["compared"]))
-        cells = {(row["other"], row["figure"]): row for row in found["compared"]}
+        cells = {(row["other"], row["metric"]): row for row in found["compared"]}
         lines += _table(
             ["against", *(titles[key] for key in keys)],
             [[_text(other), *(_difference(cells[other, key]) for key in keys)] for other in others],

@@ -45,6 +45,6 @@ def summary(evaluation: Evaluation, reference: str | None = None) -> dict[str, A
         "by_class": classes,
         "thresholds": [column / BINS for column in range(BINS)],
         "curves": curves,
-        "figures": {name: figure.title for name, figure in FIGURES.items()},
+        "metrics": {name: figure.title for name, figure in FIGURES.items()},
     }
     return finite(content)

@@ -23,7 +23,7 @@ def _laboratory(stage: Stage) -> Told:
                 [
                     [
                         layer["layer"],
-                        100 * layer["selective_share"],
+                        100 * layer["selective_fraction"],
                         100 * layer["words"]["precision@1"]["observed"],
                         100 * layer["words"]["precision@1"]["chance"],
                         layer["words"]["rank_correlation"]["observed"],

@@ -12,7 +12,7 @@ export class DataError extends Error {}
 /** Read site.json. */
 export async function open() {
   site = await json("data/site.json");
-  if (site.format !== 1) throw new DataError(`This viewer reads format 1; the site's data has format ${site.format}.`);
+  if (site.format !== 2) throw new DataError(`This viewer reads format 2; the site's data has format ${site.format}.`);
   return site;
 }
 
@@ -146,13 +146,13 @@ export function askForSprites(positions) {
 
 /** The best matches of a neuron in the second atlas. */
 export async function matches(layer, neuron) {
-  const most = site.beside.matches;
-  const bytes = await binary(`data/layers/${pad(layer, 2)}/beside.bin`);
+  const most = site.comparison.matches;
+  const bytes = await binary(`data/layers/${pad(layer, 2)}/comparison.bin`);
   const numbers = new Int32Array(bytes, neuron * most * 4, most);
   const overlaps = new Float32Array(bytes, (neuronCount() + neuron) * most * 4, most);
   return Array.from(numbers, (number, place) => ({
-    layer: site.beside.layers[Math.floor(number / site.beside.neurons)],
-    neuron: number % site.beside.neurons,
+    layer: site.comparison.layers[Math.floor(number / site.comparison.neurons)],
+    neuron: number % site.comparison.neurons,
     overlap: overlaps[place],
   }));
 }

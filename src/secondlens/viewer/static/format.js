@@ -41,7 +41,7 @@ export const COLUMNS = {
     about: "Smallest norm among the top images: above it an effect counts as significant" },
   root_mean_square: { title: "Typical effect", short: "Typical", write: number, log: true,
     about: "Root mean square of the effect’s norm over all images" },
-  top_share: { title: "Share of the top images", short: "Top share", write: percent,
+  top_fraction: { title: "Share of the top images", short: "Top share", write: percent,
     about: "Share of the top images in the sum of squared norms" },
   participation: { title: "Effective rank", short: "Rank", write: number,
     about: "Effective number of directions among the top images’ effects" },

@@ -28,8 +28,8 @@ FIRST = (1, 3, 5, 10)
 class CueRank:
     """A planted cue of a pair and the rank of the first phrase that names it, or None. kind: as in `biases`."""
 
-    shown: str
-    predicted: str
+    source_class: str
+    target_class: str
     kind: str
     word: str
     lift: float
@@ -91,14 +91,14 @@ def recall(ranks: Sequence[CueRank], seed: int = 0, draws: int = 1000) -> dict[s
 
 
 def _summary(ranks: Sequence[CueRank], seed: int, draws: int) -> dict[str, Any]:
-    nouns = sorted({found.predicted for found in ranks})
+    nouns = sorted({found.target_class for found in ranks})
     rng = np.random.default_rng(seed)
     chosen = rng.integers(len(nouns), size=(draws, len(nouns)))
-    summary: dict[str, Any] = {"cues": len(ranks), "predicted": len(nouns)}
+    summary: dict[str, Any] = {"cues": len(ranks), "target_classes": len(nouns)}
     for place, size in enumerate(FIRST):
         hits = np.array([found.rank is not None and found.rank <= size for found in ranks], dtype=float)
-        sums = np.array([hits[[one.predicted == noun for one in ranks]].sum() for noun in nouns])
-        counts = np.array([sum(one.predicted == noun for one in ranks) for noun in nouns])
+        sums = np.array([hits[[one.target_class == noun for one in ranks]].sum() for noun in nouns])
+        counts = np.array([sum(one.target_class == noun for one in ranks) for noun in nouns])
         low, high = np.quantile(sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1), [0.025, 0.975])
         summary[f"recall@{size}"] = float(hits.mean())
         summary[f"interval@{size}"] = [float(low), float(high)]

@@ -41,13 +41,13 @@ def _layer(layer: LayerLaboratory) -> dict[str, Any]:
     return {
         "layer": layer.layer,
         "neurons": len(auc),
-        "selective_share": float(truth.selective.float().mean()),
+        "selective_fraction": float(truth.selective.float().mean()),
         "chance_auc": 0.5 + truth.null,
         "best_auc": dict(
             zip(("q05", "q50", "q95"), np.quantile(best.numpy(), [0.05, 0.5, 0.95]).tolist(), strict=True)
         ),
         "best_kind": {kind: kinds.count(kind) / len(kinds) for kind in CONCEPT_KINDS},
-        "concepts_a_neuron": float(((auc - 0.5) > truth.null).sum(dim=1).float().median()),
+        "concepts_per_neuron": float(((auc - 0.5) > truth.null).sum(dim=1).float().median()),
         **{
             name: {figure: _agreement(value) for figure, value in figures.items()}
             for name, figures in layer.agreement.items()

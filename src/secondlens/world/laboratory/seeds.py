@@ -40,7 +40,7 @@ from secondlens.world.laboratory.report import summary as laboratory_summary
 from secondlens.world.laboratory.run import laboratory
 from secondlens.world.sampler import scene_at
 
-FIGURES, SUMMARY = "figures.json", "seeds.json"
+FIGURES, SUMMARY = "metrics.json", "seeds.json"
 FIRST_SEED = 85_000
 """Of the series of scenes; a seed takes the next three."""
 
@@ -121,7 +121,7 @@ def _seed(
     if (folder / FIGURES).is_file():
         kept = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
         require_same(kept["settings"], identity, f"{folder} holds a seed of other settings")
-        return dict(kept["figures"])
+        return dict(kept["metrics"])
     make_folder(folder)
     biases = Biases.load(settings.biases)
     first = FIRST_SEED + 3 * seed
@@ -139,7 +139,7 @@ def _seed(
     classes = (labelled / f"classes-{name}.txt").read_text(encoding="utf-8").splitlines()
     images = open_labelled(labelled / f"labels-{name}.csv", model, classes)
     figures = _measure(model, atlas, images, first + 2, settings, biases, progress)
-    write_text(folder / FIGURES, json_text({"settings": identity, "figures": figures}, 2))
+    write_text(folder / FIGURES, json_text({"settings": identity, "metrics": figures}, 2))
     return figures
 
 
@@ -187,7 +187,7 @@ def _accuracies(layer: dict[str, Any]) -> dict[str, float]:
     row |= {"lost": lost, "lost with rank one": row["baseline"] - row["rank_one"]}
     # A share of nothing says nothing.
     row["kept by large effects"] = (row["without_small"] - row["without_all"]) / lost if lost > 0.01 else float("nan")
-    row["share of large effects"] = layer["large_share"]
+    row["fraction of large effects"] = layer["large_fraction"]
     return row
 
 

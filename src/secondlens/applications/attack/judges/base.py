@@ -10,16 +10,16 @@ from typing import Any, Protocol, runtime_checkable
 class Judgement:
     """Whether a picture shows the shown class and the predicted one; None where the judge does not know. note: why."""
 
-    shows_shown: bool | None
-    shows_predicted: bool | None
+    shows_source: bool | None
+    shows_target: bool | None
     note: str = ""
 
     @property
     def valid(self) -> bool | None:
         """Whether it is a test: shows the one and not the other; None where that is not known."""
-        if self.shows_shown is False or self.shows_predicted is True:
+        if self.shows_source is False or self.shows_target is True:
             return False
-        return None if self.shows_shown is None or self.shows_predicted is None else True
+        return None if self.shows_source is None or self.shows_target is None else True
 
     def facts(self) -> dict[str, Any]:
         """As plain data."""

@@ -21,13 +21,13 @@ class ExactJudge:
 
     def judge(self, line: Mapping[str, Any], picture: Path) -> Judgement:
         """See `Judge`; raises `AuditError` for a picture that the renderer did not draw or a class it cannot draw."""
-        drawn = line["facts"].get("scene")
+        drawn = line["metadata"].get("scene")
         if drawn is None:
             raise AuditError(f"the exact judge reads scenes; {line['name']} was not drawn by the embedded world")
         scene = Scene.from_json(drawn)
         masks = render(scene).masks
         seen = {noun for noun, mask in zip(scene.nouns, masks, strict=True) if mask.sum() >= VISIBLE}
-        return Judgement(_noun(line["shown"]) in seen, _noun(line["predicted"]) in seen)
+        return Judgement(_noun(line["source_class"]) in seen, _noun(line["target_class"]) in seen)
 
 
 def _noun(name: str) -> str:

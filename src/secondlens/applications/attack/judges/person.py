@@ -1,8 +1,8 @@
-"""A person as a judge: a page on this machine, driven by the keyboard, whose verdicts are kept as they are given.
+"""A person as a judge: a page on this machine, driven by the keyboard, whose judgements are kept as they are given.
 
 The server listens on the loopback address only, and answers only to requests that name a random path and a loopback
-host: no other page in the browser can read pictures or give verdicts. Nothing that a request names is ever opened as a
-file: pictures are asked for by their number.
+host: no other page in the browser can read pictures or give judgements. Nothing that a request names is ever opened as
+a file: pictures are asked for by their number.
 """
 
 import html
@@ -55,34 +55,34 @@ class PersonPage:
         self._server.server_close()
 
     def state(self) -> dict[str, Any]:
-        """What the page shows: every picture's classes and verdict, in order."""
+        """What the page shows: every picture's classes and judgement, in order."""
         return {
-            "pictures": [
+            "images": [
                 {
-                    "shown": line["shown"],
-                    "predicted": line["predicted"],
-                    "verdict": self._verdict(line),
+                    "source_class": line["source_class"],
+                    "target_class": line["target_class"],
+                    "judgement": self._judgement(line),
                 }
                 for line in self._images
             ]
         }
 
-    def record(self, number: int, verdict: str) -> None:
-        """Keep a verdict of picture `number`: accept, reject or skip. Raises `ValueError` for anything else."""
+    def record(self, number: int, judgement: str) -> None:
+        """Keep a judgement of picture `number`: accept, reject or skip. Raises `ValueError` for anything else."""
         said = {
             "accept": Judgement(True, False, "accepted"),
             "reject": Judgement(False, None, "rejected"),
             "skip": Judgement(None, None, "skipped"),
-        }.get(verdict)
+        }.get(judgement)
         if said is None or not 0 <= number < len(self._images):
-            raise ValueError(f"no verdict {verdict!r} of picture {number}")
+            raise ValueError(f"no judgement {judgement!r} of picture {number}")
         line = self._images[number]
         with self._lock:
             kept = {"name": line["name"], "prompt": line["prompt"], **said.facts()}
             self._journal.add(kept)
             self._said[line["name"]] = kept
 
-    def _verdict(self, line: dict[str, Any]) -> str | None:
+    def _judgement(self, line: dict[str, Any]) -> str | None:
         said = self._said.get(line["name"])
         if said is None or said["prompt"] != line["prompt"]:
             return None
@@ -98,8 +98,8 @@ class PersonPage:
                     self._send(200, "text/html; charset=utf-8", PAGE.read_bytes())
                 elif rest == "state":
                     self._send(200, "application/json", json.dumps(page.state()).encode())
-                elif rest is not None and rest.startswith("picture/") and rest[8:].isdigit():
-                    number = int(rest[8:])
+                elif rest is not None and rest.startswith("image/") and rest[6:].isdigit():
+                    number = int(rest[6:])
                     if number < len(page._images):
                         file = page._folder.images / f"{page._images[number]['name']}.png"
                         self._send(200, "image/png", file.read_bytes())
@@ -110,12 +110,12 @@ class PersonPage:
 
             def do_POST(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
-                if self._mine() != "verdict" or length > LARGEST_BODY:
+                if self._mine() != "judgement" or length > LARGEST_BODY:
                     self._send(404, "text/plain", b"not found")
                     return
                 try:
                     said = json.loads(self.rfile.read(length))
-                    page.record(int(said["number"]), str(said["verdict"]))
+                    page.record(int(said["number"]), str(said["judgement"]))
                 except (ValueError, KeyError, TypeError) as error:
                     self._send(400, "text/plain; charset=utf-8", html.escape(str(error)).encode())
                     return

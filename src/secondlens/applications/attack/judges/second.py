@@ -41,7 +41,7 @@ class SecondModelJudge:
 
     def judge(self, line: Mapping[str, Any], picture: Path) -> Judgement:
         """See `Judge`; raises `AuditError` for a class that is not in the list."""
-        shown, predicted = (self._row(line[name]) for name in ("shown", "predicted"))
+        shown, predicted = (self._row(line[name]) for name in ("source_class", "target_class"))
         embedding = self._model.encode_images(self._model.preprocess([decode(picture)])).float()
         norm = embedding.norm(dim=1, keepdim=True)
         logits = ((embedding if self._head.own else embedding / norm) @ self._head.weight.T + self._head.bias)[0]

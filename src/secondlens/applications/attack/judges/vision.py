@@ -30,8 +30,8 @@ class VisionJudge:
     def judge(self, line: Mapping[str, Any], picture: Path) -> Judgement:
         """See `Judge`; raises `LanguageError` where the model cannot be asked."""
         png = picture.read_bytes()
-        shown, first = self._ask(line["shown"], png, int(line["seed"]))
-        predicted, second = self._ask(line["predicted"], png, int(line["seed"]))
+        shown, first = self._ask(line["source_class"], png, int(line["seed"]))
+        predicted, second = self._ask(line["target_class"], png, int(line["seed"]))
         return Judgement(shown, predicted, "; ".join(filter(None, (first, second))))
 
     def _ask(self, name: str, png: bytes, seed: int) -> tuple[bool | None, str]:

@@ -33,7 +33,7 @@ class Made:
     """A picture, and what its maker knows of it (JSON-able; e.g. the scene it shows)."""
 
     image: Image.Image
-    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -23,19 +23,19 @@ function rateTable(rates) {
     h("caption", { class: "hidden" }, "Share of the pictures ordered that are valid and fooled the model"),
     h("thead", {}, h("tr", {}, ["Shown", "Taken for", "Method"].map((name) => h("th", { scope: "col" }, name)),
       ["Success", "95 % interval", "Pictures"].map((name) => h("th", { scope: "col", class: "numeric" }, name)))),
-    h("tbody", {}, rates.map((rate) => h("tr", {}, h("th", { scope: "row" }, text(rate.shown)), h("td", {}, text(rate.predicted)),
+    h("tbody", {}, rates.map((rate) => h("tr", {}, h("th", { scope: "row" }, text(rate.source_class)), h("td", {}, text(rate.target_class)),
       h("td", {}, text(rate.method)), h("td", { class: "numeric" }, percent(rate.success)),
       h("td", { class: "numeric" }, rate.low === null ? "–" : `${percent(rate.low)} to ${percent(rate.high)}`),
-      h("td", { class: "numeric" }, count(rate.pictures)))))));
+      h("td", { class: "numeric" }, count(rate.images)))))));
 }
 
 function exhibit(each) {
   const caption = each.prompt ?? each.name;
   const cues = (each.cues ?? []).join(", ");
   return h("li", {}, h("figure", {},
-    h("div", { class: "pair" }, h("img", { src: each.picture, alt: caption, loading: "lazy" }),
-      h("img", { src: each.map, alt: `Where “${each.predicted}” comes from`, loading: "lazy" })),
-    h("figcaption", {}, text(caption), each.shown !== null && h("div", { class: "quiet" }, "Shows ", text(each.shown), ", taken for ",
-      text(each.predicted), each.margin !== null && ` (margin ${sign(each.margin)})`, each.taken_for && [", among all classes for ",
-        text(each.taken_for)], "; ", text(each.method), cues && [". Cues: ", text(cues)], "."))));
+    h("div", { class: "pair" }, h("img", { src: each.image, alt: caption, loading: "lazy" }),
+      h("img", { src: each.map, alt: `Where “${each.target_class}” comes from`, loading: "lazy" })),
+    h("figcaption", {}, text(caption), each.source_class !== null && h("div", { class: "quiet" }, "Shows ", text(each.source_class), ", taken for ",
+      text(each.target_class), each.margin !== null && ` (margin ${sign(each.margin)})`, each.prediction && [", among all classes for ",
+        text(each.prediction)], "; ", text(each.method), cues && [". Cues: ", text(cues)], "."))));
 }

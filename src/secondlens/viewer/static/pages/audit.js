@@ -5,7 +5,7 @@ import { empty, h, section, text } from "../dom.js";
 import { count } from "../format.js";
 import { folderSection, matrixSection, removalSection } from "../parts/defence.js";
 import { Review } from "../parts/review.js";
-import { allVerdicts } from "../parts/verdicts.js";
+import { allJudgements } from "../parts/judgements.js";
 
 export async function render(parts, query) {
   if (!site.audit) throw new DataError("This site was made without an audit: secondlens export ATLAS SITE --audit FILE.");
@@ -14,11 +14,11 @@ export async function render(parts, query) {
   const place = Number(parts[0]);
   if (!(place in index.pairs)) throw new DataError("There is no such pair among the audits.");
   const pair = await auditedPair(place);
-  return { title: `${pair.shown} taken for ${pair.predicted}`, content: await new Review(pair, place, query).made() };
+  return { title: `${pair.source_class} taken for ${pair.target_class}`, content: await new Review(pair, place, query).made() };
 }
 
 function overview({ pairs, matrices, folders, removals }) {
-  const places = new Map(pairs.map((pair, place) => [JSON.stringify([pair.shown, pair.predicted]), place]));
+  const places = new Map(pairs.map((pair, place) => [JSON.stringify([pair.source_class, pair.target_class]), place]));
   const link = (shown, predicted) => {
     const place = places.get(JSON.stringify([shown, predicted]));
     return place === undefined ? null : `#/audit/${place}`;
@@ -34,26 +34,26 @@ function overview({ pairs, matrices, folders, removals }) {
 
 function pairsSection(pairs) {
   if (pairs.length === 0) return section("Pairs", empty("No pair was audited: secondlens audit MODEL ATLAS --shown A --predicted B --out FILE.json."));
-  const verdicts = allVerdicts();
+  const judgements = allJudgements();
   const body = h("tbody", {});
   const draw = () => body.replaceChildren(...pairs.map((pair, place) => h("tr", {},
-    h("th", { scope: "row" }, h("a", { href: `#/audit/${place}` }, text(pair.shown), " taken for ", text(pair.predicted))),
+    h("th", { scope: "row" }, h("a", { href: `#/audit/${place}` }, text(pair.source_class), " taken for ", text(pair.target_class))),
     h("td", {}, text(pair.scoring)), h("td", {}, text(pair.pool)), h("td", { class: "numeric" }, count(pair.cues)),
-    h("td", { class: "numeric" }, count(verdicts.count(pair))))));
+    h("td", { class: "numeric" }, count(judgements.count(pair))))));
   draw();
   return section("Pairs", h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Pairs" }, h("table", {},
     h("caption", { class: "hidden" }, "Audited pairs of classes"),
     h("thead", {}, h("tr", {}, ["Pair", "Scoring", "Words of"].map((name) => h("th", { scope: "col" }, name)),
       ["Cues", "Decided"].map((name) => h("th", { scope: "col", class: "numeric" }, name)))), body)),
-  verdictFiles(verdicts, draw));
+  judgementFiles(judgements, draw));
 }
 
-/** Buttons to take verdicts away and to bring them back. */
-function verdictFiles(verdicts, changed) {
+/** Buttons to take judgements away and to bring them back. */
+function judgementFiles(judgements, changed) {
   const said = h("p", { class: "quiet", role: "status" });
-  const input = h("input", { type: "file", id: "verdicts", accept: "application/json,.json", onchange: async () => {
+  const input = h("input", { type: "file", id: "judgements", accept: "application/json,.json", onchange: async () => {
     try {
-      said.textContent = `${count(await verdicts.read(input.files[0]))} verdicts read.`;
+      said.textContent = `${count(await judgements.read(input.files[0]))} judgements read.`;
       changed();
     } catch (error) {
       said.textContent = error.message;
@@ -61,7 +61,7 @@ function verdictFiles(verdicts, changed) {
     input.value = "";
   } });
   return h("div", {}, h("div", { class: "controls" },
-    h("button", { type: "button", onclick: () => verdicts.download() }, "Download verdicts"),
-    h("label", { for: "verdicts" }, "or read some back:"), input),
-  h("p", { class: "quiet" }, "Verdicts stay in this browser until they are downloaded."), said);
+    h("button", { type: "button", onclick: () => judgements.download() }, "Download judgements"),
+    h("label", { for: "judgements" }, "or read some back:"), input),
+  h("p", { class: "quiet" }, "Judgements stay in this browser until they are downloaded."), said);
 }

@@ -106,20 +106,20 @@ async function compareLayers(query) {
 }
 
 async function compareAtlases(query) {
-  if (!site.beside) {
+  if (!site.comparison) {
     return empty("This site holds one atlas. “secondlens export ATLAS SITE --beside OTHER” adds a second one of the same images.");
   }
-  const { medians, chance, chance_best: best, title, model } = site.beside;
+  const { medians, chance, chance_best: best, title, model } = site.comparison;
   const at = place(query.get("a")) ?? { layer: layers()[0], neuron: 0 };
   const found = await matches(at.layer, at.neuron);
   const most = Math.max(...medians.flat());
   return [
-    h("p", {}, "Beside it: ", h("a", { href: "beside/#/" }, text(title)), " of ", text(model), ", on the same images."),
+    h("p", {}, "Beside it: ", h("a", { href: "comparison/#/" }, text(title)), " of ", text(model), ", on the same images."),
     section("How alike the layers are", h("p", { class: "quiet" }, "For each neuron, how many of its top images the best-matching "
       + `neuron of the other atlas’s layer shares; median, in percent. Among as many random neurons the best shares ${percent(best)}.`),
     h("table", { class: "paths" },
       h("caption", { class: "hidden" }, "Median best overlap: layers of this atlas in rows, of the other in columns"),
-      h("thead", {}, h("tr", {}, h("td", {}), site.beside.layers.map((layer) => h("th", { scope: "col" }, layer)))),
+      h("thead", {}, h("tr", {}, h("td", {}), site.comparison.layers.map((layer) => h("th", { scope: "col" }, layer)))),
       h("tbody", {}, medians.map((values, row) => h("tr", {}, h("th", { scope: "row" }, `layer ${layers()[row]}`),
         values.map((value) => {
           const { background, ink } = diverging(value / most);
@@ -133,7 +133,7 @@ async function compareAtlases(query) {
     h("table", {}, h("caption", { class: "hidden" }, "Best matches"), h("thead", {}, h("tr", {},
       h("th", { scope: "col" }, `Neuron of the other atlas`), h("th", { scope: "col", class: "numeric" }, "Top images shared"))),
     h("tbody", {}, found.map((match) => h("tr", {}, h("th", { scope: "row" },
-      h("a", { href: `beside/#/neuron/${match.layer}/${match.neuron}` }, `${match.layer}/${match.neuron}`)),
+      h("a", { href: `comparison/#/neuron/${match.layer}/${match.neuron}` }, `${match.layer}/${match.neuron}`)),
     h("td", { class: "numeric" }, percent(match.overlap)))))),
     h("p", { class: "quiet" }, "With ", h("a", { href: `#/neuron/${at.layer}/${at.neuron}` }, `neuron ${at.layer}/${at.neuron}`),
       `. A neuron picked at random shares ${percent(chance)}.`)),

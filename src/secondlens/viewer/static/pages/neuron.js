@@ -11,7 +11,7 @@ import { neuronTable } from "../parts/list.js";
 import { pathsSection } from "../parts/paths.js";
 import { wordsSection } from "../parts/words.js";
 
-const FIGURES = ["explained_variance", "selectivity", "top_norm", "threshold", "root_mean_square", "top_share",
+const FIGURES = ["explained_variance", "selectivity", "top_norm", "threshold", "root_mean_square", "top_fraction",
   "participation", "polysemy", "senses"];
 
 export async function render(parts, query) {
@@ -38,7 +38,7 @@ export async function render(parts, query) {
       h("div", {}, wordPart ?? section("Words", empty("Not described yet: “secondlens describe” finds words for it."))),
       h("div", {}, figures(layer, neuron, values), norms(row, values.threshold[neuron]), words && quality(words, said), held && heldOutSection(held))),
     imagePart,
-    h("div", { class: "columns" }, h("div", {}, pathsSection(layer, row.path_shares), spectrum(row.spectrum)),
+    h("div", { class: "columns" }, h("div", {}, pathsSection(layer, row.path_fractions), spectrum(row.spectrum)),
       h("div", {}, section("Nearest neurons", nearest,
         h("p", { class: "quiet" }, "By the cosine of directions, over all surveyed layers."))))) };
 }

@@ -33,7 +33,7 @@ export function matrixSection({ of, classes, values, strongest }, link) {
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Pair"), h("th", { scope: "col", class: "numeric" }, "Exploitability"),
         h("th", { scope: "col" }, "Cues"))),
       h("tbody", {}, strongest.slice(0, LISTED).map((pair) => h("tr", {},
-        h("th", { scope: "row", class: "pairname" }, linked(link(pair.shown, pair.predicted), between(pair.shown, pair.predicted))),
+        h("th", { scope: "row", class: "pairname" }, linked(link(pair.source_class, pair.target_class), between(pair.source_class, pair.target_class))),
         h("td", { class: "numeric" }, number(pair.exploitability)),
         h("td", {}, pair.cues.map((cue, at) => [at > 0 && ", ", text(cue.text)]))))))));
 }
@@ -44,7 +44,7 @@ export function folderSection({ images, accuracy, presence, pairs, explained, te
   const columns = ["With it", "Without", "Difference", "p", "q"];
   return section("Errors explained by cues",
     facts([["Images", count(images)], ["Accuracy", percent(accuracy)], ["Cues seen by", text(presence)],
-      ["Errors looked at", pairs.map((pair, at) => [at > 0 && "; ", linked(link(pair.shown, pair.predicted), between(pair.shown, pair.predicted)),
+      ["Errors looked at", pairs.map((pair, at) => [at > 0 && "; ", linked(link(pair.source_class, pair.target_class), between(pair.source_class, pair.target_class)),
         ` (${count(pair.errors)} of ${count(pair.images)})`])]]),
     explained.length === 0 ? empty("No cue is in some of these images and not in others.")
       : h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Errors with and without a cue" }, h("table", {},
@@ -52,7 +52,7 @@ export function folderSection({ images, accuracy, presence, pairs, explained, te
         explained.length < tests && ` (the first ${count(explained.length)} of ${count(tests)})`),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Error"), h("th", { scope: "col" }, "Cue"),
         columns.map((name) => h("th", { scope: "col", class: "numeric" }, name)))),
-      h("tbody", {}, explained.map((row) => h("tr", {}, h("td", {}, between(row.shown, row.predicted)), h("th", { scope: "row" }, text(row.cue)),
+      h("tbody", {}, explained.map((row) => h("tr", {}, h("td", {}, between(row.source_class, row.target_class)), h("th", { scope: "row" }, text(row.cue)),
         h("td", { class: "numeric" }, share(row.errors_with, row.images_with)),
         h("td", { class: "numeric" }, share(row.errors_without, row.images_without)),
         [sign(row.difference), number(row.p_value), number(row.q_value)].map((value) => h("td", { class: "numeric" }, value))))))));
@@ -62,7 +62,7 @@ const RATES = [["clean_accuracy", "Clean accuracy", "blue"], ["adversarial_succe
 
 /** Neurons that carry cues held at their mean, ever more of them. */
 export function removalSection(found) {
-  const { shown, predicted, cues, curve, best, projection, clean_images: clean, adversarial_images: adversarial } = found;
+  const { source_class: shown, target_class: predicted, cues, curve, best, projection, clean_images: clean, adversarial_images: adversarial } = found;
   const rates = RATES.filter(([name]) => curve.some((row) => row[name] !== null));
   const rate = (row, name) => (row[name] === null ? "–" : percent(row[name]));
   return section("Removal", h("p", {}, "Of what pushes from ", text(shown), " to ", text(predicted), ": ",

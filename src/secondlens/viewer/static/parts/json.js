@@ -12,10 +12,10 @@ export async function neuronJson(layer, neuron, row, words, said, held) {
     participation: values.participation[neuron],
     threshold: values.threshold[neuron],
     selectivity: values.selectivity[neuron],
-    top_share: values.top_share[neuron],
+    top_fraction: values.top_fraction[neuron],
     root_mean_square: values.root_mean_square[neuron],
     spectrum: Array.from(row.spectrum),
-    paths: card(layer).paths.map(([reader, head], place) => ({ reader, head, share: row.path_shares[place] })),
+    paths: card(layer).paths.map(([reader, head], place) => ({ readout: reader, head, fraction: row.path_fractions[place] })),
     texts: [],
     top_images: found.map(({ id }, place) => ({ id, norm: row.top_norms[place], projection: row.top_projections[place] })),
   };
@@ -28,14 +28,14 @@ async function described(words, said, values, neuron, held) {
     const mine = list.filter((word) => word.sense === sense);
     return {
       texts: mine.map((word) => (word.coefficient < 0 ? "-" : "") + word.text),
-      share: mine.reduce((sum, word) => sum + Math.abs(word.share), 0),
+      fraction: mine.reduce((sum, word) => sum + Math.abs(word.fraction), 0),
       images: said.top_senses.reduce((sum, each) => sum + (each === sense ? 1 : 0), 0),
     };
   });
   return {
     pool: words.name,
     held_out: held,
-    texts: list.map(({ rank, row, text, coefficient, share, sense }) => ({ rank, row, text, coefficient, share, sense })),
+    texts: list.map(({ rank, row, text, coefficient, fraction, sense }) => ({ rank, row, text, coefficient, fraction, sense })),
     senses,
     polysemy: values.polysemy[neuron],
     top_senses: Array.from(said.top_senses),

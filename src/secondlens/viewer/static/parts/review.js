@@ -4,11 +4,11 @@ import { DataError, layers, neuronCount, pictures } from "../data.js";
 import { empty, freshId, h, section, text } from "../dom.js";
 import { count, number } from "../format.js";
 import { picture } from "./images.js";
-import { allVerdicts, VERDICTS } from "./verdicts.js";
+import { allJudgements, JUDGEMENTS } from "./judgements.js";
 
 export class Review {
   constructor(pair, place, query) {
-    Object.assign(this, { pair, place, verdicts: allVerdicts() });
+    Object.assign(this, { pair, place, judgements: allJudgements() });
     const asked = Number(query.get("cue"));
     this.chosen = Number.isInteger(asked) && asked in pair.cues ? asked : 0;
     this.evidence = h("div", { class: "evidence" });
@@ -17,7 +17,7 @@ export class Review {
   }
 
   async made() {
-    const { shown, predicted, cues, source, pool, scoring, draws, synonyms } = this.pair;
+    const { source_class: shown, target_class: predicted, cues, source, pool, scoring, n_resamples: draws, synonyms } = this.pair;
     const left = Object.keys(synonyms);
     const head = [h("p", { class: "quiet" }, h("a", { href: "#/audit" }, "All audits")),
       h("h1", {}, text(shown), " taken for ", text(predicted)),
@@ -35,8 +35,8 @@ export class Review {
       h("ol", {}, this.rows.map(({ element }) => element)));
     await this.show(this.chosen, false);
     this.tell();
-    return h("div", {}, head, h("div", { class: "controls" }, h("button", { type: "button", onclick: () => this.verdicts.download() },
-      "Download verdicts"), this.status), h("div", { class: "review" }, list, this.evidence));
+    return h("div", {}, head, h("div", { class: "controls" }, h("button", { type: "button", onclick: () => this.judgements.download() },
+      "Download judgements"), this.status), h("div", { class: "review" }, list, this.evidence));
   }
 
   row(cue, at) {
@@ -51,39 +51,39 @@ export class Review {
 
   mark() {
     this.pair.cues.forEach((cue, at) => {
-      const verdict = this.verdicts.of(this.pair, cue);
+      const judgement = this.judgements.of(this.pair, cue);
       const { element, said } = this.rows[at];
-      said.textContent = verdict ?? "";
-      element.dataset.verdict = verdict ?? "open";
+      said.textContent = judgement ?? "";
+      element.dataset.judgement = judgement ?? "open";
     });
-    this.buttons?.forEach(([verdict, button]) =>
-      button.setAttribute("aria-pressed", this.verdicts.of(this.pair, this.pair.cues[this.chosen]) === verdict));
+    this.buttons?.forEach(([judgement, button]) =>
+      button.setAttribute("aria-pressed", this.judgements.of(this.pair, this.pair.cues[this.chosen]) === judgement));
   }
 
   tell(before = "") {
     this.mark();
     const { cues } = this.pair;
-    const by = Object.keys(VERDICTS).map((verdict) =>
-      `${count(cues.filter((cue) => this.verdicts.of(this.pair, cue) === verdict).length)} ${verdict}`);
+    const by = Object.keys(JUDGEMENTS).map((judgement) =>
+      `${count(cues.filter((cue) => this.judgements.of(this.pair, cue) === judgement).length)} ${judgement}`);
     this.status.replaceChildren(before, `${by.join(", ")}, of ${count(cues.length)} cues.`,
-      this.verdicts.kept ? "" : " This browser keeps nothing: download them before you leave.");
+      this.judgements.kept ? "" : " This browser keeps nothing: download them before you leave.");
   }
 
-  decide(verdict) {
+  decide(judgement) {
     const cue = this.pair.cues[this.chosen];
-    this.verdicts.set(this.pair, cue, verdict);
-    this.tell(`“${cue.text}”: ${verdict ?? "taken back"}. `);
+    this.judgements.set(this.pair, cue, judgement);
+    this.tell(`“${cue.text}”: ${judgement ?? "taken back"}. `);
   }
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const pressed = event.key.toLowerCase();
-    const verdict = Object.keys(VERDICTS).find((name) => VERDICTS[name].key === pressed);
-    if (verdict === undefined && pressed !== "u") return;
+    const judgement = Object.keys(JUDGEMENTS).find((name) => JUDGEMENTS[name].key === pressed);
+    if (judgement === undefined && pressed !== "u") return;
     event.preventDefault();
-    this.decide(verdict ?? null);
-    // On to the next cue after a verdict; what was taken back is looked at again.
-    if (verdict !== undefined && this.chosen + 1 < this.rows.length) {
+    this.decide(judgement ?? null);
+    // On to the next cue after a judgement; what was taken back is looked at again.
+    if (judgement !== undefined && this.chosen + 1 < this.rows.length) {
       const { input } = this.rows[this.chosen + 1];
       input.checked = true;
       input.focus();
@@ -111,9 +111,9 @@ export class Review {
     const figures = [["Score", cue.score], ["p", cue.p_value], ["p, family", cue.p_family], ["q", cue.q_value],
       ["Similarity", cue.similarity]];
     const behind = await Promise.all(cue.evidence.map(neuronBehind));
-    this.buttons = Object.entries(VERDICTS).map(([verdict, { title }]) =>
-      [verdict, h("button", { type: "button", "aria-pressed": "false", onclick: () => this.decide(
-        this.verdicts.of(this.pair, cue) === verdict ? null : verdict) }, title)]);
+    this.buttons = Object.entries(JUDGEMENTS).map(([judgement, { title }]) =>
+      [judgement, h("button", { type: "button", "aria-pressed": "false", onclick: () => this.decide(
+        this.judgements.of(this.pair, cue) === judgement ? null : judgement) }, title)]);
     return [h("h2", {}, text(cue.text)),
       cue.also.length > 0 && h("p", { class: "quiet" }, "Also: ", cue.also.map((name, at) => [at > 0 && ", ", text(name)])),
       h("div", { class: "controls" }, this.buttons.map(([, button]) => button)),

@@ -13,7 +13,7 @@ export function headline(rows, list) {
   return h("span", { class: "words" }, words.map((word, place) => [place > 0 && ", ", word]));
 }
 
-/** The words of one length: [{text, coefficient, share, sense}] by falling size of share. */
+/** The words of one length: [{text, coefficient, fraction, sense}] by falling size of fraction. */
 export function wordsOf(words, row, list, length) {
   const stored = words.lengths.includes(length) ? length : words.settings.nonzero;
   const start = words.lengths.slice(0, words.lengths.indexOf(stored)).reduce((sum, size) => sum + size, 0);
@@ -21,9 +21,9 @@ export function wordsOf(words, row, list, length) {
   for (let rank = 0; rank < length; rank += 1) {
     if (row.texts[rank] < 0) continue;
     found.push({ rank, row: row.texts[rank], text: list[row.texts[rank]], coefficient: row.coefficients[start + rank],
-      share: row.shares[start + rank], sense: row.senses[rank] });
+      fraction: row.fractions[start + rank], sense: row.senses[rank] });
   }
-  return found.sort((a, b) => Math.abs(b.share) - Math.abs(a.share) || a.rank - b.rank);
+  return found.sort((a, b) => Math.abs(b.fraction) - Math.abs(a.fraction) || a.rank - b.rank);
 }
 
 /** The section of words with its slider. changed(length) is told when another length is chosen. */
@@ -54,7 +54,7 @@ function senses(found, words) {
   if (found.length === 0) return [empty("The description has no words.")];
   const most = Math.max(...found.map((word) => Math.abs(word.coefficient)));
   // Shares are signed: a sense's part is that of their sizes.
-  const whole = found.reduce((sum, word) => sum + Math.abs(word.share), 0) || 1;
+  const whole = found.reduce((sum, word) => sum + Math.abs(word.fraction), 0) || 1;
   const groups = new Map();
   for (const word of found) groups.set(word.sense, [...(groups.get(word.sense) ?? []), word]);
   const order = [...groups.keys()].sort((a, b) => (a < 0) - (b < 0) || a - b);
@@ -66,12 +66,12 @@ function senses(found, words) {
 }
 
 function group(title, found, { most, whole, words }) {
-  const share = found.reduce((sum, word) => sum + Math.abs(word.share), 0) / whole;
+  const share = found.reduce((sum, word) => sum + Math.abs(word.fraction), 0) / whole;
   const rows = found.map((word) => h("tr", {},
     h("th", { scope: "row" }, h("a", { href: withPool(`#/search?q=${encodeURIComponent(word.text)}`, words) }, text(word.text))),
     h("td", { class: "weight" }, weight(word.coefficient / most)),
     h("td", { class: "numeric" }, sign(word.coefficient)),
-    h("td", { class: "numeric quiet" }, percent(word.share))));
+    h("td", { class: "numeric quiet" }, percent(word.fraction))));
   const body = h("tbody", {}, rows.slice(0, FIRST));
   const more = rows.length > FIRST && h("button", { type: "button", class: "more", onclick: () => {
     body.replaceChildren(...rows);

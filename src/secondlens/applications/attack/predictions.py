@@ -17,7 +17,7 @@ from secondlens.studies.classifier import TEMPLATES, Head
 BATCH = 64
 
 
-def find_verdicts(
+def find_predictions(
     folder: AttackFolder,
     images: Sequence[dict[str, Any]],
     model: LensModel,
@@ -27,17 +27,17 @@ def find_verdicts(
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Any]]:
     """A line a picture: margin, the predicted class's logit less the shown one's; fooled, whether it is above zero (the
-    two-class verdict); taken_for, the first of all classes; fooled_among_all, whether that is the predicted one.
+    two-class verdict); prediction, the first of all classes; fooled_among_all, whether that is the predicted one.
 
     classes: of the verdict among all. Raises `AuditError` where they lack a class of a pair.
     """
     names, head = class_head(model, classes, templates)
-    lacking = sorted({name for pair in pairs for name in (pair.shown, pair.predicted)} - set(names))
+    lacking = sorted({name for pair in pairs for name in (pair.source_class, pair.target_class)} - set(names))
     if lacking:
         raise AuditError(f"the classes to predict among lack {', '.join(lacking)}; add them to --classes")
-    by_name = {(pair.shown, pair.predicted): pair.head for pair in pairs}
+    by_name = {(pair.source_class, pair.target_class): pair.head for pair in pairs}
     journal = folder.journal(
-        "verdicts",
+        "predictions",
         {"model": model.reference, "weights": model.weights_hash, "templates": list(templates), "classes": names},
     )
     found = {line["name"]: line for line in journal.open(lambda line: (line["name"], line["fooled"]))}
@@ -48,19 +48,19 @@ def find_verdicts(
         embeddings = model.encode_images(pixels).float()
         taken = logits(head, embeddings).argmax(dim=1).tolist()
         for line, embedding, row in zip(some, embeddings, taken, strict=True):
-            pair = logits(by_name[line["shown"], line["predicted"]], embedding[None])[0]
+            pair = logits(by_name[line["source_class"], line["target_class"]], embedding[None])[0]
             margin = float(pair[1] - pair[0])
             found[line["name"]] = {
                 "name": line["name"],
                 "prompt": line["prompt"],
                 "margin": margin,
                 "fooled": margin > 0,
-                "taken_for": names[row],
-                "fooled_among_all": names[row] == line["predicted"],
+                "prediction": names[row],
+                "fooled_among_all": names[row] == line["target_class"],
             }
             journal.add(found[line["name"]])
         if progress is not None:
-            progress("verdicts", start + len(some), len(missing))
+            progress("predictions", start + len(some), len(missing))
     return {line["name"]: found[line["name"]] for line in images}
 
 
