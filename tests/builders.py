@@ -104,6 +104,11 @@ def pixels(count: int, size: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
+def hooks_of(module: torch.nn.Module) -> int:
+    """Hooks that a forward pass would call; torch keeps them in attributes that are not public."""
+    return sum(len(each._forward_hooks) + len(each._forward_pre_hooks) for each in module.modules())
+
+
 WORDS = ["a", "photo", "of"] + [
     f"{first}{second}" for first in "bdfghjklmn" for second in ("at", "en", "ip", "ol", "um")
 ]

@@ -42,11 +42,11 @@ class Attention:
 
     def rows(self, asks: Tensor, x: Tensor) -> Tensor:
         """[image, head, query, token] attention."""
-        q, k = (self._split(y @ w.T + b) for y, (w, b) in ((asks, self.q), (x, self.k)))
+        q, k = (self.split(y @ w.T + b) for y, (w, b) in ((asks, self.q), (x, self.k)))
         return torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
 
     def values(self, x: Tensor) -> Tensor:
-        return self._split(x @ self.v[0].T + self.v[1])
+        return self.split(x @ self.v[0].T + self.v[1])
 
     def __call__(self, asks: Tensor, x: Tensor) -> Tensor:
         mixed = self.rows(asks, x) @ self.values(x)
@@ -58,7 +58,7 @@ class Attention:
         span = slice(h * dim, (h + 1) * dim)
         return self.v[0][span], self.o[0][:, span]
 
-    def _split(self, x: Tensor) -> Tensor:
+    def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
@@ -98,21 +98,21 @@ class SlowTower:
         self.blocks = []
         for layer in range(config.num_hidden_layers):
             at, (ln1, attention, out, ln2) = prefix.format(layer), names
-            projections = [self._linear(f"{at}{attention}.{name}") for name in ("q_proj", "k_proj", "v_proj", out)]
+            projections = [self.linear_of(f"{at}{attention}.{name}") for name in ("q_proj", "k_proj", "v_proj", out)]
             self.blocks.append(
                 Block(
-                    self._norm(at + ln1),
+                    self.norm_of(at + ln1),
                     Attention(*projections, heads=self.heads),
-                    self._norm(at + ln2),
-                    self._linear(at + "mlp.fc1"),
-                    self._linear(at + "mlp.fc2"),
+                    self.norm_of(at + ln2),
+                    self.linear_of(at + "mlp.fc1"),
+                    self.linear_of(at + "mlp.fc2"),
                 )
             )
 
     def embed(self, pixels: Tensor) -> Tensor:
         s = self.state
         if self.family == "vit":
-            weight, bias = self._linear("vit.embeddings.patch_embeddings.projection")
+            weight, bias = self.linear_of("vit.embeddings.patch_embeddings.projection")
         else:
             weight = s["vision_model.embeddings.patch_embedding.weight"]
             bias = s.get("vision_model.embeddings.patch_embedding.bias")
@@ -129,7 +129,7 @@ class SlowTower:
             start = s["vision_model.embeddings.class_embedding"][None]
             places = s["vision_model.embeddings.position_embedding.weight"]
         tokens = torch.cat([start.expand(len(tokens), 1, -1), tokens], dim=1) + places
-        return self._norm("vision_model.pre_layrnorm")(tokens) if self.family == "clip" else tokens
+        return self.norm_of("vision_model.pre_layrnorm")(tokens) if self.family == "clip" else tokens
 
     def run(self, pixels: Tensor) -> dict:
         """Embedding and every intermediate: residuals before each layer and after the last, activations."""
@@ -148,8 +148,8 @@ class SlowTower:
         if self.family == "siglip":
             read = self.pool_attention()(self.probe(len(x)), self.pool_norm()(x))[:, 0]
             at = "vision_model.head."
-            fc1, fc2 = self._linear(at + "mlp.fc1"), self._linear(at + "mlp.fc2")
-            hidden = gelu(self._norm(at + "layernorm")(read) @ fc1[0].T + fc1[1], self.activation)
+            fc1, fc2 = self.linear_of(at + "mlp.fc1"), self.linear_of(at + "mlp.fc2")
+            hidden = gelu(self.norm_of(at + "layernorm")(read) @ fc1[0].T + fc1[1], self.activation)
             return read + hidden @ fc2[0].T + fc2[1]
         return self.pool_norm()(x[:, 0]) @ self.projection().T
 
@@ -160,10 +160,10 @@ class SlowTower:
         at = "vision_model.head.attention."
         weights = self.state[at + "in_proj_weight"].chunk(3)
         biases = self.state[at + "in_proj_bias"].chunk(3)
-        return Attention(*zip(weights, biases, strict=True), self._linear(at + "out_proj"), heads=self.heads)
+        return Attention(*zip(weights, biases, strict=True), self.linear_of(at + "out_proj"), heads=self.heads)
 
     def pool_norm(self) -> Norm:
-        return self._norm("vit.layernorm" if self.family == "vit" else "vision_model.post_layernorm")
+        return self.norm_of("vit.layernorm" if self.family == "vit" else "vision_model.post_layernorm")
 
     def projection(self) -> Tensor:
         if self.family == "clip":
@@ -176,10 +176,10 @@ class SlowTower:
             return [(self.pool_norm(), self.pool_attention(), self.probe(1), len(self.blocks))]
         return [(b.ln1, b.attention, None, i) for i, b in enumerate(self.blocks) if i > layer]
 
-    def _norm(self, name: str) -> Norm:
+    def norm_of(self, name: str) -> Norm:
         return Norm(self.state[name + ".weight"], self.state[name + ".bias"], self.eps)
 
-    def _linear(self, name: str) -> tuple[Tensor, Tensor]:
+    def linear_of(self, name: str) -> tuple[Tensor, Tensor]:
         return self.state[name + ".weight"], self.state[name + ".bias"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from builders import Spec, pixels
+from builders import Spec, hooks_of, pixels
 from secondlens.effects.paths import path_weights
 from secondlens.effects.upper import Upper
 from secondlens.errors import SecondLensError
@@ -172,4 +172,4 @@ def test_layers_that_are_not_there_are_named(clip: LensModel) -> None:
     ):
         with pytest.raises(SecondLensError, match=message):
             capture(clip.tower, images, request)
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in clip.module.modules())
+    assert hooks_of(clip.module) == 0

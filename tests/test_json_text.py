@@ -2,13 +2,11 @@
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import secondlens
 from secondlens.applications.audit.matrix import PairMatrix
 from secondlens.cli.output import print_json
 from secondlens.json_text import finite, json_text
@@ -40,9 +38,3 @@ def test_a_pair_without_a_value_prints_as_null(capsys: pytest.CaptureFixture[str
     print_json({"pairs": found.ranked()})
     pairs = strict(capsys.readouterr().out)["pairs"]
     assert [pair["exploitability"] for pair in pairs] == [0.5, None]
-
-
-def test_commands_print_json_in_one_place():
-    folder = Path(secondlens.__file__).parent / "cli"
-    dumping = [path.name for path in folder.glob("*.py") if "json.dump" in path.read_text(encoding="utf-8")]
-    assert not dumping, f"print with secondlens.cli.output.print_json instead: {dumping}"

@@ -10,18 +10,13 @@ from PIL import Image
 from transformers import AutoImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import secondlens as sl
-from builders import SPECS, Spec, build, pixels
+from builders import SPECS, Spec, build, hooks_of, pixels
 from secondlens.errors import CaptureError, ModelError
 from secondlens.models.capture import capture
 from secondlens.models.hf_clip import tower as clip_tower
 from secondlens.models.model import LensModel, Preprocessing
 from secondlens.models.tower import VisionTower
 from secondlens.models.trace import CaptureRequest
-
-
-def hooks(model: LensModel) -> int:
-    modules = model.module.modules()
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
 
 
 def test_every_family_loads_and_passes_its_check(model: LensModel, spec: Spec) -> None:
@@ -65,13 +60,13 @@ def test_vision_model_with_projection_loads(tmp_path: Path) -> None:
 
 
 def test_capture_leaves_nothing_behind(model: LensModel, spec: Spec) -> None:
-    before = hooks(model)
+    before = hooks_of(model.module)
     trace = capture(model.tower, pixels(2, spec.size), CaptureRequest(layers=[0], first_order=True))
-    assert hooks(model) == before
+    assert hooks_of(model.module) == before
     assert not trace.activations[0].requires_grad
     with pytest.raises((RuntimeError, ValueError)):
         capture(model.tower, torch.zeros(2, 3, 7, 7), [0])
-    assert hooks(model) == before
+    assert hooks_of(model.module) == before
 
 
 def test_capture_attention_is_upstreams(clip: LensModel) -> None:

@@ -3,6 +3,8 @@
 import inspect
 from pathlib import Path
 
+import pytest
+
 import secondlens as sl
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,7 +18,9 @@ def test_every_public_name_exists_and_is_documented() -> None:
             continue
         assert inspect.getdoc(value), name
         assert f"`{name}`" in reference, f"docs/api.md does not mention {name}"
-    assert set(sl._HOMES) == set(sl.__all__) - {"__version__"}
+    assert dir(sl) == sorted(sl.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'surveys_of'"):
+        _ = sl.surveys_of
 
 
 def test_the_version_is_one() -> None:

@@ -41,8 +41,8 @@ class SlowPass:
             self.row = attention.rows(slow.probe(len(x)), y)
             self.row.retain_grad()
             read = (self.row @ attention.values(y)).transpose(1, 2).flatten(2) @ attention.o[0].T + attention.o[1]
-            fc1, fc2 = slow._linear("vision_model.head.mlp.fc1"), slow._linear("vision_model.head.mlp.fc2")
-            hidden = gelu(slow._norm("vision_model.head.layernorm")(read) @ fc1[0].T + fc1[1], slow.activation)
+            fc1, fc2 = slow.linear_of("vision_model.head.mlp.fc1"), slow.linear_of("vision_model.head.mlp.fc2")
+            hidden = gelu(slow.norm_of("vision_model.head.layernorm")(read) @ fc1[0].T + fc1[1], slow.activation)
             self.z = (read + hidden @ fc2[0].T + fc2[1])[:, 0]
         else:
             self.z = slow.pool(x)
@@ -154,8 +154,8 @@ def relevance(run: SlowPass, targets: Tensor, image: int) -> tuple[Tensor, list[
         of_matrix, of_values = rule_product(
             seen["A"], attention.values(seen["y"][None])[0], through.unflatten(1, (attention.heads, -1)).transpose(0, 1)
         )
-        query = attention._split((seen["y"] @ attention.q[0].T + attention.q[1])[None])[0]
-        key = attention._split((seen["y"] @ attention.k[0].T)[None])[0]
+        query = attention.split((seen["y"] @ attention.q[0].T + attention.q[1])[None])[0]
+        key = attention.split((seen["y"] @ attention.k[0].T)[None])[0]
         of_query, of_key = rule_product(query, key.mT, of_matrix)
         for weight, part in ((attention.q[0], of_query), (attention.k[0], of_key.mT), (attention.v[0], of_values)):
             kept = kept + rule_linear(weight, seen["y"], part.transpose(0, 1).flatten(1))

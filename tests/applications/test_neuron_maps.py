@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from slow_maps import SlowPass, shares
+from torch.utils.flop_counter import FlopCounterMode
 
 import secondlens.applications.heatmaps.writes
 from builders import Spec, build, pixels
@@ -115,21 +116,23 @@ def test_paths_add_up(model: LensModel, spec: Spec) -> None:
         Writes(model, [layer], paths=[(99, 0)])
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("copies", [1, 3000], ids=["few texts", "many texts"])
 def test_the_order_of_the_sums_does_not_matter(
-    model: LensModel, spec: Spec, late: bool, monkeypatch: pytest.MonkeyPatch
+    model: LensModel, spec: Spec, copies: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layers, images = tuple(model.tower.lens_layers)[-2:], pixels(2, spec.size)
     texts = targets_of(model, 1)[0]
     slow = SlowTower(build(spec), spec.family)
     expected = torch.stack([second_order(slow, images, layer) for layer in layers])
-    monkeypatch.setattr(Writes, "_late", lambda *_: late)
     monkeypatch.setattr(secondlens.applications.heatmaps.writes, "BLOCK", 1)
     writes, shared = Writes(model, layers), SharedPass(model, images, layers)
-    found = writes.tokens(shared, texts[None])
+    found = writes.tokens(shared, texts.repeat(copies, 1)[None])
     for row, layer in enumerate(layers):
-        close(found[layer].sum(dim=-1), torch.einsum("bne,te->bt", expected[row], texts.double()))
-        close(found[layer], patch_contributions(model, images, layer, texts))
+        first, *others = found[layer].split(len(texts), dim=1)
+        close(first.sum(dim=-1), torch.einsum("bne,te->bt", expected[row], texts.double()))
+        close(first, patch_contributions(model, images, layer, texts))
+        for same in others[:1] + others[-1:]:
+            close(same, first)
 
 
 @pytest.mark.parametrize("rule", ["paper", "share"])
@@ -159,14 +162,23 @@ def test_chosen_neurons_in_blocks_of_one(
             close(found[layer], expected)
 
 
-def test_many_texts_go_last(model: LensModel) -> None:
-    # By the count of the module: of real size the change is at some dozens of texts an image.
-    writes = Writes(model, model.tower.lens_layers)
-    assert not writes._late(1, (1, 17))
-    assert writes._late(10_000, (1, 17))
-    some = Writes(model, model.tower.lens_layers[-1:], paths=[paths_of(model.tower, model.tower.lens_layers[-1])[0]])
-    assert not some._late(10_000, (1, 17))
-    assert not Writes(model, model.tower.lens_layers, convention="released")._late(10_000, (1, 17))
+def test_many_texts_go_last(model: LensModel, spec: Spec) -> None:
+    """Reading all layers' tokens before the texts pays for many texts, where all paths count and none is scaled."""
+    layers, images = tuple(model.tower.lens_layers), pixels(1, spec.size)
+    shared, texts = SharedPass(model, images, layers), targets_of(model, 1)[:, :1]
+
+    def a_text(count: int, **options: Any) -> float:
+        """Operations per text."""
+        writes = Writes(model, layers, **options)
+        with FlopCounterMode(display=False) as counter:
+            writes.tokens(shared, texts.expand(1, count, -1))
+        return counter.get_total_flops() / count
+
+    assert a_text(2) == a_text(1)
+    assert a_text(10_000) < a_text(1) / 2
+    last = layers[-1]
+    for options in ({"paths": [paths_of(model.tower, last)[0]]}, {"convention": "released"}):
+        assert a_text(10_000, **options) == a_text(1, **options)
 
 
 def test_released_contributions(clip: LensModel) -> None:

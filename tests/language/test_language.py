@@ -1,6 +1,7 @@
 """Language models: a real endpoint on this machine, a tiny random model of `transformers`, a script."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -217,13 +218,12 @@ def test_a_local_model_stays_within_its_context(folder: Path) -> None:
 def test_a_chat_template_is_used(folder: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    model = open_language_model(f"hf:{folder}", max_tokens=4)
-    assert model._encode("word8")["input_ids"].tolist() == [[8]]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}word5"
-    model._tokenizer = tokenizer
-    assert model._encode("word8")["input_ids"].tolist() == [[3, 8, 5]]
-    assert model.complete("word8", 0)
+    tokenizer.save_pretrained(shutil.copytree(folder, tmp_path / "chat"))
+    plain, chat = (open_language_model(f"hf:{path}", max_tokens=8) for path in (folder, tmp_path / "chat"))
+    for seed in range(3):
+        assert chat.complete("word8", seed) == plain.complete("user word8 word5", seed) != plain.complete("word8", seed)
 
 
 def test_a_folder_that_holds_no_model(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from commands import Result
 from secondlens.errors import EmptyAnswer, LanguageError, TextError
 from secondlens.language import ScriptedModel
 from secondlens.models import LensModel
-from secondlens.pools.build import _texts_of
+from secondlens.pools import open_pool
 from secondlens.pools.generate import CHATTER, PROMPT, GenerationReport, generate_descriptions, parse_descriptions
 
 CLASSES = ["heron", "lighthouse", "red fox", "tea pot", "zebra"]
@@ -253,15 +253,15 @@ def test_a_damaged_record_and_wrong_options(tmp_path: Path) -> None:
         generate_descriptions([" "], Writer(), tmp_path / "p.csv")
 
 
-def test_a_pool_knows_how_its_texts_were_written(clip: LensModel, tmp_path: Path) -> None:
+def test_a_pool_knows_how_its_texts_were_written(worded: LensModel, cache: Path, tmp_path: Path) -> None:
     script = {name: [f"a {name}\na photo, with a {name}"] for name in CLASSES}
     report = generate(ScriptedModel(script), tmp_path / "o.csv")
-    listed, source, generated = _texts_of(report.file, clip)
-    assert list(listed.texts) == [row["text"] for row in rows(report.file)]
-    assert len(listed.texts) == 10
-    assert source == "o.csv"
-    assert generated == json.loads(report.sidecar.read_text())
-    assert generated["prompt"] == "{n} of {class}"
+    pool = open_pool(report.file, worded)
+    assert pool.texts == [row["text"] for row in rows(report.file)]
+    assert len(pool.texts) == 10
+    assert pool.card.source == "o.csv"
+    assert pool.card.generated == json.loads(report.sidecar.read_text())
+    assert pool.card.generated["prompt"] == "{n} of {class}"
 
 
 def test_the_command_writes_goes_on_and_keeps_keys_out(

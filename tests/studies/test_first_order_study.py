@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import secondlens as sl
-from builders import VIT, Spec, pixels
+from builders import VIT, Spec, hooks_of, pixels
 from secondlens.cli.app import app
 from secondlens.images.loader import processing_order
 from secondlens.models import LensModel
@@ -89,7 +89,7 @@ def test_accuracies_are_those_of_whole_batches(vit: LensModel, table: Path) -> N
     torch.testing.assert_close(mean, neurons.mean(dim=0).norm(dim=1), rtol=1e-3, atol=1e-6)
     expected_spread = (neurons - neurons.mean(dim=0)).square().sum(dim=2).mean(dim=0).sqrt()
     torch.testing.assert_close(spread, expected_spread, rtol=1e-3, atol=1e-6)
-    assert not any(len(m._forward_hooks) for m in vit.module.modules())
+    assert hooks_of(vit.module) == 0
     assert capture(vit.tower, pictures[:1], []).resid_post == {}
 
 

@@ -18,7 +18,7 @@ from secondlens.models import LensModel
 from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
 from secondlens.numerics.largest import LargestEffects
 from secondlens.studies.selectivity import distribution, neuron_figures, path_figures
-from secondlens.studies.shuffles import _test, figures, permuted, shuffle_tests
+from secondlens.studies.shuffles import figures, permuted, shuffle_test, shuffle_tests
 
 
 def test_quantiles_of_a_histogram() -> None:
@@ -95,8 +95,8 @@ def test_paths_that_act_together_are_told_from_paths_that_do_not() -> None:
     apart = torch.randn(neurons, images, paths, generator=generator)
     root = torch.eye(paths, dtype=torch.float64).expand(neurons, -1, -1)
     number = torch.arange(neurons)
-    first = _test(0, number, together, root, 99, generator)
-    second = _test(0, number, apart, root, 99, generator)
+    first = shuffle_test(0, number, together, root, 99, generator)
+    second = shuffle_test(0, number, apart, root, 99, generator)
     for name in ("explained_variance", "participation"):
         assert float((first.p_values[name] < 0.05).float().mean()) > 0.95, name
         # Under the null p is uniform: of 60 at most 9 below 0.05 with a probability of 0.998 if they were independent;

@@ -56,7 +56,7 @@ def test_one_bad_input_is_its_own_error() -> None:
 
 
 def test_a_full_queue_and_a_closed_one_refuse() -> None:
-    gate = Gate()
+    before, gate = set(threading.enumerate()), Gate()
     worker = ModelWorker({"number": gate}, waiting=2)
     worker.submit("number", 0)
     assert gate.entered.wait(10)
@@ -70,7 +70,7 @@ def test_a_full_queue_and_a_closed_one_refuse() -> None:
     assert all(each.cancelled() for each in waiting)
     with pytest.raises(Busy, match="closing"):
         worker.submit("number", 4)
-    assert not worker._thread.is_alive()
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_job_that_nobody_waits_for_any_more_is_left_out() -> None:

@@ -1,7 +1,7 @@
 """Training the world's CLIP: a run that goes on, losses, batches; on a few scenes and a tiny tower."""
 
 import json
-import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,13 +29,16 @@ TINY = Settings(scenes=16, easy_scenes=16, steps=4, batch=8, warmup=1, width=32,
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with both sets of scenes, made in this process: a spawned one would make full shards."""
-    monkeypatch.setattr(rendered, "SHARD", 16)
+    """A folder for runs whose shards are small."""
+    small_shards(monkeypatch, 16)
     monkeypatch.setattr(training, "CHECKPOINT", 2)
-    for name, recipe in (("easy", Recipe(16, "biased", 1, 1)), ("full", Recipe(16, "biased", None, 0))):
-        (tmp_path / "work" / name).mkdir(parents=True)
-        rendered._make_shard((tmp_path / "work" / name, recipe, 0))
     return tmp_path / "work"
+
+
+def small_shards(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Make shards of a few scenes, in this process: a spawned one would make full shards."""
+    monkeypatch.setattr(rendered, "SHARD", size)
+    monkeypatch.setattr(rendered, "ProcessPoolExecutor", lambda max_workers, mp_context: ThreadPoolExecutor(1))
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(work: Path, tmp_path: Path) -> None:
@@ -60,8 +63,6 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(work: Path, tmp_path: Pat
 
 def test_stages_go_on_from_each_other_and_a_frozen_text_tower_stays(work: Path, tmp_path: Path) -> None:
     first, second = TINY, replace(TINY, frozen_text=True, stop=2)
-    for number in (1, 2):
-        shutil.copytree(work, tmp_path / "stages" / f"stage-{number}")
     train_stages(tmp_path / "out", tmp_path / "stages", [first, second], workers=1)
     before, after = (
         load_file(folder / "model.safetensors") for folder in (tmp_path / "stages/stage-1/model", tmp_path / "out")
@@ -91,13 +92,12 @@ def test_a_run_that_stops_is_what_an_interrupted_one_was(work: Path, tmp_path: P
 
 
 def test_lazy_captions_name_what_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendered, "SHARD", 40)
+    small_shards(monkeypatch, 40)
     shown = {}
     for lazy in (0.0, 1.0):
-        folder = tmp_path / str(lazy)
-        folder.mkdir()
-        rendered._make_shard((folder, Recipe(40, "biased", 1, 0, None, lazy), 0))
-        shown[lazy] = np.load(folder / "patches-00000.npy")
+        scenes = Rendered(tmp_path / str(lazy), Recipe(40, "biased", 1, 0, None, lazy))
+        scenes.make()
+        (shown[lazy],) = scenes.arrays()["patches"]
     for row in range(40):
         noun = NOUNS.index(scene_at(0, row, objects=1).objects[0].noun)
         assert noun in shown[0.0][row, 0]

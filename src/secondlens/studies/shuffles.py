@@ -99,12 +99,12 @@ def shuffle_tests(
             raise ImageError(f"expected at least {FEWEST} images that can be read, got {seen.shape[1]}")
         maps = write_maps(model.tower, index, atlas.manifest.convention)
         root = gram_root(maps.directions(rows[index].to(maps.values.device))).cpu()
-        tests.append(_test(index, rows[index], seen, root, draws, generator))
+        tests.append(shuffle_test(index, rows[index], seen, root, draws, generator))
     tell("permutations", len(tests), len(chosen))
     return tests
 
 
-def _test(
+def shuffle_test(
     layer: int,
     neurons: Int[Tensor, " neuron"],
     held: Float[Tensor, "neuron image path"],
@@ -112,6 +112,7 @@ def _test(
     draws: int,
     generator: torch.Generator,
 ) -> ShuffleTest:
+    """Test one layer from its neurons' coefficients of every image and the square root of their Gram matrices."""
     centred = held.double() - held.double().mean(dim=1, keepdim=True)
     top = min(100, max(2, held.shape[1] // 10))
     observed = figures(centred, root, top)
