@@ -11,7 +11,7 @@ TORCH_INDEX ?=
 # Processes of tests, each with one thread.
 JOBS   ?= 2
 
-.PHONY: help setup demo lint test test-all test-openclip bench clean
+.PHONY: help setup demo lint test test-all coverage test-openclip bench clean
 
 help:            ## what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
@@ -45,6 +45,10 @@ test: lint       ## lint, and all tests but the slow ones
 
 test-all: lint   ## lint, and every test: what continuous integration runs
 	$(PYTEST)
+
+coverage: setup  ## every test, and the branches that they ran, by package
+	$(PYTEST) --cov=secondlens --cov-branch --cov-report=
+	$(VENV)/bin/python tools/branches.py
 
 $(OPENCLIP_VENV)/.ready: pyproject.toml constraints.txt tests/openclip/requirements.txt
 	$(PYTHON) -m venv $(OPENCLIP_VENV)
