@@ -58,7 +58,7 @@ def test_statistics_alone_hold_no_more_of_more_images() -> None:
     found = statistics_alone((200, 1000), neurons=4, paths=3, top=5, batch=50)
     first, last = found["points"]
     assert first["state"] == last["state"]
-    assert found["proved"] == 1
+    assert found["certified"] == 1
 
 
 def test_swaps_are_the_images_of_one_top_only() -> None:

@@ -146,11 +146,11 @@ def test_what_a_capture_held_is_freed_at_once(clip: LensModel) -> None:
         gc.enable()
 
 
-def test_low_precision_keeps_upstreams(clip: LensModel) -> None:
-    clip.to(dtype=torch.bfloat16)
+def test_low_precision_keeps_upstreams(own_clip: LensModel) -> None:
+    own_clip.to(dtype=torch.bfloat16)
     images = pixels(1, 64)
-    low = capture(clip.tower, images, CaptureRequest(layers=[0], low_precision=True, mlp_writes=True))
-    high = capture(clip.tower, images, CaptureRequest(layers=[0], mlp_writes=True))
+    low = capture(own_clip.tower, images, CaptureRequest(layers=[0], low_precision=True, mlp_writes=True))
+    high = capture(own_clip.tower, images, CaptureRequest(layers=[0], mlp_writes=True))
     assert low.activations[0].dtype is torch.bfloat16
     assert high.activations[0].dtype is torch.float32
     assert torch.equal(low.activations[0].float(), high.activations[0])
@@ -158,7 +158,7 @@ def test_low_precision_keeps_upstreams(clip: LensModel) -> None:
     for trace in (low, high):
         assert trace.mlp_writes[0].dtype is torch.float32
         torch.testing.assert_close(
-            trace.mlp_writes[0], high.activations[0] @ clip.tower.mlps[0].weight().float().T, **FLOAT32
+            trace.mlp_writes[0], high.activations[0] @ own_clip.tower.mlps[0].weight().float().T, **FLOAT32
         )
 
 

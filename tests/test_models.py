@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from secondlens.errors import CaptureError, ModelError
 from secondlens.models.capture import capture
 from secondlens.models.hf_clip import tower as clip_tower
 from secondlens.models.model import LensModel, Preprocessing
-from secondlens.models.tower import VisionTower
 from secondlens.models.trace import CaptureRequest
 
 
@@ -82,10 +82,10 @@ def test_capture_attention_is_upstreams(clip: LensModel) -> None:
 
 def test_a_site_that_does_not_fire_once_is_an_error(clip: LensModel) -> None:
     tower = clip.tower
-    silent = VisionTower(**{**vars(tower), "forward": lambda images: torch.ones(len(images), 24)})
+    silent = replace(tower, forward=lambda images: torch.ones(len(images), 24))
     with pytest.raises(CaptureError, match="layer norm of readout attention 1 fired 0 times"):
         capture(silent, pixels(1, 64), [0])
-    twice = VisionTower(**{**vars(tower), "forward": lambda images: tower.forward(images) + tower.forward(images)})
+    twice = replace(tower, forward=lambda images: tower.forward(images) + tower.forward(images))
     with pytest.raises(CaptureError, match="final layer norm fired 2 times"):
         capture(twice, pixels(1, 64), [0])
 

@@ -39,7 +39,7 @@ def test_rank_one_equals_a_singular_value_decomposition(top: int) -> None:
         torch.testing.assert_close(ours.projections[neuron], x * sign)
         # r = v_1 u with u u^T = R R^T: in the basis of R, r is v_1 R.
         torch.testing.assert_close(ours.components[neuron, 0] @ root[neuron].double(), vh[0] * sign)
-        torch.testing.assert_close(ours.path_shares[neuron].sum(), torch.tensor(1.0, dtype=torch.float64))
+        torch.testing.assert_close(ours.path_fractions[neuron].sum(), torch.tensor(1.0, dtype=torch.float64))
         torch.testing.assert_close(found.centred[neuron] @ ours.along[neuron], x * sign)
         torch.testing.assert_close(ours.participation[neuron], s.square().sum() ** 2 / s.pow(4).sum())
 
@@ -77,7 +77,7 @@ def test_a_dead_neuron_gets_zeros() -> None:
         found.spectrum,
         found.components,
         found.projections,
-        found.path_shares,
+        found.path_fractions,
         found.participation,
     ):
         assert float(tensor[2].abs().max()) == 0

@@ -70,7 +70,7 @@ DIRECT = {
     "effects/factored": ["tests/test_effects.py"],
     "effects/patches": ["tests/test_effects.py"],
     "effects/rank_one": ["tests/test_statistics.py"],
-    "effects/layer": ["tests/test_golden.py", "tests/effects/test_top_share.py"],
+    "effects/layer": ["tests/test_golden.py", "tests/effects/test_top_fraction.py"],
     "descriptions/senses": ["tests/descriptions/test_senses.py"],
     "descriptions/null": ["tests/descriptions/test_null.py"],
     "descriptions/describe": ["tests/descriptions/test_of_each_neuron.py", "tests/descriptions/test_describe.py"],

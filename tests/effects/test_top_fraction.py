@@ -33,12 +33,12 @@ def test_it_is_that_of_the_dense_effects(clip: LensModel, tmp_path: Path, is_sor
     energy = (effects - effects.mean(dim=0)).square().sum(dim=2)
     layer = atlas.layer(0)
     expected = energy.topk(top, dim=0).values.sum(dim=0) / energy.sum(dim=0)
-    torch.testing.assert_close(layer.top_share.double(), expected, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(layer.top_fraction.double(), expected, rtol=1e-5, atol=1e-8)
     torch.testing.assert_close(layer.variance.double(), energy.mean(dim=0), rtol=1e-5, atol=1e-10)
 
 
 def test_it_is_one_where_all_images_are_kept(clip: LensModel, pictures: Path, tmp_path: Path) -> None:
     atlas = sl.survey(clip, pictures, tmp_path / "atlas", layers=[1], top=40, batch_size=16)
-    share = atlas.layer(1).top_share
+    share = atlas.layer(1).top_fraction
     torch.testing.assert_close(share, torch.ones_like(share), rtol=1e-6, atol=0)
     assert float(share.max()) <= 1
