@@ -98,20 +98,34 @@ class Buffer:
         return True
 
     def compact(self, capacity: int) -> Float[Tensor, " neuron"]:
-        """Keep the rows with the largest norms, of equal ones the lower positions; return the smallest norm kept."""
-        some = slice(None, int(self.filled.max()))
-        # One integer per row: the bits of a norm that is not negative are in the order of the norms.
-        keys = (self.norms[:, some].contiguous().view(torch.int32).long() << 32) - self.positions[:, some]
-        keys.masked_fill_(~self.occupied[:, some], EMPTY)
-        kept = keys.topk(capacity, dim=1).indices
-        rows = self.coefficients.gather(1, kept[:, :, None].expand(-1, -1, self.coefficients.shape[2]))
-        norms, positions = self.norms.gather(1, kept), self.positions.gather(1, kept)
-        self.norms[:, some] = -1.0
-        self.coefficients[:, :capacity], self.norms[:, :capacity] = rows, norms
-        self.positions[:, :capacity] = positions
+        """Keep the rows with the largest norms, of equal ones the lower positions; return the smallest norm kept.
+
+        Rows that stay behind the first `capacity` slots take those of rows that are evicted: nothing else is moved.
+        """
+        most = int(self.filled.max())
+        if most > capacity:
+            # One integer per row: the bits of a norm that is not negative are in the order of the norms.
+            keys = (self.norms[:, :most].contiguous().view(torch.int32).long() << 32) - self.positions[:, :most]
+            keys.masked_fill_(~self.occupied[:, :most], EMPTY)
+            evicted = torch.zeros_like(keys, dtype=torch.bool)
+            evicted.scatter_(1, keys.topk(most - capacity, dim=1, largest=False).indices, True)
+            # As many slots are free in front as rows stay behind, neuron by neuron: the two lists pair up.
+            neuron, target = evicted[:, :capacity].nonzero(as_tuple=True)
+            source = (~evicted[:, capacity:]).nonzero(as_tuple=True)[1] + capacity
+            for tensor in (self.coefficients, self.norms, self.positions):
+                tensor[neuron, target] = tensor[neuron, source]
+            self.norms[:, capacity:most] = -1.0
         self.filled.fill_(capacity)
         self.most = capacity
-        return norms[:, -1].clone()
+        return self.norms[:, :capacity].amin(dim=1)
+
+    def sort(self) -> None:
+        """Put the rows, all slots up to `most`, in the order of their positions: what follows depends on the set."""
+        order = self.positions[:, : self.most].argsort(dim=1)
+        rows = order[:, :, None].expand(-1, -1, self.coefficients.shape[2])
+        self.coefficients[:, : self.most] = self.coefficients.gather(1, rows)
+        self.norms[:, : self.most] = self.norms.gather(1, order)
+        self.positions[:, : self.most] = self.positions.gather(1, order)
 
     def reserve(self, capacity: int, images: int) -> None:
         """Make slots for a whole batch beside two compacted buffers' rows, on a GPU."""

@@ -237,6 +237,7 @@ class LargestEffects:
         """
         self._compact()
         self._require_finite()
+        self._buffer.sort()
         most = self._buffer.most
         state = {
             "count": torch.tensor(self.count),
@@ -410,7 +411,8 @@ class LargestEffects:
         """Compute the norms of the buffer around the reference, and the threshold; compact where it is too full."""
         assert self.reference is not None
         buffer = self._buffer
-        # All slots up to `most` are filled here.
+        # All slots up to `most` are filled here. The last bits of a norm depend on its slot.
+        buffer.sort()
         rows = buffer.coefficients[:, : buffer.most].contiguous()
         buffer.norms[:, : buffer.most] = self.norms_of(rows, self.reference)
         if buffer.most > self.capacity:
