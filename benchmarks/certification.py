@@ -102,7 +102,7 @@ def bytes_per_neuron(paths: int, top_k: int, gpu_batch: int = 0) -> int:
     for batch, positions in coefficients(Scenario("one pass"), 1, paths, images, seed=0):
         statistics.update(batch, positions)
     state = sum(tensor.nbytes for tensor in statistics.state_dict().values() if tensor.ndim)
-    workspace = capacity + gpu_batch if gpu_batch else capacity // 8
+    workspace = capacity + gpu_batch if gpu_batch else capacity // 4
     return state + workspace * (4 * paths + 4 + 4)
 
 

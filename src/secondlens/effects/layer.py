@@ -205,7 +205,7 @@ def statistics_bytes(tower: VisionTower, layer: int, capacity: int, batch_size: 
     if kernels.on(tower.mlps[layer].project.weight.device):
         roots, slots = 2 * paths, 2 * capacity + 2 * batch_size
     else:
-        roots, slots = paths, capacity + max(8, capacity // 8)
+        roots, slots = paths, capacity + max(8, capacity // 4)
     rows = slots * (4 * paths + 8) + ENTRIES * (4 * paths + 8)
     return maps + tower.neurons * (4 * paths * roots + rows + 20 * paths + 4 * BINS + 24)
 

@@ -120,7 +120,7 @@ class LargestEffects:
     @property
     def _slots(self) -> int:
         """Slots per neuron: the kernels make room for whole batches when the first one comes."""
-        return self.capacity + max(8, self.capacity // 8)
+        return self.capacity + max(8, self.capacity // 4)
 
     @property
     def mean(self) -> Float[Tensor, "neuron path"]:
