@@ -1,5 +1,6 @@
 """Bounds of evicted norms: they hold around any point, also after folding, and the best pair is folded."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -80,8 +81,7 @@ def test_a_bound_is_the_largest_of_the_entries_and_their_distances() -> None:
     torch.testing.assert_close(evictions.bound_around(norms, point), expected, rtol=1e-12, atol=0)
 
 
-@settings(max_examples=60, deadline=None)
-@given(seed=seeds)
+@pytest.mark.parametrize("seed", range(12))
 def test_the_pair_with_the_smallest_bound_around_the_mean_is_folded(seed: int) -> None:
     """Against all pairs, one neuron at a time."""
     bounds, references, norms = entries(ENTRIES + 1, seed)

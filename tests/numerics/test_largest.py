@@ -123,6 +123,15 @@ def test_most_neurons_are_certified_in_one_pass() -> None:
     assert bool(statistics.result(25).certified.all())
 
 
+def test_a_batch_within_which_the_reference_moves_is_summed_as_a_whole() -> None:
+    """Sums over a batch are float64, and these round: parts of a survey must not, where they divide it otherwise."""
+    coefficients = torch.tensor([2.0**60, 1.0, 1.0, -(2.0**60)])[None, :, None]
+    assert float(coefficients.sum(dim=1, dtype=torch.float64)) == 0
+    # The reference moves after two images, and after each that follows; sums of these pieces would add up to 1.
+    statistics = feed(LargestEffects(torch.ones(1, 1, 1), 2), coefficients, [range(4)])
+    assert statistics.mean.tolist() == [[0.0]]
+
+
 def test_one_large_batch_is_certified_as_many_small_ones() -> None:
     """The reference moves within it; around the first one alone, nothing would be certified."""
     generator = torch.Generator().manual_seed(0)

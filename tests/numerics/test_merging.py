@@ -140,7 +140,9 @@ def test_eight_parts_certify_nearly_every_neuron() -> None:
     coefficients = torch.randn(12, 4000, 24, generator=generator)
     root = torch.eye(24).expand(12, -1, -1)
     parts = [feed(LargestEffects(root, 50), coefficients, span.split(32)) for span in torch.arange(4000).split(500)]
-    result = in_a_line(parts, root, 50).result(25)
+    merged = in_a_line(parts, root, 50)
+    assert_valid(merged.state_dict(), coefficients, root, 50)
+    result = merged.result(25)
     assert bool(result.certified.all())
     assert_exact(result, brute_force(coefficients, root), root)
 
