@@ -166,6 +166,7 @@ def test_many_texts_go_last(model: LensModel, spec: Spec) -> None:
     """Reading all layers' tokens before the texts pays for many texts, where all paths count and none is scaled."""
     layers, images = tuple(model.tower.lens_layers), pixels(1, spec.size)
     shared, texts = SharedPass(model, images, layers), targets_of(model, 1)[:, :1]
+    assert shared.trace.mlp_writes  # the pass itself is not counted
 
     def a_text(count: int, **options: Any) -> float:
         """Operations per text."""

@@ -188,7 +188,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     sizes = {"n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=40, **sizes))
+    # Weights of the usual .02 would answer every prompt with nearly the same, flat distribution.
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=40, initializer_range=0.5, **sizes))
     model.generation_config.suppress_tokens = [0, 1]  # it never ends and never says nothing
     model.save_pretrained(folder)
     return folder
