@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,6 +130,36 @@ survey_shard(*sys.argv[1:4], "2/8", layers=[0, 1], top=10, batch_size=8)
 
 def interrupt(path: Path, text: str) -> None:
     raise InterruptedError
+
+
+@pytest.mark.parametrize(("passes", "stop"), [((2, 1), 2), ((2, 1), 7), ((1, 2), 3)])
+def test_a_part_goes_on_with_the_passes_that_it_began_with(
+    model: LensModel, many: Path, eighths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    passes: tuple[int, int], stop: int,
+) -> None:  # fmt: skip
+    """Stopped in its first or its second pass, where memory now allows another number of them."""
+    from secondlens.surveys import make_plan, stream
+
+    fewer = make_plan(model, [0, 1], 320, 10, 8).bytes - 1
+    memory = {1: None, 2: fewer}
+    update, batches = stream.update, 0
+
+    def stopped(*arguments: Any) -> Any:
+        nonlocal batches
+        batches += 1
+        if batches == stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(*arguments)
+
+    monkeypatch.setattr(stream, "update", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        survey_shard(model, many, tmp_path / "4", "4/8", memory=memory[passes[0]], **SETTINGS)
+    monkeypatch.setattr(stream, "update", update)
+    resumed = survey_shard(model, many, tmp_path / "4", "4/8", memory=memory[passes[1]], **SETTINGS)
+    assert sorted(resumed.manifest.layers) == [0, 1]
+    for layer in (0, 1):
+        state, expected = (load_file(folder / state_file(layer)) for folder in (resumed.folder, eighths[4]))
+        assert all(torch.equal(state[name], expected[name]) for name in expected), layer
 
 
 def test_the_commands_with_a_second_pass(

@@ -23,19 +23,17 @@ from secondlens.cluster.library import connected
 from secondlens.cluster.report import check_reports
 from secondlens.cluster.worker import Setup, SurveyWorker, Task
 from secondlens.effects.layer import LayerStatistics
-from secondlens.effects.paths import Convention, check_convention
+from secondlens.effects.paths import Convention
 from secondlens.errors import ClusterError
 from secondlens.images.loader import batches
-from secondlens.images.sources import open_source
 from secondlens.models.load import load_model
 from secondlens.surveys.batch_size import BATCH_SIZE
 from secondlens.surveys.checkpoint import Progress
 from secondlens.surveys.interrupt import deferred
 from secondlens.surveys.job import Job, Part, Scan
 from secondlens.surveys.parts import PART, PartialResult, PartManifest, complete, merged_statistics, require_same_images
-from secondlens.surveys.plan import make_plan
 from secondlens.surveys.progress import SurveyBar
-from secondlens.surveys.run import Run, Surveyor, in_process
+from secondlens.surveys.run import Run, Surveyor, in_process, make_job
 
 PER_WORKER = 4
 """Parts per worker in a pass: the last ones end nearly together, and little is lost with a worker."""
@@ -72,15 +70,11 @@ def cluster_survey(
     Raises what `survey` raises, `MissingExtra` without Ray, and `ClusterError` naming the node that has other versions,
     another model, too little memory, or cannot read images that can be read here. Finished parts are kept.
     """
-    check_convention(convention)
     local = device if device != "cuda" or torch.cuda.is_available() else "cpu"
     loaded = load_model(model, device=local, dtype=dtype)
-    source = open_source(images)
-    chosen = list(loaded.tower.lens_layers) if layers is None else list(layers)
-    plan = make_plan(loaded, chosen, len(source.ids), top, batch_size, memory)
+    job = make_job(loaded, images, Path(out), layers, top, convention, batch_size, 0, memory, thumbnails)
     if shard_images is not None and shard_images < 1:
         raise ClusterError(f"expected parts of at least one image, got {shard_images}")
-    job = Job(loaded, source, plan, top, convention, batch_size, thumbnails=thumbnails)
     finished = Run(job, Path(out), in_process).finished()
     if finished is not None:
         return finished, []
@@ -89,10 +83,10 @@ def cluster_survey(
         setup = Setup(model, device, dtype, batch_size, share.threads, share.decoders, str(Path.cwd()))
         with Crew(ray, SurveyWorker, (setup,), share) as crew:
             reports = crew.start()
-            check_reports(reports, loaded.weights_hash, plan.bytes)
+            check_reports(reports, loaded.weights_hash, job.plan.bytes)
             costs = Costs(report.node for report in reports)
             # As a reference: sent once a node, and still there for a worker that is restarted.
-            surveyor = by_crew(crew, costs, ray.put(source))
+            surveyor = by_crew(crew, costs, ray.put(job.source))
             parts = part_count(job, share.workers, shard_images)
             with SurveyBar(progress) as bar:
                 return Run(job, Path(out), surveyor).conduct(bar, parts), costs.nodes()
@@ -108,6 +102,7 @@ def by_crew(crew: Crew, costs: Costs, source: Any) -> Surveyor:
     """Return a surveyor that hands parts to a crew. source: Ray's reference, sent once per node."""
 
     def survey(run: Run, scan: Scan, progress: Progress) -> Iterator[LayerStatistics]:
+        job = run.job
         if progress.parts == 1 and (progress.state or progress.batch):
             raise ClusterError(
                 f"{run.out} holds a survey in one part, begun by 'secondlens survey'; continue it with that command, "
@@ -124,15 +119,15 @@ def by_crew(crew: Crew, costs: Costs, source: Any) -> Surveyor:
             if path.parent.name not in names.values():
                 path.unlink()
         missing = [part for part in parts if not (folder / names[part] / PART).is_file()]
-        images = len(run.job.source.ids)
-        before = images - sum(len(run.job.images_of(part)) for part in missing)
+        images = len(job.source.ids)
+        before = images - sum(len(job.images_of(part)) for part in missing)
         run.bar.restart(f"pass {scan.group + 1} of {len(progress.groups)}", images, before)
-        job = run.job
-        task = Task(replace(job.plan, capacity=progress.capacity), job.top, job.convention, job.thumbnails, scan, {})
+        plan = replace(job.plan, capacity=progress.capacity)
+        task = Task(plan, job.top, job.convention, job.thumbnails, scan)
         with deferred() as interrupt:
             for piece in crew.map("survey", missing, (task, source)):
                 if piece is not None:
-                    store_part(run.job, piece, folder / names[missing[piece.number]])
+                    store_part(job, piece, folder / names[missing[piece.number]])
                     costs.add(piece.node, piece.items, piece.seconds)
                 run.bar.show(before + sum(crew.done().values()), rates(costs))
                 interrupt.stop()
@@ -143,10 +138,10 @@ def by_crew(crew: Crew, costs: Costs, source: Any) -> Surveyor:
             progress.embeddings = [f + EMBEDDINGS for f, p in zip(files, partials, strict=True) if p.extra(EMBEDDINGS)]
             progress.thumbnails = [f + THUMBNAILS for f, p in zip(files, partials, strict=True) if p.extra(THUMBNAILS)]
         else:
-            require_same_images(partials, progress.skipped, run.job.source.ids)
+            require_same_images(partials, progress.skipped, job.source.ids)
         for layer in scan.layers:
             # One layer at a time.
-            (empty,) = run.job.statistics(replace(scan, layers=(layer,)))
+            (empty,) = job.statistics(replace(scan, layers=(layer,)))
             yield merged_statistics(empty, partials)
 
     return survey

@@ -53,7 +53,6 @@ class Task:
     convention: Convention
     thumbnails: bool
     scan: Scan
-    base: dict[str, str]
 
 
 class Worker:
@@ -106,12 +105,14 @@ class SurveyWorker(Worker):
         self._prepare(task, reference, source)
         job = Job(self.model, source, task.plan, task.top, task.convention, self.setup.batch_size,
                   thumbnails=task.thumbnails, decoders=self._decoders)  # fmt: skip
-        if not self._statistics:
-            self._statistics = job.statistics(task.scan)
+        for each in self._statistics:
+            each.clear()
+        self._statistics = self._statistics or job.statistics(task.scan)
         with TemporaryDirectory() as name:
             folder = Path(name)
             untimed = Checkpoints(folder, timed=False)
-            survey_part(job, part, [task.scan], folder, bar, task.base, self._statistics, untimed)
+            groups = [task.scan.layers]
+            survey_part(job, part, task.scan, groups, folder, bar, statistics=self._statistics, checkpoints=untimed)
             files = {path.name: np.fromfile(path, np.uint8) for path in folder.iterdir() if path.is_file()}
         return Piece(number, self.name, bar.done, time.monotonic() - started, files)
 

@@ -49,13 +49,12 @@ def read_result(path: Path) -> LayerResult:
 
 def layer_summary(layer: int, paths: Sequence[EffectPath], result: LayerResult, second_pass: int) -> LayerMetadata:
     """Return what the manifest says of a layer."""
-    uncertified = ~result.certified & ~result.tied
     return LayerMetadata(
         layer=layer,
         file=layer_file(layer),
         paths=[(path.reader, path.head) for path in paths],
         second_pass=second_pass,
-        uncertified=int(uncertified.sum()),
+        uncertified=int(result.uncertified.sum()),
         tied=int(result.tied.sum()),
     )
 

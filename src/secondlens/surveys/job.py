@@ -1,7 +1,7 @@
 """What a survey is: a model, images, layers and settings; and the one order in which its images are taken."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -52,14 +52,18 @@ class Part:
 class Scan:
     """A pass over the images for some layers.
 
-    group: which of the plan's groups of layers. second: a second pass, for the neurons that the first did not certify:
-    rows and means hold these and their mean coefficients, by layer.
+    group: which of the plan's groups of layers. rows, means: of a second pass, by layer, the neurons that the first
+    did not certify and their mean coefficients; they may hold more layers.
     """
 
     group: int
     layers: tuple[int, ...]
     rows: dict[int, Tensor] | None = None
     means: dict[int, Tensor] | None = None
+
+    def of_group(self, number: int, layers: Sequence[int]) -> "Scan":
+        """Return the pass over some of the layers, `number` groups after this one."""
+        return replace(self, group=self.group + number, layers=tuple(layers))
 
     @property
     def kind(self) -> ScanKind:

@@ -77,13 +77,14 @@ def merge_parts(
 
 def _merge_second(ordered: Sequence[PartialResult], out: Path, model: LensModel, progress: Progress) -> Atlas:
     atlas, manifest = Atlas.open(out), ordered[0].manifest
-    skipped = {position: "" for position, name in enumerate(atlas.source_ids) if name not in set(atlas.image_ids)}
+    unreadable = {image.id for image in atlas.skipped}
+    skipped = {position for position, name in enumerate(atlas.source_ids) if name in unreadable}
     require_same_images(ordered, skipped, atlas.source_ids)
     cards, files = {card.layer: card for card in atlas.manifest.layers}, dict(atlas.manifest.files)
     for number, layer in enumerate(manifest.layers):
         progress("merging layers", number, len(manifest.layers))
         path, base = out / layer_file(layer), manifest.base[layer_file(layer)]
-        scan = second_scan(out, 0, [layer], manifest.layers)
+        scan = second_scan(out, 0, [layer])
         if files.get(path.name) != base or (scan.layers and sha256(path) != base):
             raise SurveyError(f"{path} is not the file that this second pass is about; give its atlas")
         if scan.rows and scan.means and scan.layers:

@@ -4,7 +4,7 @@ A folder has `part.json`, written last; `layer-09.state.safetensors` for each la
 the whole survey; and *extras*: tables about the part's images (`embeddings`, `thumbnails`), which a merge joins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -90,20 +90,23 @@ class PartialResult:
 def survey_part(
     job: Job,
     part: Part,
-    scans: Sequence[Scan],
+    scan: Scan,
+    groups: Sequence[Sequence[int]],
     folder: Path,
     bar: Advance,
     base: dict[str, str] | None = None,
     statistics: list[LayerStatistics] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> PartialResult:
-    """Survey a part of the images, one pass per scan, and write a partial result; an interrupted one goes on.
+    """Survey a part of the images, one pass per group of layers, and write a partial result.
 
-    base: see `PartManifest`. statistics: of the only scan, to be used again; they are cleared first.
+    An interrupted one goes on, with the groups that it began with: they depend on the memory that was free.
+
+    scan: all layers. base: see `PartManifest`. statistics: of the only group, empty, in the place of new ones.
 
     Raises what `stream` raises, and `SurveyError` for a folder with an atlas, another part or other settings.
     """
-    settings = {**job.settings(), "part": str(part), "pass": scans[0].kind, "base": base or {}}
+    settings = {**job.settings(), "part": str(part), "pass": scan.kind, "base": base or {}}
     if (folder / MANIFEST).is_file():
         raise SurveyError(f"{folder} holds an atlas: expected a folder of its own for a part; choose another folder")
     if (folder / PART).is_file():
@@ -111,28 +114,26 @@ def survey_part(
         require_same(finished.manifest.settings, settings, f"{folder} holds a part of another survey")
         return finished
     checkpoints = checkpoints or Checkpoints(folder)
-    groups = [list(scan.layers) for scan in scans]
-    progress = checkpoints.load(Progress(settings, groups, job.plan.capacity, part.count, scan=scans[0].kind))
-    while progress.group < len(scans):
-        scan = scans[progress.group]
-        current = statistics or job.statistics(scan)
-        for each in current:
-            each.clear()
-        stream(job, scan, part, current, checkpoints, progress, bar)
+    fresh = Progress(settings, [list(group) for group in groups], job.plan.capacity, part.count, scan=scan.kind)
+    progress = checkpoints.load(fresh)
+    while progress.group < len(progress.groups):
+        current_scan = scan.of_group(progress.group, progress.groups[progress.group])
+        current = statistics or job.statistics(current_scan)
+        stream(job, current_scan, part, current, checkpoints, progress, bar)
         for each in current:
             write_tensors(folder / state_file(each.layer), each.state_dict())
         # Before the next ones take memory.
         current = []
         progress.next_scan(progress.group + 1, scan.kind)
         checkpoints.save(progress, {})
-    _write_manifest(job, part, scans, folder, settings, base or {}, checkpoints, progress)
+    _write_manifest(job, part, scan, folder, settings, base or {}, checkpoints, progress)
     return PartialResult.open(folder)
 
 
 def _write_manifest(
     job: Job,
     part: Part,
-    scans: Sequence[Scan],
+    scan: Scan,
     folder: Path,
     settings: dict[str, Any],
     base: dict[str, str],
@@ -141,7 +142,7 @@ def _write_manifest(
 ) -> None:
     write_table(folder / IMAGES, pa.table({"id": pa.array(job.source.ids, pa.string())}))
     collect_extras(folder, checkpoints.paths(progress.embeddings), checkpoints.paths(progress.thumbnails))
-    layers = [layer for scan in scans for layer in scan.layers]
+    layers = [layer for group in progress.groups for layer in group]
     names = [*map(state_file, layers), *(name for name in (IMAGES, *EXTRAS) if (folder / name).is_file())]
     manifest = PartManifest(
         secondlens=secondlens.__version__,
@@ -149,7 +150,7 @@ def _write_manifest(
         model=model_metadata(job.model),
         source=job.source.description,
         part=(part.index, part.count),
-        scan=scans[0].kind,
+        scan=scan.kind,
         layers=layers,
         capacity=job.plan.capacity,
         base=base,
@@ -203,7 +204,7 @@ def complete(parts: Sequence[PartialResult]) -> list[PartialResult]:
     return ordered
 
 
-def require_same_images(parts: Sequence[PartialResult], skipped: dict[int, str], ids: Sequence[str]) -> None:
+def require_same_images(parts: Sequence[PartialResult], skipped: Container[int], ids: Sequence[str]) -> None:
     """Raise `SurveyError` where parts of a later pass could not read an image that the first pass read."""
     for partial in parts:
         for position, reason in partial.manifest.skipped.items():

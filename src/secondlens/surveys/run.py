@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from secondlens.atlas.files import sha256, write_tensors
 from secondlens.atlas.manifest import MANIFEST, LayerMetadata, ids_hash, layer_file
 from secondlens.atlas.store import Atlas
@@ -100,17 +98,17 @@ def survey_shard(
         layers, top, batch_size = second.layers, second.manifest.top, second.manifest.batch_size
         convention = second.manifest.convention
     job = make_job(model, images, folder, layers, top, convention, batch_size, workers, memory, thumbnails)
-    scans, base = [Scan(number, group) for number, group in enumerate(job.plan.groups)], {}
+    scan, base = Scan(0, tuple(job.layers)), {}
     if second is not None:
-        require_same(atlas_settings(second), {**job.settings(), "images": ids_hash(sorted(job.source.ids))},
-                     f"{second.folder} is an atlas of other settings")  # fmt: skip
+        require_atlas_of(second, job)
         needed = [metadata.layer for metadata in second.manifest.layers if metadata.uncertified]
         if not needed:
             raise SurveyError(f"no second pass is needed: every neuron in {second.folder} is certified or tied")
         base = {layer_file(layer): sha256(second.folder / layer_file(layer)) for layer in needed}
-        scans = [second_scan(second.folder, number, group, needed) for number, group in enumerate(job.plan.groups)]
+        scan = second_scan(second.folder, 0, needed)
+    groups = [[layer for layer in group if layer in scan.layers] for group in job.plan.groups]
     with SurveyBar(progress) as bar:
-        return survey_part(job, part, [scan for scan in scans if scan.layers], folder, bar, base)
+        return survey_part(job, part, scan, [group for group in groups if group], folder, bar, base)
 
 
 def make_job(
@@ -168,8 +166,7 @@ class Run:
         if not (self.out / MANIFEST).is_file():
             return None
         atlas = Atlas.open(self.out)
-        settings = {**self.job.settings(), "images": ids_hash(sorted(self.job.source.ids))}
-        require_same(atlas_settings(atlas), settings, f"{self.out} holds an atlas of other settings")
+        require_atlas_of(atlas, self.job)
         return atlas
 
     def conduct(self, bar: SurveyBar, parts: int = 1) -> Atlas:
@@ -190,7 +187,8 @@ class Run:
             if progress.scan == "first":
                 self._first(Scan(progress.group, layers), progress)
             else:
-                self._second(second_scan(self.out, progress.group, layers, list(progress.second_pass)), progress)
+                needed = [layer for layer in layers if layer in progress.second_pass]
+                self._second(second_scan(self.out, progress.group, needed), progress)
         ids = job.source.ids
         images = SurveyedImages(ids, job.source.description, progress.skipped)
         paths = self.checkpoints.paths
@@ -208,7 +206,7 @@ class Run:
             self._require_enough(statistics.count, progress)
             result = statistics.result(self.job.top)
             write_tensors(self.out / layer_file(statistics.layer), result.tensors())
-            uncertified = int((~result.certified).sum())
+            uncertified = int(result.uncertified.sum())
             if uncertified:
                 progress.second_pass[statistics.layer] = uncertified
         progress.next_scan(progress.group, "second")
@@ -246,21 +244,25 @@ def replace_rows(out: Path, statistics: LayerStatistics, top: int) -> LayerResul
     """Put the neurons of a second pass into their layer's file."""
     path = out / layer_file(statistics.layer)
     first = read_result(path)
-    rows = (~(first.certified | first.tied)).nonzero()[:, 0]
-    result = first.with_rows(rows, statistics.result(top))
+    result = first.with_rows(first.uncertified.nonzero()[:, 0], statistics.result(top))
     write_tensors(path, result.tensors())
     return result
 
 
-def second_scan(folder: Path, group: int, layers: Sequence[int], needed: Sequence[int]) -> Scan:
+def second_scan(folder: Path, group: int, layers: Sequence[int]) -> Scan:
     """Return the second pass over some layers of an atlas whose first pass is written."""
     rows, means = {}, {}
     for layer in layers:
-        if layer in needed:
-            tensors = load_file(folder / layer_file(layer))
-            rows[layer] = (~(tensors["certified"] | tensors["tied"])).nonzero()[:, 0]
-            means[layer] = tensors["mean_coefficients"][rows[layer]]
+        first = read_result(folder / layer_file(layer))
+        rows[layer] = first.uncertified.nonzero()[:, 0]
+        means[layer] = first.mean_coefficients[rows[layer]]
     return Scan(group, tuple(layer for layer in rows if len(rows[layer])), rows, means)
+
+
+def require_atlas_of(atlas: Atlas, job: Job) -> None:
+    """Raise `SurveyError` unless an atlas has the settings of a survey, whatever the order of its images."""
+    settings = {**job.settings(), "images": ids_hash(sorted(job.source.ids))}
+    require_same(atlas_settings(atlas), settings, f"{atlas.folder} holds an atlas of other settings")
 
 
 def atlas_settings(atlas: Atlas) -> dict[str, Any]:
