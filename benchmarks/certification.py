@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmarks.report import memory_gib, record, timed
 from secondlens.numerics import evictions, largest
+from secondlens.numerics.buffer import slots_for
 from secondlens.numerics.largest import LargestEffects
 
 CLASSES = 10
@@ -102,7 +103,7 @@ def bytes_per_neuron(paths: int, top_k: int, gpu_batch: int = 0) -> int:
     for batch, positions in coefficients(Scenario("one pass"), 1, paths, images, seed=0):
         statistics.update(batch, positions)
     state = sum(tensor.nbytes for tensor in statistics.state_dict().values() if tensor.ndim)
-    workspace = capacity + gpu_batch if gpu_batch else capacity // 4
+    workspace = capacity + gpu_batch if gpu_batch else slots_for(capacity) - capacity
     return state + workspace * (4 * paths + 4 + 4)
 
 

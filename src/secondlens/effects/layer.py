@@ -14,6 +14,7 @@ from secondlens.effects.paths import Convention, WriteMaps, coefficients_by_neur
 from secondlens.effects.rank_one import rank_one
 from secondlens.models.tower import VisionTower
 from secondlens.models.trace import Trace
+from secondlens.numerics.buffer import slots_for
 from secondlens.numerics.evictions import ENTRIES
 from secondlens.numerics.histogram import BINS
 from secondlens.numerics.largest import LargestEffects, TopEffects
@@ -49,6 +50,11 @@ class LayerResult:
     histogram: Int[Tensor, "neuron bin"]
     certified: Bool[Tensor, " neuron"]
     tied: Bool[Tensor, " neuron"]
+
+    @property
+    def uncertified(self) -> Bool[Tensor, " neuron"]:
+        """Neurons that need a second pass."""
+        return ~(self.certified | self.tied)
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as they go to disk."""
@@ -201,11 +207,11 @@ def statistics_bytes(tower: VisionTower, layer: int, capacity: int, batch_size: 
     paths = len(paths_of(tower, layer))
     dims = sum(tower.readers[index].weights().value.shape[1] * tower.heads for index in tower.readers_of(layer))
     maps = 4 * dims * (tower.neurons + tower.embed_dim)
-    # With the kernels R exists twice, and the buffer takes whole batches.
+    # With the kernels R exists twice, the buffer takes whole batches, and a batch's coefficients exist at once.
     if kernels.on(tower.mlps[layer].project.weight.device):
         roots, slots = 2 * paths, 2 * capacity + 2 * batch_size
     else:
-        roots, slots = paths, capacity + max(8, capacity // 4)
+        roots, slots = paths, slots_for(capacity)
     rows = slots * (4 * paths + 8) + ENTRIES * (4 * paths + 8)
     return maps + tower.neurons * (4 * paths * roots + rows + 20 * paths + 4 * BINS + 24)
 

@@ -8,6 +8,11 @@ EMPTY = -(2**62)
 """Key of an empty slot, below that of any row."""
 
 
+def slots_for(capacity: int) -> int:
+    """Return the slots per neuron: on a CPU room to append between compactions; the kernels reserve more."""
+    return capacity + max(8, capacity // 4)
+
+
 class Buffer:
     """Rows of coefficients with their norms and positions, per neuron in the first `filled` of its slots."""
 

@@ -9,7 +9,7 @@ reference c, a buffer of coefficients with norms around c, a threshold tau, and 
    every image that is not in the buffer had a norm of at most tau around c.
 3. *Re-centre* when the number of images has grown by a quarter, if need be within a batch: note (tau, c) as a bound of
    what was evicted (`evictions`), let c be the mean so far, and compute the norms of the rows in the buffer, and tau,
-   anew.
+   again.
 4. *Result*: norms of the rows in the buffer around the final mean m, in float64; the `top_k` largest, of equal ones the
    lower position; these rows again in the order of their positions, so that their bits do not depend on their slots.
    A neuron is *certified* where its `top_k`-th norm exceeds the largest bound b + |(c - m) R| of evicted norms.
@@ -36,7 +36,7 @@ from torch import Tensor
 
 from secondlens import kernels
 from secondlens.errors import NotFiniteError, SecondLensError
-from secondlens.numerics.buffer import Buffer
+from secondlens.numerics.buffer import Buffer, slots_for
 from secondlens.numerics.evictions import Evictions
 from secondlens.numerics.histogram import LOWEST, PER_OCTAVE, NormHistogram
 from secondlens.numerics.norms import PathNorms
@@ -109,18 +109,13 @@ class LargestEffects:
         self.reference = self._fixed
         self._evicted = False
         self._next_reference = self.capacity
-        self._buffer = Buffer.empty(neurons, self._slots, paths, device)
+        self._buffer = Buffer.empty(neurons, slots_for(self.capacity), paths, device)
         self._threshold = torch.full((neurons,), -1.0, device=device)
 
     @property
     def root(self) -> Float[Tensor, "neuron path path"]:
         """R of each neuron, float32."""
         return self.norms_of.root
-
-    @property
-    def _slots(self) -> int:
-        """Slots per neuron: the kernels make room for whole batches when the first one comes."""
-        return self.capacity + max(8, self.capacity // 4)
 
     @property
     def mean(self) -> Float[Tensor, "neuron path"]:
@@ -187,7 +182,7 @@ class LargestEffects:
         self.reference = joint
         self._buffer = Buffer.joined(self._buffer, copy._buffer)
         self._refresh_norms()
-        self._buffer = self._buffer.with_slots(self._slots)
+        self._buffer = self._buffer.with_slots(slots_for(self.capacity))
         self._next_reference = max(self.capacity, _grown(self.count))
 
     def result(self, top_k: int) -> TopEffects:
