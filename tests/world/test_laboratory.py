@@ -15,14 +15,14 @@ from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions
 from secondlens.errors import WorldError
 from secondlens.models import LensModel
+from secondlens.studies.laboratory.agreement import agreement, word_weights
+from secondlens.studies.laboratory.cues import FIRST, cue_ranks, pairs_of, recall
+from secondlens.studies.laboratory.report import summary, write_laboratory
+from secondlens.studies.laboratory.run import laboratory
+from secondlens.studies.laboratory.seeds import SeedSettings, intervals, study_seeds
+from secondlens.studies.laboratory.selectivity import Selectivity, presence, projections, selectivity
 from secondlens.studies.projections import Projector
 from secondlens.world import NOUNS, Biases, scene_at
-from secondlens.world.laboratory.agreement import agreement, word_weights
-from secondlens.world.laboratory.cues import FIRST, cue_ranks, pairs_of, recall
-from secondlens.world.laboratory.report import summary, write_laboratory
-from secondlens.world.laboratory.run import laboratory
-from secondlens.world.laboratory.seeds import SeedSettings, intervals, study_seeds
-from secondlens.world.laboratory.selectivity import Selectivity, presence, projections, selectivity
 from secondlens.world.phrases import CONCEPTS, concepts_of, phrases, single_phrases
 
 SCENES = [scene_at(5, index, kind="unbiased") for index in range(400)]

@@ -12,8 +12,8 @@ from secondlens.descriptions import describe
 from secondlens.errors import WorldError
 from secondlens.models import LensModel
 from secondlens.pools import open_pool
+from secondlens.studies.laboratory.scene_concepts import scene_concepts, scored, truth_of
 from secondlens.world import Scene, SceneObject, scene_at, write_dataset
-from secondlens.world.laboratory.scene_concepts import scene_concepts, scored, truth_of
 
 BOAT = SceneObject("boat", "red", "striped", "small", "left", 0.3, 0.5, 0.4)
 TRUTH = {("background", "sea"), ("noun", "boat"), ("colour", "red"), ("texture", "striped")}

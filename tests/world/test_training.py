@@ -13,15 +13,15 @@ from torch.nn import functional
 
 import secondlens as sl
 from secondlens.errors import WorldError
-from secondlens.world import rendered, training
+from secondlens.studies.laboratory import rendered, training
+from secondlens.studies.laboratory.measure import measure
+from secondlens.studies.laboratory.model import make_tokenizer
+from secondlens.studies.laboratory.rendered import DENSE, Recipe, Rendered, dense_labels, tokens_of
+from secondlens.studies.laboratory.settings import Settings
+from secondlens.studies.laboratory.training import contrastive_loss, train, train_stages
 from secondlens.world.captions import all_words, caption
-from secondlens.world.measure import measure
-from secondlens.world.model import make_tokenizer
 from secondlens.world.render import render
-from secondlens.world.rendered import DENSE, Recipe, Rendered, dense_labels, tokens_of
 from secondlens.world.sampler import scene_at
-from secondlens.world.settings import Settings
-from secondlens.world.training import contrastive_loss, train, train_stages
 from secondlens.world.vocabulary import NOUNS
 
 TINY = Settings(scenes=16, easy_scenes=16, steps=4, batch=8, warmup=1, width=32, layers=6, heads=2, embed=16)

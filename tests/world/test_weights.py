@@ -10,8 +10,8 @@ from transformers import AutoTokenizer, CLIPModel
 
 from secondlens.errors import ModelError
 from secondlens.models import LensModel
-from secondlens.models.embedded import CARD, FOLDER, embedded_folder
-from secondlens.world.measure import measure
+from secondlens.studies.laboratory.measure import measure
+from secondlens.world.embedded import CARD, FOLDER, embedded_folder
 
 
 def test_plain_transformers_load_them(embedded: LensModel) -> None:

@@ -83,8 +83,8 @@ def train(
 ) -> None:
     """Train a small CLIP on scenes; an interrupted run goes on where it was."""
     from secondlens.atlas.files import check_folder
-    from secondlens.world.settings import Settings
-    from secondlens.world.training import train_stages
+    from secondlens.studies.laboratory.settings import Settings
+    from secondlens.studies.laboratory.training import train_stages
 
     check_folder(out)
     check_folder(work)
@@ -105,8 +105,8 @@ def measure(
 ) -> None:
     """Measure zero-shot accuracies and retrieval on unseen scenes."""
     from secondlens.models import load_model
+    from secondlens.studies.laboratory.measure import measure
     from secondlens.world.biases import Biases
-    from secondlens.world.measure import measure
 
     with interruptible(), bar() as advance:
         found = measure(

@@ -24,7 +24,7 @@ def concepts_command(
     from secondlens.descriptions import Descriptions
     from secondlens.models import load_model
     from secondlens.pools import open_pool
-    from secondlens.world.laboratory.scene_concepts import scene_concepts
+    from secondlens.studies.laboratory.scene_concepts import scene_concepts
 
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)

@@ -29,9 +29,9 @@ def lab_command(
     from secondlens.descriptions import Descriptions
     from secondlens.models import load_model
     from secondlens.plots import check_report
+    from secondlens.studies.laboratory.report import summary, write_laboratory
+    from secondlens.studies.laboratory.run import laboratory
     from secondlens.world.biases import Biases
-    from secondlens.world.laboratory.report import summary, write_laboratory
-    from secondlens.world.laboratory.run import laboratory
 
     chosen = parse_layers(layers)
     check_report(out)

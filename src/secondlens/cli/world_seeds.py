@@ -31,7 +31,7 @@ def seeds_command(
     """Repeat the paper's studies and the laboratory over newly drawn scenes: means with 95 % intervals."""
     from secondlens.atlas.files import check_folder
     from secondlens.models import load_model
-    from secondlens.world.laboratory.seeds import SeedSettings, study_seeds
+    from secondlens.studies.laboratory.seeds import SeedSettings, study_seeds
 
     settings = SeedSettings(
         scenes=scenes, labelled=labelled, labels=tuple(part.strip() for part in labels.split(",")), biases=biases

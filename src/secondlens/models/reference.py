@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from secondlens.errors import ModelError, closest
-from secondlens.models.embedded import embedded_folder
+from secondlens.world.embedded import embedded_folder
 
 SCHEMES = ("hf", "openclip", "world")
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from secondlens.errors import WorldError
-from secondlens.world.settings import Settings
+from secondlens.studies.laboratory.settings import Settings
 
 
 def write_checkpoint(

@@ -15,9 +15,9 @@ import numpy as np
 
 from secondlens.errors import WorldError
 from secondlens.progress import Progress
+from secondlens.studies.laboratory.model import CONTEXT, PATCH, SIDE, SPECIAL
 from secondlens.world.biases import Biases
 from secondlens.world.captions import all_words, caption
-from secondlens.world.model import CONTEXT, PATCH, SIDE, SPECIAL
 from secondlens.world.render import render
 from secondlens.world.sampler import scene_at
 from secondlens.world.scene import Scene

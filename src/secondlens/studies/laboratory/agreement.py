@@ -22,8 +22,8 @@ from torch import Tensor
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.models.model import LensModel
+from secondlens.studies.laboratory.selectivity import Selectivity
 from secondlens.world.captions import class_prompts
-from secondlens.world.laboratory.selectivity import Selectivity
 from secondlens.world.phrases import CONCEPT_KINDS, CONCEPTS, concepts_of
 
 FIRST = (1, 3, 5)

@@ -13,10 +13,10 @@ from secondlens.errors import WorldError
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress
 from secondlens.studies.classifier import default_templates
+from secondlens.studies.laboratory.agreement import Agreement, agreement, cosine_weights, word_weights
+from secondlens.studies.laboratory.cues import CueRank, cue_ranks, pairs_of
+from secondlens.studies.laboratory.selectivity import Selectivity, presence, projections, selectivity
 from secondlens.world.biases import Biases
-from secondlens.world.laboratory.agreement import Agreement, agreement, cosine_weights, word_weights
-from secondlens.world.laboratory.cues import CueRank, cue_ranks, pairs_of
-from secondlens.world.laboratory.selectivity import Selectivity, presence, projections, selectivity
 from secondlens.world.sampler import scene_at
 from secondlens.world.vocabulary import NOUNS
 

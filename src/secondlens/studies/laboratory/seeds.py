@@ -30,14 +30,14 @@ from secondlens.studies.ablation import ablate
 from secondlens.studies.first_order import study_first_order
 from secondlens.studies.indirect import study_table1
 from secondlens.studies.labelled import LabelledImages, open_labelled
+from secondlens.studies.laboratory.report import summary as laboratory_summary
+from secondlens.studies.laboratory.run import laboratory
 from secondlens.studies.selectivity import distribution, neuron_figures
 from secondlens.studies.surveyed import surveyed_images
 from secondlens.surveys import survey
 from secondlens.surveys.checkpoint import require_same
 from secondlens.world.biases import Biases
 from secondlens.world.dataset import SCENES, write_dataset
-from secondlens.world.laboratory.report import summary as laboratory_summary
-from secondlens.world.laboratory.run import laboratory
 from secondlens.world.sampler import scene_at
 
 FIGURES, SUMMARY = "metrics.json", "seeds.json"

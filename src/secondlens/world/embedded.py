@@ -6,7 +6,7 @@ from pathlib import Path
 
 from secondlens.errors import ModelError
 
-FOLDER = Path(__file__).parents[1] / "world" / "weights"
+FOLDER = Path(__file__).parent / "weights"
 CARD = "card.json"
 
 

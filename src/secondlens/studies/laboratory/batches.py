@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from secondlens.world.model import MEAN, PATCH, STD
-from secondlens.world.rendered import CAPTIONS, Rendered
-from secondlens.world.settings import Settings
+from secondlens.studies.laboratory.model import MEAN, PATCH, STD
+from secondlens.studies.laboratory.rendered import CAPTIONS, Rendered
+from secondlens.studies.laboratory.settings import Settings
 
 
 class Scenes:

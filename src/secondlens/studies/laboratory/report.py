@@ -10,9 +10,9 @@ import torch
 from secondlens.atlas.files import make_folder, write_table, write_text
 from secondlens.json_text import json_text
 from secondlens.plots import new_figure, save_figure
-from secondlens.world.laboratory.agreement import Agreement
-from secondlens.world.laboratory.cues import recall
-from secondlens.world.laboratory.run import Laboratory, LayerLaboratory
+from secondlens.studies.laboratory.agreement import Agreement
+from secondlens.studies.laboratory.cues import recall
+from secondlens.studies.laboratory.run import Laboratory, LayerLaboratory
 from secondlens.world.phrases import CONCEPT_KINDS, CONCEPTS
 
 SUMMARY, CONCEPT_TABLE, CUE_TABLE, PICTURE = "laboratory.json", "concepts.parquet", "cues.parquet", "laboratory.png"
