@@ -20,8 +20,8 @@ from benchmarks.sparse import correlated_problem
 from secondlens.models.hf_clip import tower
 from secondlens.models.model import LensModel, Preprocessing
 from secondlens.numerics.largest import LargestEffects
+from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.surveys import survey
-from secondlens.text.sparse import sparse_decompose
 
 SIDE, PATCH = 64, 16
 

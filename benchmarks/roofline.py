@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from benchmarks.report import record, timed
-from secondlens import kernels
 from secondlens.effects.paths import paths_of
 from secondlens.models.load import float_dtype
 from secondlens.models.model import LensModel
+from secondlens.numerics import kernels
 
 ROUNDS = 7
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from benchmarks.report import gpu_memory_gib, memory_gib, record, timed
-from secondlens.text.dictionary import text_atoms
-from secondlens.text.screen import Screen
-from secondlens.text.sparse import SparseCodes, sparse_decompose
+from secondlens.numerics.sparse.codes import SparseCodes, sparse_decompose
+from secondlens.numerics.sparse.dictionary import text_atoms
+from secondlens.numerics.sparse.screen import Screen
 
 NEURONS = 9216
 """The neurons of three layers of a ViT-B: the size the time is extrapolated to."""

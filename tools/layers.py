@@ -14,9 +14,7 @@ ORDER = (
     {"errors"},
     {"progress"},
     {"world"},
-    {"kernels"},
     {"numerics"},
-    {"text"},
     {"json_text"},
     {"images"},
     {"language"},
@@ -40,7 +38,7 @@ ORDER = (
 PAGE = {"secondlens"}
 """The public page imports what it exports; every module may import it, for the version."""
 
-LIBRARIES = {"numerics": {"torch", "triton", "jaxtyping"}}
+LIBRARIES = {"world": {"numpy", "PIL"}, "numerics": {"torch", "triton", "jaxtyping", "numpy", "scipy", "sklearn"}}
 """The only libraries that a package may import besides the standard library; others may import any."""
 
 LISTED = Path(__file__).with_name("layers.txt")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     )
     from secondlens.errors import SecondLensError
     from secondlens.models import LensModel, load_model
+    from secondlens.numerics.sparse.codes import SparseCodes, sparse_decompose
     from secondlens.surveys import survey
-    from secondlens.text.sparse import SparseCodes, sparse_decompose
 
 __version__ = "0.1.0"
 
@@ -34,13 +34,13 @@ _HOMES = {
     "FactoredEffects": "secondlens.effects",
     "LensModel": "secondlens.models",
     "SecondLensError": "secondlens.errors",
-    "SparseCodes": "secondlens.text.sparse",
+    "SparseCodes": "secondlens.numerics.sparse.codes",
     "first_order_effects": "secondlens.effects",
     "first_order_neurons": "secondlens.effects",
     "load_model": "secondlens.models",
     "patch_contributions": "secondlens.effects",
     "second_order_effects": "secondlens.effects",
-    "sparse_decompose": "secondlens.text.sparse",
+    "sparse_decompose": "secondlens.numerics.sparse.codes",
     "survey": "secondlens.surveys",
 }
 

@@ -17,7 +17,7 @@ from secondlens.applications.segmentation.metrics import (
     unit_range,
 )
 from secondlens.errors import SecondLensError
-from secondlens.studies.paired import holm, sign_flip_test
+from secondlens.numerics.intervals import holm, sign_flip_test
 
 Case = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -20,8 +20,8 @@ from secondlens.descriptions import Descriptions, describe, search_neurons
 from secondlens.descriptions import parts as module
 from secondlens.errors import AtlasError, ModelError, TextError
 from secondlens.models import LensModel, load_model
+from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.pools import Pool, find_pools, open_pool
-from secondlens.text.sparse import sparse_decompose
 
 SETTINGS: dict[str, Any] = {"nonzero": 6, "null_draws": 19}
 

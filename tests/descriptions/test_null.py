@@ -6,7 +6,7 @@ from scipy.stats import kstest
 from torch.nn.functional import normalize
 
 from secondlens.descriptions.null import cosines, null_cosines, p_values, random_directions
-from secondlens.text.sparse import SparseCodes, sparse_decompose
+from secondlens.numerics.sparse.codes import SparseCodes, sparse_decompose
 
 SIZES = [2, 4, 8]
 TEXTS, EMBED, DRAWS = 300, 48, 199

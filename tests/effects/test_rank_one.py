@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from secondlens.effects.rank_one import RankOne, rank_one
 from secondlens.numerics.largest import LargestEffects, TopEffects
+from secondlens.numerics.rank_one import RankOne, rank_one
 
 NEURONS, PATHS = 5, 4
 

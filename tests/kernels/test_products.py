@@ -5,9 +5,9 @@ import torch
 
 pytest.importorskip("triton")
 
-from secondlens.kernels.products import product_into, split
-from secondlens.kernels.sigma import sigma
-from secondlens.kernels.stream import Root, norms
+from secondlens.numerics.kernels.products import product_into, split
+from secondlens.numerics.kernels.sigma import sigma
+from secondlens.numerics.kernels.stream import Root, norms
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TWO_IN_TF32 = 1e-6

@@ -110,7 +110,7 @@ EQUIVALENT = {
         "self.matrix = torch.cat([part.reshape(width, -1) for part in parts]).to(residual)",
     ): "heads times dim is the width in every tower: both shapes hold the same numbers in the same order",
     (
-        "src/secondlens/text/screen.py",
+        "src/secondlens/numerics/sparse/screen.py",
         "bar = (threshold.clamp(max=0) * (1 - 2 * level.result)).to(scores.dtype)",
     ): "more candidates are computed in float64 and the same one wins: slower, which is for benchmarks, but not other",
 }

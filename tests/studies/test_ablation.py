@@ -18,10 +18,10 @@ import secondlens as sl
 from secondlens.cli.app import app
 from secondlens.errors import AtlasError, ImageError, MissingExtra, SecondLensError, SurveyError, TextError
 from secondlens.models import LensModel
+from secondlens.numerics.intervals import paired_difference
 from secondlens.studies.ablation import AblationStudy, ablate
 from secondlens.studies.ablation_report import draw, summary, write_study
 from secondlens.studies.classifier import make_head, read_templates
-from secondlens.studies.intervals import paired_difference
 from secondlens.studies.labelled import classes_without_images, open_labelled
 
 NAMES = ["cat, house cat", "dog", "crane", "fire truck, crane"]

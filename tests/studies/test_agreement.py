@@ -7,8 +7,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from secondlens.descriptions.dissect import dissect
-from secondlens.studies.agreement import auc, overlap, rank_correlation
-from secondlens.studies.intervals import bootstrap_interval
+from secondlens.numerics.agreement import auc, overlap, rank_correlation
+from secondlens.numerics.intervals import bootstrap_interval
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from secondlens.studies.paired import holm, sign_flip_test
+from secondlens.numerics.intervals import holm, sign_flip_test
 
 
 def test_adjusted_p_values_end_at_one() -> None:

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 import secondlens as sl
 from secondlens.cli.app import app
-from secondlens.effects.rank_one import rank_one
 from secondlens.errors import ImageError
 from secondlens.images.sources import open_source
 from secondlens.models import LensModel
 from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
 from secondlens.numerics.largest import LargestEffects
+from secondlens.numerics.rank_one import rank_one
 from secondlens.studies.selectivity import distribution, neuron_figures, path_figures
 from secondlens.studies.shuffles import figures, permuted, shuffle_test, shuffle_tests
 

@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from secondlens.errors import MissingExtra, TextError
-from secondlens.text.sparse import sparse_decompose
+from secondlens.numerics.sparse.codes import sparse_decompose
 
 
 def problem(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from secondlens.text.sparse import sparse_decompose
+from secondlens.numerics.sparse.codes import sparse_decompose
 
 EMBED = 64
 

@@ -6,8 +6,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from secondlens.errors import TextError
-from secondlens.text.nnls import nnls_gram
-from secondlens.text.sparse import sparse_decompose
+from secondlens.numerics.sparse.codes import sparse_decompose
+from secondlens.numerics.sparse.nnls import nnls_gram
 
 optimize = pytest.importorskip("scipy.optimize")
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from secondlens.text import screen as module
-from secondlens.text.screen import Screen
+from secondlens.numerics.sparse import screen as module
+from secondlens.numerics.sparse.screen import Screen
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:

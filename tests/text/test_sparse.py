@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose
 from torch.nn.functional import normalize
 
 from secondlens.errors import TextError
-from secondlens.text.dictionary import text_atoms
-from secondlens.text.sparse import SparseCodes, sparse_decompose
+from secondlens.numerics.sparse.codes import SparseCodes, sparse_decompose
+from secondlens.numerics.sparse.dictionary import text_atoms
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "reference_outputs.npz"
 

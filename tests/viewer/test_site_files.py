@@ -15,8 +15,8 @@ from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions
 from secondlens.errors import AtlasError, SecondLensError
 from secondlens.models import LensModel
+from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.pools import open_pool
-from secondlens.text.sparse import sparse_decompose
 from secondlens.viewer.ablations import read_ablations
 from secondlens.viewer.attacks import read_attack
 from secondlens.viewer.beside import compare_atlases

@@ -37,9 +37,9 @@ from secondlens.descriptions.store import (
 )
 from secondlens.descriptions.tables import texts_table
 from secondlens.errors import AtlasError, TextError
+from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.pools.pool import Pool
 from secondlens.progress import Progress, silent
-from secondlens.text.dictionary import text_atoms
 
 Elsewhere = Callable[[DescriptionSettings, list[Part]], Iterable[tuple[Part, dict[str, Tensor]]]]
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.text.sparse import SparseCodes
+from secondlens.numerics.sparse.codes import SparseCodes
 
 NULLS = ("isotropic", "matched")
 

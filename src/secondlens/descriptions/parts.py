@@ -13,7 +13,7 @@ from secondlens.descriptions.null import NULLS, cosines, null_cosines
 from secondlens.descriptions.senses import WORDS
 from secondlens.descriptions.store import DescriptionSettings
 from secondlens.descriptions.tables import code_shares
-from secondlens.text.sparse import SparseCodes, sparse_decompose
+from secondlens.numerics.sparse.codes import SparseCodes, sparse_decompose
 
 SIZES = (4, 8, 16, 32, 64, 128)
 PART = 1024

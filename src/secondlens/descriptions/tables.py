@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondlens.text.sparse import SparseCodes
+from secondlens.numerics.sparse.codes import SparseCodes
 
 
 def code_shares(codes: SparseCodes) -> Float[Tensor, "signal nonzero"]:

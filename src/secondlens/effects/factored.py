@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.effects.parallel import eigh
 from secondlens.effects.paths import (
     Convention,
     Path,
@@ -21,6 +20,7 @@ from secondlens.effects.paths import (
 from secondlens.errors import SecondLensError
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.numerics.parallel import eigh
 
 
 @dataclass(frozen=True)

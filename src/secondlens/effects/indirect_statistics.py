@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from secondlens.effects.rank_one import rank_one
 from secondlens.numerics.largest import LargestEffects
+from secondlens.numerics.rank_one import rank_one
 
 BLOCK = 32
 """Neurons worked on at a time."""

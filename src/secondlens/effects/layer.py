@@ -7,17 +7,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from secondlens import kernels
 from secondlens.effects.factored import gram_root
-from secondlens.effects.parallel import block_size, map_blocks, setup_block_size
 from secondlens.effects.paths import Convention, WriteMaps, coefficients_by_neuron, path_weights, paths_of, write_maps
-from secondlens.effects.rank_one import rank_one
 from secondlens.models.tower import VisionTower
 from secondlens.models.trace import Trace
+from secondlens.numerics import kernels
 from secondlens.numerics.buffer import slots_for
 from secondlens.numerics.evictions import ENTRIES
 from secondlens.numerics.histogram import BINS
 from secondlens.numerics.largest import LargestEffects, TopEffects
+from secondlens.numerics.parallel import block_size, map_blocks, setup_block_size
+from secondlens.numerics.rank_one import rank_one
 
 
 @dataclass(frozen=True)

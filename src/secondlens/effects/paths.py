@@ -22,10 +22,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.errors import SecondLensError, closest
-from secondlens.kernels import fused, product
 from secondlens.models.capture import wide
 from secondlens.models.tower import VisionTower
 from secondlens.models.trace import Trace
+from secondlens.numerics.kernels import fused, product
 
 Convention = Literal["centred", "released"]
 

@@ -20,11 +20,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from secondlens.errors import CaptureError
-from secondlens.kernels import fused, product
 from secondlens.models.heads import HeadSites
 from secondlens.models.heads import wide as wide
 from secondlens.models.tower import AttentionWeights, VisionTower
 from secondlens.models.trace import POOL_MLP, CaptureRequest, ReadoutTrace, Trace
+from secondlens.numerics.kernels import fused, product
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def pooled_output(weights: AttentionWeights, mixed: Float[Tensor, "image head wi
 def sigma_of(norm: nn.LayerNorm, residual: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
     """sqrt(var + epsilon) over features, as the layer norm divides by; float32 or wider."""
     if fused(residual):
-        from secondlens.kernels.sigma import sigma
+        from secondlens.numerics.kernels.sigma import sigma
 
         return sigma(residual, norm.eps)
     # The layer norm's own kernel gives 1 / sigma ten times as fast as `var` does.

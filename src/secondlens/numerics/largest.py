@@ -34,8 +34,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from secondlens import kernels
 from secondlens.errors import NotFiniteError, SecondLensError
+from secondlens.numerics import kernels
 from secondlens.numerics.buffer import Buffer, slots_for
 from secondlens.numerics.evictions import Evictions
 from secondlens.numerics.histogram import LOWEST, PER_OCTAVE, NormHistogram
@@ -313,7 +313,7 @@ class LargestEffects:
 
     def _stream(self, coefficients: Float[Tensor, "neuron image path"], positions: Int[Tensor, " image"]) -> None:
         """Do what `_push` does, and add to the sums, in the kernels."""
-        from secondlens.kernels.stream import stream
+        from secondlens.numerics.kernels.stream import stream
 
         assert self.reference is not None
         self._evicted |= self.count > self.capacity

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens import kernels
+from secondlens.numerics import kernels
 
 if TYPE_CHECKING:
-    from secondlens.kernels.stream import Root
+    from secondlens.numerics.kernels.stream import Root
 
 
 class PathNorms:
@@ -38,7 +38,7 @@ class PathNorms:
     ) -> Float[Tensor, "neuron image"]:
         """Return |(s - c) R| in float32, c being `around`; infinity for a norm that is not a number."""
         if kernels.fused(coefficients):
-            from secondlens.kernels.stream import norms
+            from secondlens.numerics.kernels.stream import norms
 
             result = norms(coefficients, self.prepared, around)
         else:
@@ -57,7 +57,7 @@ class PathNorms:
     @cached_property
     def prepared(self) -> "Root":
         """R in the layout that the kernels read."""
-        from secondlens.kernels.stream import Root
+        from secondlens.numerics.kernels.stream import Root
 
         return Root(self.root, self.low_precision)
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from secondlens.numerics.intervals import paired_difference
 from secondlens.reproduction.tasks import Measured, Settings, Task, percent, register, with_interval
 from secondlens.studies import ablation_report, first_order_report, indirect_report
 from secondlens.studies.ablation import ablate
 from secondlens.studies.first_order import study_first_order
 from secondlens.studies.indirect import study_table1
-from secondlens.studies.intervals import paired_difference
 
 VARIANTS = {
     "baseline": "unchanged",

@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from secondlens.atlas.files import make_folder, write_table, write_text
 from secondlens.json_text import json_text
+from secondlens.numerics.intervals import bootstrap_interval, paired_difference
 from secondlens.plots import new_figure, save_figure
 from secondlens.studies.ablation import AblationStudy, LayerAblation
 from secondlens.studies.ablation_progress import AblationCheckpoints
 from secondlens.studies.ablator import BASELINE
-from secondlens.studies.intervals import bootstrap_interval, paired_difference
 
 SUMMARY, TABLE, PICTURE = "ablations.json", "ablations.parquet", "ablations.png"
 

@@ -32,11 +32,11 @@ from torch import Tensor
 
 from secondlens.atlas.store import AtlasLayer
 from secondlens.effects.factored import gram_root
-from secondlens.effects.parallel import block_size, map_blocks, setup_block_size
 from secondlens.effects.paths import Convention, path_weights, paths_of, write_maps
 from secondlens.models.model import LensModel
 from secondlens.models.tower import VisionTower
 from secondlens.models.trace import Trace
+from secondlens.numerics.parallel import block_size, map_blocks, setup_block_size
 
 RANKS = {"rank_one": 1, "rank_two": 2, "rank_four": 4}
 BASELINE, FIXED = "baseline", ("without_all", "without_large", "without_small")

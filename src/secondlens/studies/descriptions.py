@@ -30,15 +30,15 @@ from secondlens.effects.layer import LayerStatistics
 from secondlens.images.loader import batches, processing_order
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.numerics.agreement import auc, overlap, rank_correlation
+from secondlens.numerics.sparse.codes import sparse_decompose
+from secondlens.numerics.sparse.dictionary import text_atoms
+from secondlens.numerics.sparse.omp import refit
 from secondlens.pools.pool import Pool
 from secondlens.progress import Progress, silent
-from secondlens.studies.agreement import auc, overlap, rank_correlation
 from secondlens.studies.classifier import make_head
 from secondlens.studies.labelled import LabelledImages
 from secondlens.studies.projections import Projector
-from secondlens.text.dictionary import text_atoms
-from secondlens.text.omp import refit
-from secondlens.text.sparse import sparse_decompose
 
 FIRST_WORDS = 10
 """Words of a description that are compared with another one's."""

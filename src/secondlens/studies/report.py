@@ -10,9 +10,9 @@ import torch
 from secondlens.atlas.files import make_folder, write_table, write_text
 from secondlens.descriptions.store import QUALITY, Descriptions
 from secondlens.json_text import json_text
+from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.plots import new_figure, save_figure
 from secondlens.studies.descriptions import LayerStudy, name_of
-from secondlens.studies.intervals import bootstrap_interval
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")

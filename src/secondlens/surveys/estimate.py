@@ -14,13 +14,13 @@ import torch
 
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention, paths_of
-from secondlens.effects.rank_one import COMPONENTS
 from secondlens.errors import SurveyError
 from secondlens.images.loader import batches, processing_order
 from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
 from secondlens.numerics.evictions import ENTRIES
 from secondlens.numerics.histogram import BINS
+from secondlens.numerics.rank_one import COMPONENTS
 from secondlens.surveys.job import THUMBNAIL_SIZE
 from secondlens.surveys.plan import SurveyPlan
 from secondlens.surveys.step import finish, update

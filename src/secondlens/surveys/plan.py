@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from secondlens.effects.layer import statistics_bytes
-from secondlens.effects.parallel import block_size
 from secondlens.effects.paths import check_layer, paths_of
 from secondlens.errors import SurveyError
 from secondlens.models.model import LensModel
+from secondlens.numerics.parallel import block_size
 
 CAPACITY_PER_TOP = 2
 """Images kept per neuron and top image: enough that one pass certifies (simulated and measured in docs/scale.md)."""

@@ -14,10 +14,10 @@ from secondlens.descriptions.store import Descriptions, texts_file
 from secondlens.descriptions.tables import code_shares
 from secondlens.errors import TextError
 from secondlens.json_text import json_text
+from secondlens.numerics.sparse.codes import SparseCodes
+from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.pools.build import find_pools
 from secondlens.pools.pool import Pool
-from secondlens.text.dictionary import text_atoms
-from secondlens.text.sparse import SparseCodes
 from secondlens.viewer.held_out import HeldOut
 from secondlens.viewer.layout import Field, pack
 

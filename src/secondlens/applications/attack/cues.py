@@ -18,8 +18,8 @@ from secondlens.applications.audit.table import NeuronTable
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError
 from secondlens.models.model import LensModel
+from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.progress import Progress
-from secondlens.text.dictionary import text_atoms
 
 
 @dataclass(frozen=True, eq=False)

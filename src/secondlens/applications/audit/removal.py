@@ -22,9 +22,9 @@ from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.errors import AuditError
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
+from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.progress import Progress
 from secondlens.studies.classifier import Head
-from secondlens.studies.intervals import bootstrap_interval
 
 BATCH = 32
 SIZES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300)

@@ -24,12 +24,12 @@ from secondlens.applications.audit.removal import SIZES, Projection, RemovalResu
 from secondlens.errors import AuditError, ImageError
 from secondlens.images.decode import decode
 from secondlens.images.loader import batches, processing_order
+from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.pools.texts import read_utf8
 from secondlens.progress import Progress
 from secondlens.studies.classifier import Head
 from secondlens.studies.labelled import LabelledImages, open_labelled
 from secondlens.studies.surveyed import surveyed_images
-from secondlens.text.dictionary import text_atoms
 
 
 def study_folder(

@@ -12,8 +12,8 @@ from torch import Tensor
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError
+from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.pools.pool import Pool
-from secondlens.text.sparse import sparse_decompose
 
 
 @dataclass(frozen=True, eq=False)

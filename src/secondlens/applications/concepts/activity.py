@@ -19,10 +19,10 @@ from secondlens.applications.concepts.thresholds import Thresholds, norm_thresho
 from secondlens.applications.concepts.words import Rule
 from secondlens.atlas.store import Atlas, AtlasLayer
 from secondlens.effects.layer import Span, gram_roots
-from secondlens.effects.parallel import block_size
 from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.models.model import LensModel
 from secondlens.models.trace import Trace
+from secondlens.numerics.parallel import block_size
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,13 @@ from secondlens.errors import TextError
 from secondlens.images.loader import batches, processing_order
 from secondlens.models.capture import capture
 from secondlens.models.trace import Trace
+from secondlens.numerics.intervals import bootstrap_interval
+from secondlens.numerics.sparse.codes import sparse_decompose
+from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.pools.pool import Pool
 from secondlens.pools.texts import read_utf8
 from secondlens.progress import Progress
-from secondlens.studies.intervals import bootstrap_interval
 from secondlens.studies.labelled import LabelledImages
-from secondlens.text.dictionary import text_atoms
-from secondlens.text.sparse import sparse_decompose
 
 SIZES = (1, 5, 10, 20)
 RULES: tuple[Rule, ...] = ("alignment", "signed", "paper")

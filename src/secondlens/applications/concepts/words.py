@@ -24,9 +24,9 @@ from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import SecondLensError, TextError, closest
 from secondlens.models.model import LensModel
+from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.pools.build import open_pool
 from secondlens.pools.pool import Pool
-from secondlens.text.dictionary import text_atoms
 
 Rule = Literal["alignment", "signed", "paper"]
 Weights = dict[int, csr_array]

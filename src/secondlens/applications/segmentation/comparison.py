@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from secondlens.applications.segmentation.metrics import Scores, mean_iou, metrics, pixel_accuracy
 from secondlens.errors import SecondLensError, closest
-from secondlens.studies.paired import Statistic, bootstrap, holm, interval, resamples, sign_flip_test
+from secondlens.numerics.intervals import Statistic, bootstrap, holm, interval, resamples, sign_flip_test
 
 
 @dataclass(frozen=True)

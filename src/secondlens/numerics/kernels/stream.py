@@ -17,7 +17,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondlens.kernels.products import split, unit_of
+from secondlens.numerics.kernels.products import split, unit_of
 
 IMAGES, NARROW = 128, 32
 

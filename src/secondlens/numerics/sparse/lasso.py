@@ -8,7 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from secondlens.errors import MissingExtra
-from secondlens.text.omp import Pursuit
+from secondlens.numerics.sparse.omp import Pursuit
 
 
 def lasso_codes(

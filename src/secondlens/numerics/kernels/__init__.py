@@ -36,7 +36,7 @@ def product(
     """left @ right, as precise as `left` (float32 or wider) whatever `right` is; into `out` if it is given."""
     if not fused(left, right):
         return torch.bmm(left, right.to(left.dtype), out=out)
-    from secondlens.kernels.products import product_into
+    from secondlens.numerics.kernels.products import product_into
 
     if out is None:
         out = left.new_empty(*left.shape[:2], right.shape[2])

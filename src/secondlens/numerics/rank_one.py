@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.effects.parallel import eigh
 from secondlens.numerics.largest import TopEffects
+from secondlens.numerics.parallel import eigh
 
 COMPONENTS = 4
 """Components kept a neuron."""

@@ -8,7 +8,7 @@ the signal again on everything picked so far (Pati, Rezaiifar and Krishnaprasad 
 
 An orthonormal basis `Q` of the support is grown by Gram-Schmidt, so `T_S^T = Q^T R`, the residual loses its
 part along the new basis vector only, and the coefficients of the end are `R^{-1} Q s`. Everything but the
-search (see `secondlens.text.screen`) is float64.
+search (see `secondlens.numerics.sparse.screen`) is float64.
 
 The non-negative variant (Bruckstein, Elad and Zibulevsky 2008) picks `argmax_i <t_i, r>` and fits under
 `x >= 0`.
@@ -25,8 +25,8 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from secondlens.text.nnls import nnls_gram
-from secondlens.text.screen import Screen
+from secondlens.numerics.sparse.nnls import nnls_gram
+from secondlens.numerics.sparse.screen import Screen
 
 TOLERANCE = torch.finfo(torch.float64).eps ** 0.5
 """A signal stops where no `|<t, r>|` exceeds this share of `||s|| * max_i ||t_i||`.
@@ -54,7 +54,7 @@ CACHED_BYTES = 8 * 2**20
 
 
 class Pursuit(NamedTuple):
-    """The answer for a block of signals; see `secondlens.text.sparse.SparseCodes`."""
+    """The answer for a block of signals; see `secondlens.numerics.sparse.codes.SparseCodes`."""
 
     indices: Int64[Tensor, "signal nonzero"]
     coefficients: Float64[Tensor, "signal nonzero"]

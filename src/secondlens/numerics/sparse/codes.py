@@ -9,11 +9,11 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from secondlens.errors import TextError, closest
+from secondlens.numerics.sparse.dictionary import Normalisation, text_atoms
+from secondlens.numerics.sparse.lasso import lasso_codes
+from secondlens.numerics.sparse.omp import Pursuit, pursue, refit
+from secondlens.numerics.sparse.screen import Screen
 from secondlens.progress import Count
-from secondlens.text.dictionary import Normalisation, text_atoms
-from secondlens.text.lasso import lasso_codes
-from secondlens.text.omp import Pursuit, pursue, refit
-from secondlens.text.screen import Screen
 
 Method = Literal["omp", "lasso"]
 
@@ -102,11 +102,11 @@ def sparse_decompose(
     r"""Write every direction as a sum of few texts (Gandelsman et al. 2025, the second-order lens).
 
     Formula: `min_x ||s - sum_i x_i T[i]||_2` with at most `nonzero` of the `x_i` not zero. The atoms `T` are
-    the text vectors minus their mean over the pool, then normalised (`secondlens.text.dictionary.text_atoms`
+    the text vectors minus their mean over the pool, then normalised (`secondlens.numerics.sparse.dictionary.text_atoms`
     has both equations). Signals `s` are used as they are, neither centred nor normalised. The problem is
-    solved greedily by orthogonal matching pursuit (Pati et al. 1993; `secondlens.text.omp`), or, with
-    `method="lasso"`, by the lasso path (`secondlens.text.lasso`). Supports of matching pursuit are those of a
-    search in float64, ties going to the lower index; precision, block size and device do not change them.
+    solved greedily by orthogonal matching pursuit (Pati et al. 1993; `secondlens.numerics.sparse.omp`), or, with
+    `method="lasso"`, by the lasso path (`secondlens.numerics.sparse.lasso`). Supports of matching pursuit are those of
+    a search in float64, ties going to the lower index; precision, block size and device do not change them.
 
     Args:
         directions: Signals `[signal, embed]`, torch or numpy. The work runs on their device.
@@ -185,7 +185,7 @@ def _join(found: list[Pursuit], nonzero: int, signals: Tensor) -> Pursuit:
 
 
 def _refit(signals: Tensor, atoms: Tensor, indices: Tensor, nonnegative: bool) -> Tensor:
-    """`secondlens.text.omp.refit` in blocks of bounded memory, in the precision of the signals."""
+    """`secondlens.numerics.sparse.omp.refit` in blocks of bounded memory, in the precision of the signals."""
     coefficients = signals.new_zeros(indices.shape)
     block = max(1, REFIT_BYTES // (8 * indices.shape[1] * atoms.shape[1]))
     for start in range(0, signals.shape[0], block):
