@@ -13,7 +13,6 @@ from torch.nn.functional import normalize
 
 from secondlens.atlas import Atlas
 from secondlens.atlas.embeddings import embeddings_table
-from secondlens.atlas.files import write_table, write_tensors, write_text
 from secondlens.atlas.manifest import (
     EMBEDDINGS,
     IMAGES,
@@ -35,6 +34,7 @@ from secondlens.descriptions.store import (
     texts_file,
 )
 from secondlens.descriptions.tables import texts_table
+from secondlens.disk.files import write_table, write_tensors, write_text
 from secondlens.numerics.histogram import BINS
 from secondlens.pools.build import pools_folder
 from secondlens.pools.pool import Pool, PoolCard

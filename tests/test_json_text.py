@@ -9,7 +9,7 @@ import pytest
 
 from secondlens.applications.audit.matrix import PairMatrix
 from secondlens.cli.output import print_json
-from secondlens.json_text import finite, json_text
+from secondlens.disk.json_text import finite, json_text
 
 
 def strict(text: str) -> Any:

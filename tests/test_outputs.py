@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from secondlens.atlas.files import check_file, check_folder, make_folder
 from secondlens.cli.app import app
+from secondlens.disk.files import check_file, check_folder, make_folder
 from secondlens.errors import AtlasError, MissingExtra, OutputError
 from secondlens.plots import check_picture, check_report, new_figure, save_figure
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from secondlens.atlas.files import write_table
+from secondlens.disk.files import write_table
 from secondlens.errors import OutputError
 from secondlens.surveys import thumbnails
 from secondlens.surveys.thumbnails import ROWS, TOGETHER, sort_thumbnails

@@ -15,7 +15,7 @@ ORDER = (
     {"progress"},
     {"world"},
     {"numerics"},
-    {"json_text"},
+    {"disk"},
     {"images"},
     {"language"},
     {"models"},

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from secondlens.atlas.files import check_file, check_folder, make_folder, write_whole
+from secondlens.disk.files import check_file, check_folder, make_folder, write_whole
 from secondlens.errors import MissingExtra
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 
 import secondlens as sl
 from builders import WORDS
-from secondlens.atlas.files import sha256
 from secondlens.atlas.manifest import MANIFEST
 from secondlens.atlas.upgrade import STAGE, upgrade_atlas
 from secondlens.cli import app
 from secondlens.descriptions import Descriptions, describe
 from secondlens.descriptions.upgrade import upgrade_descriptions
+from secondlens.disk.files import sha256
 from secondlens.errors import AtlasError
 from secondlens.models import load_model
 from secondlens.pools import open_pool

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
-from secondlens.atlas.files import make_folder, write_whole
 from secondlens.atlas.store import Atlas
+from secondlens.disk.files import make_folder, write_whole
 from secondlens.errors import AtlasError
 
 CELL, GAP, CAPTION = 128, 6, 14

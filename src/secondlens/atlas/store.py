@@ -14,8 +14,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from secondlens.atlas.embeddings import read_embeddings
-from secondlens.atlas.files import sha256
 from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerMetadata, Manifest
+from secondlens.disk.files import sha256
 from secondlens.effects.paths import Path as NeuronPath
 from secondlens.errors import AtlasError, closest
 from secondlens.models.model import LensModel

@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from secondlens.atlas.files import disk_errors, make_folder, sha256, write_tensors, write_text
 from secondlens.atlas.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 from secondlens.atlas.store import manifest_of, read_json
+from secondlens.disk.files import disk_errors, make_folder, sha256, write_tensors, write_text
 from secondlens.errors import AtlasError
 from secondlens.progress import Progress, silent
 

@@ -39,9 +39,9 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Merge the parts of a survey into an atlas, exactly."""
-    from secondlens.atlas.files import check_folder
     from secondlens.cli.progress import bar, interruptible
     from secondlens.cli.survey import report
+    from secondlens.disk.files import check_folder
     from secondlens.surveys import merge_parts
 
     check_folder(out)
@@ -56,12 +56,12 @@ def upgrade(
     as_json: JsonOption = False,
 ) -> None:
     """Bring an atlas of an older schema and its descriptions to the present one, in place and without the model."""
-    from secondlens.atlas.files import check_folder
     from secondlens.atlas.manifest import SCHEMA_VERSION
     from secondlens.atlas.upgrade import upgrade_atlas
     from secondlens.cli.output import print_facts
     from secondlens.cli.progress import bar, interruptible
     from secondlens.descriptions.upgrade import upgrade_descriptions
+    from secondlens.disk.files import check_folder
 
     check_folder(atlas)
     with interruptible(), bar() as on_progress:

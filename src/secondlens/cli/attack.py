@@ -80,7 +80,7 @@ def run(
     from secondlens.applications.attack.run import STAGES
     from secondlens.applications.attack.sources import open_sources
     from secondlens.applications.audit import class_pair
-    from secondlens.atlas.files import check_folder
+    from secondlens.disk.files import check_folder
     from secondlens.errors import AuditError
     from secondlens.language import open_language_model
 

@@ -131,7 +131,7 @@ def matrix(
     from secondlens.applications.audit import class_head
     from secondlens.applications.audit.matrix import TABLES, audit_matrix, draw_matrix, image_matrix, write_matrix
     from secondlens.applications.audit.study import class_means
-    from secondlens.atlas.files import check_file
+    from secondlens.disk.files import check_file
     from secondlens.errors import AuditError
     from secondlens.plots import check_picture
 
@@ -281,7 +281,7 @@ def removal(
 
 
 def _prepare(out: Path | None) -> None:
-    from secondlens.atlas.files import check_file
+    from secondlens.disk.files import check_file
 
     if out is not None:
         check_file(out, ".json")

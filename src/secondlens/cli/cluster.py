@@ -51,8 +51,8 @@ def survey(
     settings: SurveySettings,
 ) -> None:
     """Survey neurons over images in parts; certified neurons get the same bits as from `secondlens survey`."""
-    from secondlens.atlas.files import check_folder
     from secondlens.cluster import cluster_survey
+    from secondlens.disk.files import check_folder
 
     chosen, limit = subject.chosen, settings.limit
     if settings.dry_run:
@@ -94,8 +94,8 @@ def describe(
 ) -> None:
     """Encode a pool's texts and describe neurons by them; the result is that of `secondlens describe`."""
     from secondlens.atlas import Atlas
-    from secondlens.atlas.files import check_folder
     from secondlens.cluster import cluster_describe
+    from secondlens.disk.files import check_folder
 
     opened = Atlas.open(subject.atlas)
     check_folder(opened.folder)

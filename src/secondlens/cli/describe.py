@@ -46,8 +46,8 @@ def describe_command(
 ) -> None:
     """Describe every surveyed neuron by texts of a pool; an interrupted run goes on where it was."""
     from secondlens.atlas import Atlas
-    from secondlens.atlas.files import check_folder
     from secondlens.descriptions import describe
+    from secondlens.disk.files import check_folder
     from secondlens.models import load_model
     from secondlens.pools import open_pool
 

@@ -65,8 +65,8 @@ def show(
     """Show one neuron: figures, words by sense, strongest paths, top images."""
     from secondlens.atlas import Atlas
     from secondlens.atlas.card import contact_sheet, neuron_card
-    from secondlens.atlas.files import check_file
     from secondlens.descriptions import Descriptions
+    from secondlens.disk.files import check_file
 
     if sheet is not None:
         check_file(sheet, ".png")

@@ -72,7 +72,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Let a language model write descriptions of classes: a file for `pool create`."""
-    from secondlens.atlas.files import check_file
+    from secondlens.disk.files import check_file
     from secondlens.language import open_language_model
     from secondlens.pools.generate import PROMPT, generate_descriptions
     from secondlens.pools.texts import read_texts

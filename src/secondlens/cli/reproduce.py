@@ -44,7 +44,7 @@ def reproduce_command(
     """Run the paper's experiments and put ours beside the paper's; finished ones are not run again."""
     import os
 
-    from secondlens.atlas.files import check_folder
+    from secondlens.disk.files import check_folder
     from secondlens.reproduction import Options, load_preset, preset_names, reproduce
     from secondlens.reproduction.run import plain
 

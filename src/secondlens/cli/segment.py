@@ -44,7 +44,7 @@ def segment_command(
     from secondlens.applications.heatmaps import HeatMapper, Options
     from secondlens.applications.segmentation import write_segmentation
     from secondlens.atlas import Atlas
-    from secondlens.atlas.files import check_file, check_folder
+    from secondlens.disk.files import check_file, check_folder
     from secondlens.images import decode, open_source
     from secondlens.models import load_model
 

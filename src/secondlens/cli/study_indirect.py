@@ -94,8 +94,8 @@ def indirect(
 ) -> None:
     """Directions of the exact indirect effects of every neuron of some layers, for `attack run --indirect`."""
     from secondlens.atlas import Atlas
-    from secondlens.atlas.files import check_file
     from secondlens.cli.survey_options import parse_layers
+    from secondlens.disk.files import check_file
     from secondlens.images.sources import open_source
     from secondlens.models import load_model
     from secondlens.studies.indirect_directions import write_indirect_directions

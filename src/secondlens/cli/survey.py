@@ -51,7 +51,7 @@ def survey_command(
     import os
 
     from secondlens.atlas import Atlas
-    from secondlens.atlas.files import check_folder
+    from secondlens.disk.files import check_folder
     from secondlens.models import load_model
     from secondlens.surveys import survey, survey_shard
 

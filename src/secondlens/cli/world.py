@@ -82,7 +82,7 @@ def train(
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
 ) -> None:
     """Train a small CLIP on scenes; an interrupted run goes on where it was."""
-    from secondlens.atlas.files import check_folder
+    from secondlens.disk.files import check_folder
     from secondlens.studies.laboratory.settings import Settings
     from secondlens.studies.laboratory.training import train_stages
 

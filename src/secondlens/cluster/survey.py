@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from secondlens.atlas.files import make_folder, write_bytes
 from secondlens.atlas.manifest import EMBEDDINGS, THUMBNAILS
 from secondlens.atlas.store import Atlas
 from secondlens.cluster.costs import Costs, NodeCost
@@ -22,6 +21,7 @@ from secondlens.cluster.crew import Crew, Piece, share_out
 from secondlens.cluster.library import connected
 from secondlens.cluster.report import check_reports
 from secondlens.cluster.worker import Setup, SurveyWorker, Task
+from secondlens.disk.files import make_folder, write_bytes
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention
 from secondlens.errors import ClusterError

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from secondlens.atlas.files import make_folder, write_text
+from secondlens.disk.files import make_folder, write_text
 from secondlens.surveys.checkpoint import require_same
 
 JOURNAL = "steps.json"

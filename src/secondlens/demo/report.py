@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from secondlens.atlas.files import write_text
 from secondlens.demo.step import Done, Table
+from secondlens.disk.files import write_text
 
 TITLE = "secondlens: the embedded world"
 STYLE = """

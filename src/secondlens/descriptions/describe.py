@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import secondlens
-from secondlens.atlas.files import disk_errors, sha256, write_table, write_tensors, write_text
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.null import NULLS, p_values
 from secondlens.descriptions.parts import Part, decompose_part, parts_of, sizes_of
@@ -36,6 +35,7 @@ from secondlens.descriptions.store import (
     texts_file,
 )
 from secondlens.descriptions.tables import texts_table
+from secondlens.disk.files import disk_errors, sha256, write_table, write_tensors, write_text
 from secondlens.errors import AtlasError, TextError
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.pools.pool import Pool

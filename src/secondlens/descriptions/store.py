@@ -15,8 +15,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.disk.json_text import finite
 from secondlens.errors import AtlasError, closest
-from secondlens.json_text import finite
 
 CARD, FOLDER = "description.json", "descriptions"
 QUALITY = "quality.parquet"

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from secondlens.atlas.files import write_table
 from secondlens.atlas.store import manifest_of, read_json
 from secondlens.atlas.upgrade import STAGE, replace_files
 from secondlens.descriptions.store import CARD, FOLDER, SCHEMA_VERSION, DescriptionCard, texts_file
+from secondlens.disk.files import write_table
 from secondlens.errors import AtlasError
 from secondlens.progress import Progress
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import secondlens
-from secondlens.atlas.files import write_text
-from secondlens.atlas.journal import Journal, settings_differ
+from secondlens.disk.files import write_text
+from secondlens.disk.journal import Journal, settings_differ
 from secondlens.errors import EmptyAnswer, LanguageError, TextError
 from secondlens.language.base import LanguageModel
 from secondlens.pools.texts import clean_texts, normalised, read_utf8

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from secondlens.atlas.files import make_folder, write_table, write_tensors, write_text
+from secondlens.disk.files import make_folder, write_table, write_tensors, write_text
 from secondlens.errors import TextError
 from secondlens.models.model import LensModel
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from secondlens.atlas.files import write_text
+from secondlens.disk.files import write_text
 
 if TYPE_CHECKING:
     from secondlens.reproduction.run import Outcome

@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from secondlens.atlas.files import make_folder, write_text
 from secondlens.atlas.manifest import ids_hash
 from secondlens.atlas.store import Atlas
+from secondlens.disk.files import make_folder, write_text
+from secondlens.disk.json_text import finite, json_text
 from secondlens.errors import ReproductionError, SurveyError, closest
 from secondlens.images.loader import processing_order
 from secondlens.images.sources import ImageSource, subset
-from secondlens.json_text import finite, json_text
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress, silent

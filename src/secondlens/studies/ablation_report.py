@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from secondlens.atlas.files import make_folder, write_table, write_text
-from secondlens.json_text import json_text
+from secondlens.disk.files import make_folder, write_table, write_text
+from secondlens.disk.json_text import json_text
 from secondlens.numerics.intervals import bootstrap_interval, paired_difference
 from secondlens.plots import new_figure, save_figure
 from secondlens.studies.ablation import AblationStudy, LayerAblation

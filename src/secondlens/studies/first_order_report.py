@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from secondlens.atlas.files import make_folder, write_table, write_text
-from secondlens.json_text import json_text
+from secondlens.disk.files import make_folder, write_table, write_text
+from secondlens.disk.json_text import json_text
 from secondlens.plots import new_figure, save_figure
 from secondlens.studies.first_order import FirstOrderStudy
 from secondlens.studies.indirect_report import accuracy

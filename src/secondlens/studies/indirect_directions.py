@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from secondlens.atlas.files import disk_errors, write_tensors
-from secondlens.atlas.journal import Journal, settings_differ
 from secondlens.atlas.store import Atlas
+from secondlens.disk.files import disk_errors, write_tensors
+from secondlens.disk.journal import Journal, settings_differ
 from secondlens.effects.indirect import ROWS, Clean, MeanActivations, effects_of
 from secondlens.effects.indirect_statistics import IndirectStatistics
 from secondlens.errors import SecondLensError

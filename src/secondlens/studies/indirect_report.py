@@ -7,8 +7,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from secondlens.atlas.files import make_folder, write_table, write_tensors, write_text
-from secondlens.json_text import json_text
+from secondlens.disk.files import make_folder, write_table, write_tensors, write_text
+from secondlens.disk.json_text import json_text
 from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.plots import new_figure, save_figure
 from secondlens.studies.indirect import EFFECTS, Table1

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from secondlens.atlas.files import make_folder, write_table, write_text
 from secondlens.descriptions.store import QUALITY, Descriptions
-from secondlens.json_text import json_text
+from secondlens.disk.files import make_folder, write_table, write_text
+from secondlens.disk.json_text import json_text
 from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.plots import new_figure, save_figure
 from secondlens.studies.descriptions import LayerStudy, name_of

@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from secondlens.atlas.files import make_folder, write_table, write_text
 from secondlens.atlas.store import Atlas, AtlasLayer
-from secondlens.json_text import json_text
+from secondlens.disk.files import make_folder, write_table, write_text
+from secondlens.disk.json_text import json_text
 from secondlens.plots import new_figure, save_figure
 from secondlens.studies.selectivity import distribution, neuron_figures, path_figures
 from secondlens.studies.shuffles import STATISTICS, ShuffleTest

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from secondlens.atlas.embeddings import embeddings_table
-from secondlens.atlas.files import make_folder, write_table, write_tensors, write_text
+from secondlens.disk.files import make_folder, write_table, write_tensors, write_text
 from secondlens.errors import SurveyError
 
 # A checkpoint may cost a twentieth of the time, and a kill at most this many seconds or twenty checkpoints' time.

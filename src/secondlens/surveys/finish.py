@@ -14,7 +14,6 @@ import transformers
 from safetensors.torch import load_file
 
 import secondlens
-from secondlens.atlas.files import sha256, write_table, write_tables, write_text
 from secondlens.atlas.manifest import (
     EMBEDDINGS,
     IMAGES,
@@ -27,6 +26,7 @@ from secondlens.atlas.manifest import (
     ids_hash,
     layer_file,
 )
+from secondlens.disk.files import sha256, write_table, write_tables, write_text
 from secondlens.effects.layer import LayerResult
 from secondlens.effects.paths import Path as EffectPath
 from secondlens.models.model import LensModel

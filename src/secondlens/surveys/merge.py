@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from secondlens.atlas.files import make_folder, sha256, write_tensors, write_text
 from secondlens.atlas.manifest import EMBEDDINGS, MANIFEST, THUMBNAILS, LayerMetadata, layer_file
 from secondlens.atlas.store import Atlas
+from secondlens.disk.files import make_folder, sha256, write_tensors, write_text
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import paths_of
 from secondlens.errors import SurveyError

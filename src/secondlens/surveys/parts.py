@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 
 import secondlens
-from secondlens.atlas.files import sha256, write_table, write_tensors, write_text
 from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, THUMBNAILS, ModelMetadata
+from secondlens.disk.files import sha256, write_table, write_tensors, write_text
 from secondlens.effects.layer import LayerStatistics
 from secondlens.errors import SurveyError
 from secondlens.surveys.checkpoint import Checkpoints, Progress, require_same

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secondlens.atlas.files import sha256, write_tensors
 from secondlens.atlas.manifest import MANIFEST, LayerMetadata, ids_hash, layer_file
 from secondlens.atlas.store import Atlas
+from secondlens.disk.files import sha256, write_tensors
 from secondlens.effects.layer import LayerResult, LayerStatistics
 from secondlens.effects.paths import Convention, check_convention, paths_of
 from secondlens.errors import SurveyError

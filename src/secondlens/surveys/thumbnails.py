@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from secondlens.atlas.files import disk_errors, write_table
+from secondlens.disk.files import disk_errors, write_table
 
 ROWS = 4096
 """Rows that are read at a time."""

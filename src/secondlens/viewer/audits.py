@@ -16,8 +16,8 @@ from secondlens.applications.audit.audit import PairAudit
 from secondlens.applications.audit.folder import ExplainedError
 from secondlens.applications.audit.results import Kind
 from secondlens.atlas.store import Atlas
+from secondlens.disk.json_text import json_text
 from secondlens.errors import AtlasError
-from secondlens.json_text import json_text
 from secondlens.viewer.reading import reading
 
 CLASSES, STRONGEST, TESTS = 30, 30, 200

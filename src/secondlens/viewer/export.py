@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from secondlens.atlas.files import disk_errors
 from secondlens.atlas.store import Atlas
+from secondlens.disk.files import disk_errors
 from secondlens.errors import AtlasError
 from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel

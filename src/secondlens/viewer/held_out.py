@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from secondlens.descriptions.store import QUALITY, Descriptions
-from secondlens.json_text import finite, json_text
+from secondlens.disk.json_text import finite, json_text
 
 
 class HeldOut:

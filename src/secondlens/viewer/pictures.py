@@ -9,7 +9,7 @@ from PIL import Image
 
 from secondlens.atlas.manifest import THUMBNAILS
 from secondlens.atlas.store import Atlas
-from secondlens.json_text import json_text
+from secondlens.disk.json_text import json_text
 
 CELL, ACROSS = 96, 2
 """Pixels of a cell, and cells a row and column of a sprite. Small sprites: a neuron's images lie far apart, so that of

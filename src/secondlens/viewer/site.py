@@ -16,7 +16,7 @@ from typing import Any
 import secondlens
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
-from secondlens.json_text import json_text
+from secondlens.disk.json_text import json_text
 from secondlens.models.model import LensModel
 from secondlens.numerics.histogram import HIGHEST, LOWEST, PER_OCTAVE
 from secondlens.viewer.ablations import read_ablations

@@ -12,8 +12,8 @@ from torch import Tensor
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions, texts_file
 from secondlens.descriptions.tables import code_shares
+from secondlens.disk.json_text import json_text
 from secondlens.errors import TextError
-from secondlens.json_text import json_text
 from secondlens.numerics.sparse.codes import SparseCodes
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.pools.build import find_pools

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor
 
-from secondlens.atlas.files import sha256
+from secondlens.disk.files import sha256
 from secondlens.errors import AuditError
 
 NAME = re.compile(r"layer-(\d+)")

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from secondlens.atlas.files import make_folder, write_text
-from secondlens.atlas.journal import Journal
+from secondlens.disk.files import make_folder, write_text
+from secondlens.disk.journal import Journal
 from secondlens.errors import AuditError, LanguageError, SecondLensError
 
 CARD = "attack.json"

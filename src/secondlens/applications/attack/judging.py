@@ -7,7 +7,7 @@ from typing import Any
 
 from secondlens.applications.attack.folder import ADVICE, AttackFolder, slug, stopped
 from secondlens.applications.attack.judges.base import Judge, Judgement
-from secondlens.atlas.journal import Journal
+from secondlens.disk.journal import Journal
 from secondlens.errors import AuditError, SecondLensError
 from secondlens.progress import Progress
 

@@ -9,7 +9,7 @@ from typing import Any
 from secondlens.applications.attack.folder import AttackFolder, Cell, stopped
 from secondlens.applications.attack.pictures.base import ImageMaker, Order, save_marked
 from secondlens.applications.attack.settings import AttackSettings
-from secondlens.atlas.files import make_folder, write_text
+from secondlens.disk.files import make_folder, write_text
 from secondlens.errors import SecondLensError
 from secondlens.progress import Progress
 

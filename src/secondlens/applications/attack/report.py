@@ -11,8 +11,8 @@ from secondlens.applications.attack.gallery import Exhibit
 from secondlens.applications.attack.judging import agreement, all_judgements
 from secondlens.applications.attack.pages import markdown, page
 from secondlens.applications.attack.results import KINDS, summarise
-from secondlens.atlas.files import make_folder, write_table, write_text
-from secondlens.json_text import json_text
+from secondlens.disk.files import make_folder, write_table, write_text
+from secondlens.disk.json_text import json_text
 
 
 def write_report(

@@ -22,7 +22,7 @@ from secondlens.applications.audit.images import WithinClasses, pick_image_cues
 from secondlens.applications.audit.scores import NEURONS, Scoring, check_scoring
 from secondlens.applications.audit.similarity import SYNONYM, Similarity, mentions
 from secondlens.applications.audit.table import NeuronTable
-from secondlens.atlas.files import check_file, make_folder, write_table, write_text
+from secondlens.disk.files import check_file, make_folder, write_table, write_text
 from secondlens.errors import AuditError
 from secondlens.plots import check_picture, new_figure, save_figure
 from secondlens.progress import Progress

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from secondlens.atlas.files import check_file, make_folder, write_text
 from secondlens.atlas.store import Atlas
-from secondlens.json_text import json_text
+from secondlens.disk.files import check_file, make_folder, write_text
+from secondlens.disk.json_text import json_text
 
 Kind = Literal["pair", "matrix", "folder", "removal"]
 

@@ -11,7 +11,7 @@ from PIL import Image
 from secondlens.applications.heatmaps.heatmap import HeatMap
 from secondlens.applications.heatmaps.pictures import greyscale, heat_overlay, indexed, mask_overlay, side_by_side
 from secondlens.applications.heatmaps.postprocess import THRESHOLD
-from secondlens.atlas.files import check_file, disk_errors, write_bytes
+from secondlens.disk.files import check_file, disk_errors, write_bytes
 from secondlens.errors import SecondLensError
 
 

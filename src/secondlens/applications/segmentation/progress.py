@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from secondlens.applications.segmentation.metrics import Scores
-from secondlens.atlas.files import disk_errors, make_folder, write_table, write_text
+from secondlens.disk.files import disk_errors, make_folder, write_table, write_text
 from secondlens.errors import SecondLensError
 
 SETTINGS = "settings.json"

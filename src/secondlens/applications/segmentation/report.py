@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from secondlens.applications.segmentation.pictures import Panel, draw_curves, draw_grid
-from secondlens.atlas.files import make_folder, write_text
-from secondlens.json_text import json_text
+from secondlens.disk.files import make_folder, write_text
+from secondlens.disk.json_text import json_text
 
 SUMMARY, REPORT, CURVES, GRID = "summary.json", "report.md", "curves.png", "grid.png"
 SHOWN = ("pixel_accuracy", "miou", "map", "map_foreground", "miou_at_mean")

@@ -5,7 +5,7 @@ from typing import Any
 from secondlens.applications.segmentation.comparison import FIGURES, compare, with_intervals
 from secondlens.applications.segmentation.evaluate import Evaluation
 from secondlens.applications.segmentation.metrics import BINS, class_ious, mean_iou, metrics
-from secondlens.json_text import finite
+from secondlens.disk.json_text import finite
 
 CLASSES = 50
 """Rows of the table by class, at most."""

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from secondlens.atlas.files import make_folder, write_table, write_text
-from secondlens.json_text import json_text
+from secondlens.disk.files import make_folder, write_table, write_text
+from secondlens.disk.json_text import json_text
 from secondlens.plots import new_figure, save_figure
 from secondlens.studies.laboratory.agreement import Agreement
 from secondlens.studies.laboratory.cues import recall

@@ -17,11 +17,11 @@ import numpy as np
 from scipy.stats import t as student
 
 import secondlens
-from secondlens.atlas.files import make_folder, write_text
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions import describe
+from secondlens.disk.files import make_folder, write_text
+from secondlens.disk.json_text import json_text
 from secondlens.errors import WorldError
-from secondlens.json_text import json_text
 from secondlens.models.model import LensModel
 from secondlens.pools import open_pool
 from secondlens.progress import Progress

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import secondlens
-from secondlens.atlas.files import write_whole
+from secondlens.disk.files import write_whole
 
 # IPTC's word for pictures made by a model: what viewers and archives look for.
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from secondlens.atlas.files import disk_errors, write_text
+from secondlens.disk.files import disk_errors, write_text
 from secondlens.errors import SecondLensError
 
 
