@@ -29,7 +29,7 @@ from benchmarks.cluster import save_model, save_pictures
 from benchmarks.report import record
 from benchmarks.survey import SIZES
 from secondlens.cli.survey_options import parse_layers
-from secondlens.images.sources import open_source
+from secondlens.data.sources import open_source
 
 OURS = (
     "{python} -c 'from secondlens.cli.app import main; main()' "

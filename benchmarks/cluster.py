@@ -28,9 +28,9 @@ from secondlens.cluster.crew import Crew, Share
 from secondlens.cluster.library import connected
 from secondlens.cluster.survey import by_crew, part_count
 from secondlens.cluster.worker import Setup, SurveyWorker
+from secondlens.data.loader import batches, processing_order
+from secondlens.data.sources import open_source
 from secondlens.effects.layer import LayerStatistics
-from secondlens.images.loader import batches, processing_order
-from secondlens.images.sources import open_source
 from secondlens.models import load_model
 from secondlens.surveys.checkpoint import Progress, kept_embeddings
 from secondlens.surveys.job import THUMBNAIL_SIZE, Job, Scan

@@ -12,9 +12,9 @@ import time
 import torch
 
 from benchmarks.report import record
+from secondlens.data.loader import Batch, batches, processing_order
+from secondlens.data.sources import open_source
 from secondlens.effects.layer import LayerStatistics
-from secondlens.images.loader import Batch, batches, processing_order
-from secondlens.images.sources import open_source
 from secondlens.models import load_model
 from secondlens.surveys.run import update
 

@@ -23,14 +23,14 @@ from torch import Tensor
 from benchmarks.report import record
 from secondlens.atlas import Atlas
 from secondlens.cli.survey_options import parse_layers
+from secondlens.data.labelled import LabelledImages, open_labelled
+from secondlens.data.loader import batches, processing_order
+from secondlens.data.sources import ImageSource
+from secondlens.data.sources.base import subset
 from secondlens.effects.paths import coefficients, path_weights, write_maps
-from secondlens.images.loader import batches, processing_order
-from secondlens.images.sources import ImageSource
-from secondlens.images.sources.subset import subset
 from secondlens.models import LensModel, load_model
 from secondlens.models.capture import capture
 from secondlens.studies.ablation import AblationStudy, ablate
-from secondlens.studies.labelled import LabelledImages, open_labelled
 from secondlens.surveys import survey
 from secondlens.surveys.batch_size import BATCH_SIZE
 from secondlens.world import scene_at, write_dataset

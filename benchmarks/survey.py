@@ -15,8 +15,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, Siglip
 
 from benchmarks.report import gpu_memory_gib, memory_gib, record, timed
 from benchmarks.roofline import roofline
+from secondlens.data.loader import Batch
 from secondlens.effects.layer import LayerStatistics
-from secondlens.images.loader import Batch
 from secondlens.models import hf_clip, hf_siglip
 from secondlens.models.load import float_dtype
 from secondlens.models.model import LensModel, Preprocessing

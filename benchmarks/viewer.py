@@ -191,7 +191,7 @@ def serving(folder: Path) -> tuple[Any, Any, bytes]:
 
 
 def measure_upload(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    from secondlens.images.decode import decode
+    from secondlens.data.decode import decode
 
     model, app, content = serving(folder)
     request = functools.partial(urllib.request.Request, method="POST", headers={"content-type": "image/jpeg"})

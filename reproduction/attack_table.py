@@ -43,9 +43,9 @@ from secondlens.applications.audit.study import class_means, study_removal
 from secondlens.atlas import Atlas
 from secondlens.cli.progress import bar
 from secondlens.cli.survey_options import parse_layers
+from secondlens.data.language import open_language_model
 from secondlens.descriptions import Descriptions
 from secondlens.disk.files import write_text
-from secondlens.language import open_language_model
 from secondlens.models import load_model
 from secondlens.studies.classifier import WORLD_TEMPLATES
 from secondlens.world import NOUNS, default_biases

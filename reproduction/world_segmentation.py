@@ -25,11 +25,11 @@ from secondlens.applications.heatmaps.attention import Rollout
 from secondlens.applications.segmentation.evaluate import Evaluation, Plan, evaluate_segmentation
 from secondlens.applications.segmentation.metrics import metrics
 from secondlens.applications.segmentation.pictures import make_panels
-from secondlens.applications.segmentation.readers import read_pairs
 from secondlens.applications.segmentation.report import write_report
 from secondlens.applications.segmentation.summary import summary
 from secondlens.applications.segmentation.targets import make_targets
 from secondlens.atlas import Atlas
+from secondlens.data.masks import read_pairs
 from secondlens.models import LensModel, load_model
 from secondlens.surveys import survey
 from secondlens.world import scene_at, write_dataset

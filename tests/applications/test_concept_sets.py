@@ -24,11 +24,11 @@ from secondlens.applications.concepts.evaluate import (
     right_rows,
     summary,
 )
+from secondlens.data.labelled import open_labelled
 from secondlens.descriptions import Descriptions, describe
 from secondlens.errors import TextError
 from secondlens.models import LensModel
 from secondlens.pools import open_pool
-from secondlens.studies.labelled import open_labelled
 
 CLASSES = ["cat, house cat", "dog", "crane", "fire truck, crane"]
 
@@ -128,7 +128,7 @@ def test_recall_is_that_of_lists_made_one_by_one(
     finder = ConceptFinder(vit, atlas, descriptions, pool, percentile=70.0)
     recall = concept_recall(finder, descriptions, pool, images, batch_size=7, limit=12)
     assert recall.uncovered == 0
-    from secondlens.images.loader import processing_order
+    from secondlens.data.loader import processing_order
 
     right = right_rows(images.classes, pool.texts, {})
     for place, position in enumerate(processing_order(40)[:12]):

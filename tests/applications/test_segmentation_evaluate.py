@@ -22,10 +22,10 @@ from secondlens.applications.heatmaps.postprocess import upsample
 from secondlens.applications.segmentation.evaluate import Plan, evaluate_segmentation, repr_of
 from secondlens.applications.segmentation.fit import fit_mask
 from secondlens.applications.segmentation.metrics import Scores, metrics, score_map
-from secondlens.applications.segmentation.readers import MaskedImages, read_pairs
 from secondlens.applications.segmentation.summary import summary
 from secondlens.applications.segmentation.targets import make_targets
 from secondlens.applications.segmentation.views import View, pixel_maps, views_of
+from secondlens.data.masks import MaskedImages, read_pairs
 from secondlens.errors import ImageError, SecondLensError
 from secondlens.models import LensModel
 

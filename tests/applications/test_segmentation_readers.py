@@ -11,7 +11,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy.io import savemat
 
-from secondlens.applications.segmentation.readers import (
+from secondlens.data import UnreadableImage
+from secondlens.data.masks import (
     UnusableMask,
     open_masked,
     read_coco,
@@ -20,7 +21,6 @@ from secondlens.applications.segmentation.readers import (
     read_voc,
 )
 from secondlens.errors import ImageError
-from secondlens.images import UnreadableImage
 
 SIZE = (7, 10)
 """Height, width."""

@@ -22,8 +22,8 @@ from secondlens.applications.attack.pictures.folder import FolderMaker
 from secondlens.applications.attack.pictures.scenes import SceneMaker
 from secondlens.applications.attack.report import write_report
 from secondlens.applications.audit import Auditor
+from secondlens.data.language import ScriptedModel, open_language_model
 from secondlens.errors import AuditError, LanguageError
-from secondlens.language import ScriptedModel, open_language_model
 from secondlens.studies.classifier import WORLD_TEMPLATES
 
 METHODS = ("second-order", "images", "random", "similar-words", "none")

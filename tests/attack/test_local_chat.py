@@ -8,8 +8,8 @@ import torch
 from attack.endpoints import Endpoint
 from secondlens.applications.attack import AttackFolder, Cell, make_settings
 from secondlens.applications.attack.descriptions import write_descriptions
+from secondlens.data.language import open_language_model
 from secondlens.errors import LanguageError
-from secondlens.language import open_language_model
 
 KEY = "sk-a-key-that-nobody-may-see"
 CELL = Cell("dog", "deer", "second-order", 1)

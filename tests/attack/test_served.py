@@ -16,9 +16,9 @@ from secondlens.applications.attack import AttackFolder, make_settings, open_jud
 from secondlens.applications.attack.descriptions import write_descriptions
 from secondlens.applications.attack.judges import Judge
 from secondlens.applications.attack.judging import judge_pictures
+from secondlens.data.language import open_language_model
+from secondlens.data.language.local import LocalVisionModel
 from secondlens.errors import LanguageError
-from secondlens.language import open_language_model
-from secondlens.language.local import LocalVisionModel
 from secondlens.models import LensModel
 
 LINE = {"name": "a", "source_class": "dog", "target_class": "cat", "seed": 1, "metadata": {}}

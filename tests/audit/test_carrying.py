@@ -9,8 +9,8 @@ import secondlens as sl
 from secondlens.applications.audit import Auditor
 from secondlens.applications.audit.carrying import CarriedCues, carried_cues
 from secondlens.applications.audit.images import image_scores
+from secondlens.data.decode import decode
 from secondlens.errors import AuditError
-from secondlens.images.decode import decode
 from secondlens.studies.surveyed import surveyed_images
 
 

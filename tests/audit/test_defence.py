@@ -19,9 +19,9 @@ from secondlens.applications.audit.removal import Projection, RemovalResult, Rem
 from secondlens.applications.audit.study import study_folder, study_removal
 from secondlens.atlas import Atlas
 from secondlens.cli.app import main
+from secondlens.data.decode import decode
+from secondlens.data.sources import open_source
 from secondlens.errors import AuditError
-from secondlens.images.decode import decode
-from secondlens.images.sources import open_source
 from secondlens.viewer.audits import read_audits
 
 

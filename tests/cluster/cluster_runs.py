@@ -12,7 +12,7 @@ from secondlens.cluster import NodeCost
 from secondlens.cluster.costs import Costs
 from secondlens.cluster.crew import Crew
 from secondlens.cluster.survey import by_crew, part_count
-from secondlens.images.sources import open_source
+from secondlens.data.sources import open_source
 from secondlens.models import LensModel
 from secondlens.surveys import make_plan
 from secondlens.surveys.job import Job

@@ -18,8 +18,8 @@ from secondlens.cli.cluster import ray_notes
 from secondlens.cluster import cluster_survey
 from secondlens.cluster import survey as module
 from secondlens.cluster.crew import Crew
+from secondlens.data.sources import FolderSource
 from secondlens.errors import ClusterError, SurveyError
-from secondlens.images.sources import FolderSource
 from secondlens.models import LensModel
 
 Store = Callable[..., None]

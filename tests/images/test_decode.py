@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pictures import encoded, noise, png, tiff
 from PIL import Image, ImageFile
 
+from secondlens.data import MAX_PIXELS, UnreadableImage, decode, thumbnail
 from secondlens.errors import ImageError
-from secondlens.images import MAX_PIXELS, UnreadableImage, decode, thumbnail
 
 PHOTOS = Path(__file__).resolve().parents[2] / "../shared/photos"
 

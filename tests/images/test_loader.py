@@ -13,9 +13,9 @@ from pictures import encoded, noise, write_tar
 from PIL import Image
 from torch import Tensor
 
+from secondlens.data import Batch, FolderSource, Skipped, batches, open_source, processing_order
+from secondlens.data.loader import Decoders
 from secondlens.errors import ImageError
-from secondlens.images import Batch, FolderSource, Skipped, batches, open_source, processing_order
-from secondlens.images.loader import Decoders
 
 SIDE = 16
 ORDER = [11, 0, 10, 1, 9, 2, 8, 3, 7, 4, 6, 5]

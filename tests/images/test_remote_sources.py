@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import encoded, noise, write_tar
 
+from secondlens.data import UnreadableImage, batches
+from secondlens.data.sources import FolderSource, TarSource, open_source
+from secondlens.data.sources.parquet import ParquetSource
+from secondlens.data.sources.remote import RemoteFolderSource, RemoteTarSource
 from secondlens.errors import ImageError
-from secondlens.images import UnreadableImage, batches
-from secondlens.images.sources import FolderSource, TarSource, open_source
-from secondlens.images.sources.parquet import ParquetSource
-from secondlens.images.sources.remote import RemoteFolderSource, RemoteTarSource
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import pytest
 from pictures import encoded, noise, write_tar
 from PIL import Image
 
-from secondlens.errors import ImageError, MissingExtra
-from secondlens.images import (
+from secondlens.data import (
     DatasetSource,
     FileListSource,
     FolderSource,
@@ -23,6 +22,7 @@ from secondlens.images import (
     decode,
     open_source,
 )
+from secondlens.errors import ImageError, MissingExtra
 
 
 @pytest.fixture

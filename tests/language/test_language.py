@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from secondlens.data.language import LanguageModel, ScriptedModel, open_language_model
+from secondlens.data.language.base import whole_lines
 from secondlens.errors import EmptyAnswer, LanguageError, MissingExtra
-from secondlens.language import LanguageModel, ScriptedModel, open_language_model
-from secondlens.language.base import whole_lines
 
 KEY = "sk-a-key-that-nobody-may-see"
 
@@ -115,7 +115,7 @@ def test_a_busy_endpoint_is_asked_again(endpoint: Endpoint) -> None:
     ],
 )
 def test_what_an_endpoint_refuses_is_said_without_the_key(endpoint: Endpoint, status: int, expected: str) -> None:
-    from secondlens.language.endpoint import EndpointModel
+    from secondlens.data.language.endpoint import EndpointModel
 
     endpoint.refuse(status, f"no: {KEY}")
     with pytest.raises(LanguageError, match=expected) as caught:
@@ -137,7 +137,7 @@ def test_options_that_an_endpoint_does_not_know_are_left_out(endpoint: Endpoint)
 
 
 def test_no_endpoint_a_slow_one_and_one_that_is_none(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    from secondlens.language.endpoint import EndpointModel
+    from secondlens.data.language.endpoint import EndpointModel
 
     endpoint.queue.append((200, "<html>welcome</html>"))
     with pytest.raises(LanguageError, match="end in /v1"):

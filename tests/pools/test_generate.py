@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commands import Result
+from secondlens.data.generate import CHATTER, PROMPT, GenerationReport, generate_descriptions, parse_descriptions
+from secondlens.data.language import ScriptedModel
 from secondlens.errors import EmptyAnswer, LanguageError, TextError
-from secondlens.language import ScriptedModel
 from secondlens.models import LensModel
 from secondlens.pools import open_pool
-from secondlens.pools.generate import CHATTER, PROMPT, GenerationReport, generate_descriptions, parse_descriptions
 
 CLASSES = ["heron", "lighthouse", "red fox", "tea pot", "zebra"]
 

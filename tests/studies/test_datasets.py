@@ -23,11 +23,12 @@ from layouts import (
     write_trees,
 )
 
+from secondlens.data.decode import decode
+from secondlens.data.imagenet import read_class_table
+from secondlens.data.labelled import open_evaluation, open_survey
+from secondlens.data.sources import CifarSource, FolderSource, ImageSource, NestedTarSource, SubsetSource, every
 from secondlens.errors import ImageError, MissingExtra
-from secondlens.images.decode import decode
-from secondlens.images.sources import CifarSource, FolderSource, ImageSource, NestedTarSource, SubsetSource, every
 from secondlens.models import LensModel
-from secondlens.studies.datasets import open_evaluation, open_survey, read_class_table
 
 FIRST_NAMES = ["tench", "cock", "crane", "fire engine"]
 

@@ -12,13 +12,13 @@ from PIL import Image
 
 import secondlens as sl
 from commands import Result
+from secondlens.data.labelled import open_labelled
 from secondlens.descriptions import describe
 from secondlens.errors import ImageError
 from secondlens.models import LensModel
 from secondlens.models.capture import capture
 from secondlens.pools import open_pool
 from secondlens.studies.descriptions import study_descriptions
-from secondlens.studies.labelled import open_labelled
 from secondlens.studies.projections import Projector
 
 
@@ -83,7 +83,7 @@ def test_accuracies_are_those_of_the_dense_reconstruction(vit: LensModel, table:
     def right(changed: torch.Tensor) -> torch.Tensor:
         return ((changed * raw.norm(dim=1, keepdim=True)) @ weight.T + bias).argmax(dim=1) == images.labels
 
-    from secondlens.images.loader import processing_order
+    from secondlens.data.loader import processing_order
 
     order = processing_order(len(images.labels))
     released = torch.einsum("bne,ne->bn", centred, rebuilt)

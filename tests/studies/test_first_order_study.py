@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 import secondlens as sl
 from builders import VIT, Spec, hooks_of, pixels
 from secondlens.cli.app import app
-from secondlens.images.loader import processing_order
+from secondlens.data.labelled import open_labelled
+from secondlens.data.loader import processing_order
 from secondlens.models import LensModel
 from secondlens.models.capture import capture
 from secondlens.studies.first_order import CURVES, Moments, accumulated, study_first_order
-from secondlens.studies.labelled import open_labelled
 
 
 @pytest.fixture

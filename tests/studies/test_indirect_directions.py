@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from secondlens.atlas import Atlas
 from secondlens.cli.app import app
+from secondlens.data.decode import decode
+from secondlens.data.loader import processing_order
 from secondlens.effects.indirect import MeanActivations, indirect_effects
 from secondlens.errors import AtlasError, SecondLensError
-from secondlens.images.decode import decode
-from secondlens.images.loader import processing_order
 from secondlens.models import LensModel
 from secondlens.models.capture import capture
 from secondlens.studies import indirect_directions

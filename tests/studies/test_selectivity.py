@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import secondlens as sl
 from secondlens.cli.app import app
+from secondlens.data.sources import open_source
 from secondlens.errors import ImageError
-from secondlens.images.sources import open_source
 from secondlens.models import LensModel
 from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
 from secondlens.numerics.largest import LargestEffects

@@ -30,8 +30,8 @@ from viewer_world import (
 
 from builders import WORDS, save_worded
 from secondlens.atlas import Atlas
+from secondlens.data.sources import open_source
 from secondlens.descriptions import describe
-from secondlens.images.sources import open_source
 from secondlens.models import load_model
 from secondlens.pools import open_pool
 from secondlens.surveys import survey

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from secondlens.data.sources import open_source
 from secondlens.errors import WorldError
-from secondlens.images.sources import open_source
 from secondlens.world import NOUNS, Scene, render, scene_at, write_dataset
 
 SCENES = [scene_at(0, index) for index in range(6)]

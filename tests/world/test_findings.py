@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import secondlens as sl
+from secondlens.data.labelled import open_labelled
 from secondlens.models import LensModel
 from secondlens.studies.ablation import ablate
-from secondlens.studies.labelled import open_labelled
 from secondlens.world import scene_at, write_dataset
 
 

@@ -59,14 +59,14 @@ def ablate_command(
     import warnings
 
     from secondlens.atlas import Atlas
+    from secondlens.data.labelled import classes_without_images, open_labelled
+    from secondlens.data.texts import read_texts
     from secondlens.models import load_model
     from secondlens.plots import check_report
     from secondlens.pools import open_pool
-    from secondlens.pools.texts import read_texts
     from secondlens.studies.ablation import ablate
     from secondlens.studies.ablation_report import summary, write_study
     from secondlens.studies.classifier import read_templates
-    from secondlens.studies.labelled import classes_without_images, open_labelled
     from secondlens.surveys import parse_memory
 
     chosen = parse_layers(layers)

@@ -80,9 +80,9 @@ def run(
     from secondlens.applications.attack.run import STAGES
     from secondlens.applications.attack.sources import open_sources
     from secondlens.applications.audit import class_pair
+    from secondlens.data.language import open_language_model
     from secondlens.disk.files import check_folder
     from secondlens.errors import AuditError
-    from secondlens.language import open_language_model
 
     settings = make_settings(
         preset, cues=cues, descriptions=descriptions, chosen=chosen, images=per_caption, repeats=repeats,

@@ -70,7 +70,7 @@ def templates_of(template: "Sequence[str] | None", model: "LensModel") -> tuple[
 
 def classes_of(file: Path | None, model: "LensModel") -> list[str] | None:
     """The classes of a file, a classifier's own, the embedded world's things; None where nothing is known."""
-    from secondlens.pools.texts import read_texts
+    from secondlens.data.texts import read_texts
     from secondlens.studies.classifier import WORLD_TEMPLATES, default_templates
     from secondlens.world import NOUNS
 

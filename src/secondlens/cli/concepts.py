@@ -49,8 +49,8 @@ def concepts_command(
     from secondlens.applications.concepts.picture import draw_concepts
     from secondlens.applications.concepts.words import check_rule
     from secondlens.atlas import Atlas
+    from secondlens.data.sources import open_source
     from secondlens.descriptions import Descriptions
-    from secondlens.images.sources import open_source
     from secondlens.models import load_model
     from secondlens.plots import check_picture
 
@@ -146,9 +146,9 @@ def evaluate_command(
     from secondlens.applications.concepts.evaluate import concept_recall, read_synonyms, summary
     from secondlens.applications.concepts.words import described_pool
     from secondlens.atlas import Atlas
+    from secondlens.data.labelled import open_labelled
     from secondlens.descriptions import Descriptions
     from secondlens.models import load_model
-    from secondlens.studies.labelled import open_labelled
 
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)
@@ -199,8 +199,8 @@ def evaluate_command(
 
 def read_picture(image: str, model: "LensModel") -> Any:
     """The pixels of one picture file; raises `ImageError` for anything else."""
-    from secondlens.images.decode import decode
-    from secondlens.images.sources import open_source
+    from secondlens.data.decode import decode
+    from secondlens.data.sources import open_source
 
     source = open_source(image)
     if not is_picture(image):
@@ -210,7 +210,7 @@ def read_picture(image: str, model: "LensModel") -> Any:
 
 def is_picture(images: str) -> bool:
     """Whether a path is that of one picture, not of a set."""
-    from secondlens.images.sources.base import has_picture_extension
+    from secondlens.data.sources.base import has_picture_extension
 
     return Path(images).is_file() and has_picture_extension(images)
 

@@ -24,8 +24,8 @@ def demo_command(
 ) -> None:
     """Show everything in the embedded world: survey, words, studies, applications, and a report with pictures."""
     from secondlens.cli.app import app
+    from secondlens.data.loader import one_thread
     from secondlens.demo import DemoSettings, run_demo
-    from secondlens.images.loader import one_thread
 
     settings = DemoSettings(model, out, min(scenes, 200) if quick else scenes, quick)
     # The model is too small to gain from threads, and where others use the machine threads wait for each other: on two

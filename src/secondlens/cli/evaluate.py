@@ -40,12 +40,12 @@ def descriptions(
     import os
 
     from secondlens.atlas import Atlas
+    from secondlens.data.labelled import open_labelled
     from secondlens.descriptions import describe
     from secondlens.models import load_model
     from secondlens.plots import check_report
     from secondlens.pools import open_pool
     from secondlens.studies.descriptions import study_descriptions
-    from secondlens.studies.labelled import open_labelled
     from secondlens.studies.report import summary, write_report
 
     check_report(out)

@@ -61,11 +61,11 @@ def segmentation(
     from secondlens.applications.heatmaps import Options, make_methods
     from secondlens.applications.segmentation.evaluate import Plan, evaluate_segmentation
     from secondlens.applications.segmentation.pictures import make_panels
-    from secondlens.applications.segmentation.readers import open_masked
     from secondlens.applications.segmentation.report import write_report
     from secondlens.applications.segmentation.summary import summary
     from secondlens.applications.segmentation.targets import make_targets
     from secondlens.atlas import Atlas
+    from secondlens.data.masks import open_masked
     from secondlens.models import load_model
     from secondlens.plots import check_report
     from secondlens.pools import open_pool

@@ -72,10 +72,10 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Let a language model write descriptions of classes: a file for `pool create`."""
+    from secondlens.data.generate import PROMPT, generate_descriptions
+    from secondlens.data.language import open_language_model
+    from secondlens.data.texts import read_texts
     from secondlens.disk.files import check_file
-    from secondlens.language import open_language_model
-    from secondlens.pools.generate import PROMPT, generate_descriptions
-    from secondlens.pools.texts import read_texts
 
     check_file(out, ".csv")
     names = read_texts(classes)

@@ -37,9 +37,9 @@ def run_command(
     """Survey, describe, and print words for the neurons that matter most."""
     import os
 
+    from secondlens.data.sources import open_source
     from secondlens.descriptions import describe
     from secondlens.disk.files import check_folder
-    from secondlens.images.sources import open_source
     from secondlens.models import load_model
     from secondlens.pools import open_pool
     from secondlens.surveys import survey

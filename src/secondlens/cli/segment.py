@@ -44,8 +44,8 @@ def segment_command(
     from secondlens.applications.heatmaps import HeatMapper, Options
     from secondlens.applications.segmentation import write_segmentation
     from secondlens.atlas import Atlas
+    from secondlens.data import decode, open_source
     from secondlens.disk.files import check_file, check_folder
-    from secondlens.images import decode, open_source
     from secondlens.models import load_model
 
     chosen = parse_layers(layers)

@@ -23,12 +23,12 @@ def first_order(
     """Accuracy with the direct contributions of attention layers and MLPs held at their means, accumulated."""
     import os
 
-    from secondlens.images.sources import open_source
+    from secondlens.data.labelled import open_labelled
+    from secondlens.data.sources import open_source
     from secondlens.models import load_model
     from secondlens.plots import check_report
     from secondlens.studies.first_order import study_first_order
     from secondlens.studies.first_order_report import summary, write_report
-    from secondlens.studies.labelled import open_labelled
 
     check_report(out)
     with interruptible(), warnings_to_stderr(), bar() as advance:

@@ -31,12 +31,12 @@ def table1(
     import os
 
     from secondlens.atlas import Atlas
-    from secondlens.images.sources import open_source
+    from secondlens.data.labelled import open_labelled
+    from secondlens.data.sources import open_source
     from secondlens.models import load_model
     from secondlens.plots import check_report
     from secondlens.studies.indirect import study_table1
     from secondlens.studies.indirect_report import summary, write_report
-    from secondlens.studies.labelled import open_labelled
     from secondlens.studies.surveyed import surveyed_images
 
     check_report(out)
@@ -95,8 +95,8 @@ def indirect(
     """Directions of the exact indirect effects of every neuron of some layers, for `attack run --indirect`."""
     from secondlens.atlas import Atlas
     from secondlens.cli.survey_options import parse_layers
+    from secondlens.data.sources import open_source
     from secondlens.disk.files import check_file
-    from secondlens.images.sources import open_source
     from secondlens.models import load_model
     from secondlens.studies.indirect_directions import write_indirect_directions
     from secondlens.studies.surveyed import surveyed_images

@@ -41,7 +41,7 @@ def selectivity(
     import os
 
     from secondlens.atlas import Atlas
-    from secondlens.images.sources import open_source
+    from secondlens.data.sources import open_source
     from secondlens.models import load_model
     from secondlens.plots import check_report
     from secondlens.studies.selectivity_report import selectivity_summary, write_selectivity

@@ -131,7 +131,7 @@ def report(atlas: "Atlas", more: dict[str, object], as_json: bool) -> None:
 
 def say_what_it_takes(subject: SurveySubject, settings: SurveySettings, batch_size: "BatchSize", workers: int) -> None:
     """`--dry-run`: measure a few batches and print the estimate. workers: processes that decode."""
-    from secondlens.images.sources import open_source
+    from secondlens.data.sources import open_source
     from secondlens.models import load_model
     from secondlens.surveys import make_plan
     from secondlens.surveys.batch_size import find_batch_size

@@ -21,11 +21,11 @@ from secondlens.cluster.crew import Crew, Piece, share_out
 from secondlens.cluster.library import connected
 from secondlens.cluster.report import check_reports
 from secondlens.cluster.worker import Setup, SurveyWorker, Task
+from secondlens.data.loader import batches
 from secondlens.disk.files import make_folder, write_bytes
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention
 from secondlens.errors import ClusterError
-from secondlens.images.loader import batches
 from secondlens.models.load import load_model
 from secondlens.surveys.batch_size import BATCH_SIZE
 from secondlens.surveys.checkpoint import Progress

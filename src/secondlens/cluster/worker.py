@@ -17,10 +17,10 @@ from torch import Tensor
 from secondlens.cluster.crew import Failure, Piece, guarded
 from secondlens.cluster.library import ray_library
 from secondlens.cluster.report import Report, node_name, report
+from secondlens.data.loader import Decoders
+from secondlens.data.sources import ImageSource
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention
-from secondlens.images.loader import Decoders
-from secondlens.images.sources import ImageSource
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
 from secondlens.surveys.checkpoint import Checkpoints

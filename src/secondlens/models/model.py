@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from secondlens.data.labelled import ClassNames
 from secondlens.errors import ModelError
 from secondlens.models.tower import VisionTower
 
@@ -111,6 +112,15 @@ class LensModel:
     def embed_dim(self) -> int:
         """Dimensions of the joint space."""
         return self.tower.embed_dim
+
+    @property
+    def class_names(self) -> ClassNames | None:
+        """A classifier's classes, with the synonyms that its texts know; None for a model without a head."""
+        if self.classifier is None:
+            return None
+        labels = list(self.classifier.labels)
+        rows = getattr(self.text_encoder, "rows", None) or {label.lower(): row for row, label in enumerate(labels)}
+        return ClassNames(labels, rows)
 
     @property
     def dtype(self) -> torch.dtype:

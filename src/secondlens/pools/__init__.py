@@ -1,10 +1,10 @@
 """Pools: named lists of texts with embeddings for one model."""
 
+from secondlens.data.generate import GenerationReport, generate_descriptions
+from secondlens.data.texts import TextRules, clean_texts, read_texts
 from secondlens.pools.build import encode, find_pools, open_pool, pools_folder
 from secondlens.pools.builtin import BUILTIN
-from secondlens.pools.generate import GenerationReport, generate_descriptions
 from secondlens.pools.pool import Pool, PoolCard
-from secondlens.pools.texts import TextRules, clean_texts, read_texts
 
 __all__ = [
     "BUILTIN",

@@ -19,11 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 import secondlens
+from secondlens.data.texts import ASIS, TextList, TextRules, clean_texts, read_texts, read_utf8
 from secondlens.errors import TextError, closest
 from secondlens.models.model import LensModel
-from secondlens.pools.builtin import ASIS, BUILTIN, TextList
+from secondlens.pools.builtin import BUILTIN
 from secondlens.pools.pool import CARD, SCHEMA_VERSION, Pool, PoolCard, read_card
-from secondlens.pools.texts import TextRules, clean_texts, read_texts, read_utf8
 from secondlens.progress import Count
 
 ENCODED_AT_ONCE = 2048

@@ -18,11 +18,12 @@ from typing import Any
 
 from secondlens.atlas.manifest import ids_hash
 from secondlens.atlas.store import Atlas
+from secondlens.data.labelled import LabelledImages, open_evaluation, open_survey
+from secondlens.data.loader import processing_order
+from secondlens.data.sources import ImageSource, subset
 from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.json_text import finite, json_text
 from secondlens.errors import ReproductionError, SurveyError, closest
-from secondlens.images.loader import processing_order
-from secondlens.images.sources import ImageSource, subset
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress, silent
@@ -33,8 +34,6 @@ from secondlens.reproduction.presets import Preset
 from secondlens.reproduction.report import write_report
 from secondlens.reproduction.settings import Options, Resolved, resolve
 from secondlens.reproduction.tasks import Task, study_of
-from secondlens.studies.datasets import open_evaluation, open_survey
-from secondlens.studies.labelled import LabelledImages
 from secondlens.surveys import survey
 from secondlens.surveys.checkpoint import require_same
 

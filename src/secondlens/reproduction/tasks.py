@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from secondlens.atlas.store import Atlas
+from secondlens.data.labelled import LabelledImages
+from secondlens.data.sources import ImageSource
 from secondlens.errors import ReproductionError, closest
-from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress
 from secondlens.reproduction.presets import first_problem
 from secondlens.reproduction.settings import Resolved
-from secondlens.studies.labelled import LabelledImages
 
 NO_LIMIT = 2**62
 

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from secondlens.atlas.manifest import ids_hash
 from secondlens.atlas.store import Atlas
+from secondlens.data.labelled import LabelledImages
+from secondlens.data.loader import Skipped, batches, processing_order
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AtlasError, ImageError
-from secondlens.images.loader import Skipped, batches, processing_order
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.models.trace import Trace
@@ -31,7 +32,6 @@ from secondlens.studies.ablation_progress import AblationCheckpoints, Collected
 from secondlens.studies.ablator import LayerAblator, ablator_bytes, group_layers
 from secondlens.studies.classifier import Head, default_templates, make_head
 from secondlens.studies.descriptions import reconstructions
-from secondlens.studies.labelled import LabelledImages
 from secondlens.surveys.plan import free_memory
 
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from secondlens.data.loader import Skipped
 from secondlens.disk.files import make_folder, write_tensors, write_text
-from secondlens.images.loader import Skipped
 from secondlens.studies.ablator import LayerAblator
 from secondlens.surveys.checkpoint import INTERVAL, require_same
 

@@ -24,10 +24,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.data.labelled import LabelledImages
+from secondlens.data.loader import batches, processing_order
 from secondlens.descriptions.dissect import dissect
 from secondlens.descriptions.store import Descriptions
 from secondlens.effects.layer import LayerStatistics
-from secondlens.images.loader import batches, processing_order
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.numerics.agreement import auc, overlap, rank_correlation
@@ -37,7 +38,6 @@ from secondlens.numerics.sparse.omp import refit
 from secondlens.pools.pool import Pool
 from secondlens.progress import Progress, silent
 from secondlens.studies.classifier import make_head
-from secondlens.studies.labelled import LabelledImages
 from secondlens.studies.projections import Projector
 
 FIRST_WORDS = 10

@@ -18,13 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.data.loader import Batch, batches, processing_order
+from secondlens.data.sources import ImageSource
 from secondlens.disk.files import disk_errors, write_tensors
 from secondlens.disk.journal import Journal, settings_differ
 from secondlens.effects.indirect import ROWS, Clean, MeanActivations, effects_of
 from secondlens.effects.indirect_statistics import IndirectStatistics
 from secondlens.errors import SecondLensError
-from secondlens.images.loader import Batch, batches, processing_order
-from secondlens.images.sources import ImageSource
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress, silent

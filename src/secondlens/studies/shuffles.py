@@ -24,11 +24,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.data.loader import batches, processing_order
+from secondlens.data.sources import ImageSource
 from secondlens.effects.factored import gram_root
 from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.errors import ImageError
-from secondlens.images.loader import batches, processing_order
-from secondlens.images.sources import ImageSource
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress, silent

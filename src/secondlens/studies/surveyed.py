@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from secondlens.atlas.store import Atlas
+from secondlens.data.sources import FileListSource, ImageSource, open_source
 from secondlens.errors import ImageError, SecondLensError
-from secondlens.images.sources import FileListSource, ImageSource, open_source
 
 
 def surveyed_images(atlas: Atlas) -> ImageSource:

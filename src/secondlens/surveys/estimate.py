@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
+from secondlens.data.loader import batches, processing_order
+from secondlens.data.sources import ImageSource
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention, paths_of
 from secondlens.errors import SurveyError
-from secondlens.images.loader import batches, processing_order
-from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
 from secondlens.numerics.evictions import ENTRIES
 from secondlens.numerics.histogram import BINS

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from secondlens.atlas.manifest import ids_hash
+from secondlens.data.loader import Batch, Decoders, batches, processing_order
+from secondlens.data.sources import ImageSource
 from secondlens.effects.layer import LayerStatistics
 from secondlens.effects.paths import Convention
 from secondlens.errors import SurveyError
-from secondlens.images.loader import Batch, Decoders, batches, processing_order
-from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
 from secondlens.surveys.plan import SurveyPlan
 

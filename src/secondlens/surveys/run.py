@@ -15,11 +15,11 @@ from typing import Any
 
 from secondlens.atlas.manifest import MANIFEST, LayerMetadata, ids_hash, layer_file
 from secondlens.atlas.store import Atlas
+from secondlens.data.sources import open_source
 from secondlens.disk.files import sha256, write_tensors
 from secondlens.effects.layer import LayerResult, LayerStatistics
 from secondlens.effects.paths import Convention, check_convention, paths_of
 from secondlens.errors import SurveyError
-from secondlens.images.sources import open_source
 from secondlens.models.load import load_model
 from secondlens.models.model import LensModel
 from secondlens.surveys.batch_size import BatchSize, find_batch_size

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondlens.data.loader import Batch
 from secondlens.effects.layer import LayerStatistics
-from secondlens.images.loader import Batch
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.models.trace import CaptureRequest

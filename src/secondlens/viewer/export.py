@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from secondlens.atlas.store import Atlas
+from secondlens.data.sources import ImageSource
 from secondlens.disk.files import disk_errors
 from secondlens.errors import AtlasError
-from secondlens.images.sources import ImageSource
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress, silent
 from secondlens.viewer.heat import IMAGES, heat_maps

@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.data.loader import batches
+from secondlens.data.sources import FileListSource, ImageSource, open_source
 from secondlens.effects.paths import path_weights
 from secondlens.errors import AtlasError
-from secondlens.images.loader import batches
-from secondlens.images.sources import FileListSource, ImageSource, open_source
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.models.trace import Trace

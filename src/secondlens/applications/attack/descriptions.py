@@ -12,10 +12,10 @@ import numpy as np
 from secondlens.applications.attack.folder import AttackFolder, Cell, stopped
 from secondlens.applications.attack.settings import AttackSettings
 from secondlens.applications.audit.similarity import mentions
+from secondlens.data.generate import parse_descriptions
+from secondlens.data.language.base import LanguageModel
+from secondlens.data.texts import normalised
 from secondlens.errors import EmptyAnswer, LanguageError
-from secondlens.language.base import LanguageModel
-from secondlens.pools.generate import parse_descriptions
-from secondlens.pools.texts import normalised
 from secondlens.progress import Progress
 
 TRIES = 3

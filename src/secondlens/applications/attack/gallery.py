@@ -11,8 +11,8 @@ from secondlens.applications.attack.maps import attribution_map, overlay
 from secondlens.applications.attack.pictures.base import Made, Order, save_marked
 from secondlens.applications.attack.settings import OURS
 from secondlens.applications.audit.classes import ClassPair
+from secondlens.data.decode import decode
 from secondlens.effects.paths import Convention
-from secondlens.images.decode import decode
 from secondlens.models.model import LensModel
 
 SHOWN = 4

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from secondlens.applications.attack.folder import AttackFolder
 from secondlens.applications.audit.classes import ClassPair, class_head
+from secondlens.data.decode import decode
 from secondlens.errors import AuditError
-from secondlens.images.decode import decode
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress
 from secondlens.studies.classifier import TEMPLATES, Head

@@ -16,8 +16,8 @@ from secondlens.applications.attack.predictions import find_predictions
 from secondlens.applications.attack.results import join
 from secondlens.applications.attack.settings import AttackSettings, check_methods
 from secondlens.applications.audit.classes import ClassPair
+from secondlens.data.language.base import LanguageModel
 from secondlens.errors import AuditError, closest
-from secondlens.language.base import LanguageModel
 from secondlens.progress import Progress
 from secondlens.studies.classifier import TEMPLATES
 

@@ -21,10 +21,10 @@ from torch import Tensor
 from secondlens.applications.audit.classes import ClassPair
 from secondlens.applications.audit.images import WithinClasses
 from secondlens.atlas.store import Atlas
+from secondlens.data.loader import batches
+from secondlens.data.sources import ImageSource
 from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.errors import AuditError
-from secondlens.images.loader import batches
-from secondlens.images.sources import ImageSource
 from secondlens.models.capture import capture
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress

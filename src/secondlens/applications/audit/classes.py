@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondlens.data.texts import normalised
 from secondlens.errors import AuditError, closest
 from secondlens.models.hf_vit import LabelTexts
 from secondlens.models.model import LensModel
-from secondlens.pools.texts import normalised
 from secondlens.studies.classifier import TEMPLATES, Head, make_head, unknown_words
 
 

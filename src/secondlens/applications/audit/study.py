@@ -21,14 +21,14 @@ from secondlens.applications.audit.folder import (
 )
 from secondlens.applications.audit.pool import described_pool
 from secondlens.applications.audit.removal import SIZES, Projection, RemovalResult, Remover, predictions
+from secondlens.data.decode import decode
+from secondlens.data.labelled import LabelledImages, open_labelled
+from secondlens.data.loader import batches, processing_order
+from secondlens.data.texts import read_utf8
 from secondlens.errors import AuditError, ImageError
-from secondlens.images.decode import decode
-from secondlens.images.loader import batches, processing_order
 from secondlens.numerics.sparse.dictionary import text_atoms
-from secondlens.pools.texts import read_utf8
 from secondlens.progress import Progress
 from secondlens.studies.classifier import Head
-from secondlens.studies.labelled import LabelledImages, open_labelled
 from secondlens.studies.surveyed import surveyed_images
 
 

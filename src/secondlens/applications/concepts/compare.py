@@ -23,9 +23,9 @@ from scipy.stats import false_discovery_control, hypergeom
 from torch import Tensor
 
 from secondlens.applications.concepts.find import ConceptFinder
+from secondlens.data.loader import Skipped, batches
+from secondlens.data.sources import ImageSource
 from secondlens.errors import ImageError
-from secondlens.images.loader import Skipped, batches
-from secondlens.images.sources import ImageSource
 from secondlens.progress import Progress, silent
 
 FIRST = 20

@@ -24,18 +24,18 @@ from torch import Tensor
 
 from secondlens.applications.concepts.find import ConceptFinder
 from secondlens.applications.concepts.words import AlignedWords, DescribedWords, Rule, Words, sparse
+from secondlens.data.labelled import LabelledImages
+from secondlens.data.loader import batches, processing_order
+from secondlens.data.texts import read_utf8
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import TextError
-from secondlens.images.loader import batches, processing_order
 from secondlens.models.capture import capture
 from secondlens.models.trace import Trace
 from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.pools.pool import Pool
-from secondlens.pools.texts import read_utf8
 from secondlens.progress import Progress
-from secondlens.studies.labelled import LabelledImages
 
 SIZES = (1, 5, 10, 20)
 RULES: tuple[Rule, ...] = ("alignment", "signed", "paper")

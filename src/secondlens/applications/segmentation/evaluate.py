@@ -20,12 +20,12 @@ from secondlens.applications.heatmaps.postprocess import upsample
 from secondlens.applications.segmentation.fit import Size, fit_mask
 from secondlens.applications.segmentation.metrics import Scores, score_map
 from secondlens.applications.segmentation.progress import Done, Shards
-from secondlens.applications.segmentation.readers import Masked, MaskedImages, UnusableMask
 from secondlens.applications.segmentation.targets import Targets
 from secondlens.applications.segmentation.views import pixel_maps, views_of
 from secondlens.atlas.store import Atlas
+from secondlens.data import UnreadableImage
+from secondlens.data.masks import Masked, MaskedImages, UnusableMask
 from secondlens.errors import ImageError, SecondLensError, closest
-from secondlens.images import UnreadableImage
 from secondlens.models.model import LensModel
 from secondlens.progress import Progress
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from secondlens.applications.segmentation.readers import Masked
+from secondlens.data.masks import Masked
 
 Size = Literal["model", "image"]
 

@@ -14,9 +14,9 @@ from secondlens.applications.heatmaps.fit import fit_images
 from secondlens.applications.segmentation.evaluate import Evaluation, Plan
 from secondlens.applications.segmentation.fit import fit_mask
 from secondlens.applications.segmentation.metrics import unit_range
-from secondlens.applications.segmentation.readers import MaskedImages
 from secondlens.applications.segmentation.targets import Targets
 from secondlens.applications.segmentation.views import pixel_maps, views_of
+from secondlens.data.masks import MaskedImages
 from secondlens.models.model import LensModel
 from secondlens.plots import new_figure, save_figure
 from secondlens.studies.report import COLOURS

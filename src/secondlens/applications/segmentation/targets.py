@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.segmentation.readers import MaskedImages
+from secondlens.data.masks import MaskedImages
 from secondlens.errors import ImageError, ModelError, closest
 from secondlens.models.model import LensModel
 from secondlens.pools import Pool

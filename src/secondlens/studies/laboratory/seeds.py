@@ -18,6 +18,7 @@ from scipy.stats import t as student
 
 import secondlens
 from secondlens.atlas.store import Atlas
+from secondlens.data.labelled import LabelledImages, open_labelled
 from secondlens.descriptions import describe
 from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.json_text import json_text
@@ -29,7 +30,6 @@ from secondlens.studies import ablation_report, first_order_report, indirect_rep
 from secondlens.studies.ablation import ablate
 from secondlens.studies.first_order import study_first_order
 from secondlens.studies.indirect import study_table1
-from secondlens.studies.labelled import LabelledImages, open_labelled
 from secondlens.studies.laboratory.report import summary as laboratory_summary
 from secondlens.studies.laboratory.run import laboratory
 from secondlens.studies.selectivity import distribution, neuron_figures

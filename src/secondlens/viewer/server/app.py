@@ -19,8 +19,8 @@ from torch import Tensor
 
 import secondlens
 from secondlens.atlas.store import Atlas
+from secondlens.data.sources import ImageSource
 from secondlens.errors import AtlasError, ModelError, SecondLensError
-from secondlens.images.sources import ImageSource
 from secondlens.viewer.card import full_card
 from secondlens.viewer.heat import heat_maps
 from secondlens.viewer.server import parts

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from PIL import Image
 from starlette.requests import Request
 
-from secondlens.images.decode import UnreadableImage, decode
+from secondlens.data.decode import UnreadableImage, decode
 
 TYPES = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 

@@ -17,10 +17,10 @@ import torch
 
 from secondlens.applications.attack.judges.base import Judgement
 from secondlens.applications.audit.classes import class_head
+from secondlens.data.decode import decode
+from secondlens.data.texts import normalised
 from secondlens.errors import AuditError
-from secondlens.images.decode import decode
 from secondlens.models.model import LensModel
-from secondlens.pools.texts import normalised
 from secondlens.studies.classifier import TEMPLATES, Head
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from secondlens.applications.attack.judges.base import Judgement
+from secondlens.data.language.base import SeeingModel
 from secondlens.errors import EmptyAnswer
-from secondlens.language.base import SeeingModel
 
 QUESTION = (
     "Look at the picture. Does it show a {class} (as a thing, not as a drawing on something else)? "
@@ -61,9 +61,9 @@ def open_vision_judge(kind: str, location: str, device: str | None = None) -> Vi
     """The judge by "openai" (a model's name) or "hf" (a model's name or folder); raises as the model does."""
     # The likeliest words: a judge is no poet.
     if kind == "openai":
-        from secondlens.language.endpoint import EndpointModel
+        from secondlens.data.language.endpoint import EndpointModel
 
         return VisionJudge(EndpointModel(location, max_tokens=MAX_TOKENS, temperature=0.0))
-    from secondlens.language.local import LocalVisionModel
+    from secondlens.data.language.local import LocalVisionModel
 
     return VisionJudge(LocalVisionModel(location, max_tokens=MAX_TOKENS, temperature=0.0, device=device))

@@ -5,9 +5,9 @@ import binascii
 from typing import Any
 
 from secondlens.applications.attack.pictures.base import Made, Order
+from secondlens.data.decode import decode
+from secondlens.data.language.endpoint import RETRIES, TIMEOUT, EndpointClient, RefusedRequest
 from secondlens.errors import ImageError, LanguageError
-from secondlens.images.decode import decode
-from secondlens.language.client import RETRIES, TIMEOUT, EndpointClient, RefusedRequest
 
 TRIES = 3
 """Times a picture is asked for when the answer holds none that can be read."""

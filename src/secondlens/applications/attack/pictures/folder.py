@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from secondlens.applications.attack.pictures.base import Made, Order
+from secondlens.data.decode import EXTENSIONS, UnreadableImage, decode
 from secondlens.errors import AuditError
-from secondlens.images.decode import EXTENSIONS, UnreadableImage, decode
 
 
 class FolderMaker:
