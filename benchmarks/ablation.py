@@ -15,13 +15,13 @@ import torch
 
 from benchmarks.report import gpu_memory_gib, memory_gib, record, timed
 from benchmarks.survey import SIZES, random_model
-from secondlens.effects.paths import paths_of
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
-from secondlens.models.trace import Trace
+from secondlens.lens.capture import capture
+from secondlens.lens.classifier import Head
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import paths_of
+from secondlens.lens.trace import Trace
 from secondlens.studies.ablation import classify
 from secondlens.studies.ablator import LayerAblator
-from secondlens.studies.classifier import Head
 
 CLASSES, COMPONENTS = 1000, 4
 

@@ -30,8 +30,8 @@ from secondlens.cluster.survey import by_crew, part_count
 from secondlens.cluster.worker import Setup, SurveyWorker
 from secondlens.data.loader import batches, processing_order
 from secondlens.data.sources import open_source
-from secondlens.effects.layer import LayerStatistics
-from secondlens.models import load_model
+from secondlens.lens import load_model
+from secondlens.lens.layer import LayerStatistics
 from secondlens.surveys.checkpoint import Progress, kept_embeddings
 from secondlens.surveys.job import THUMBNAIL_SIZE, Job, Scan
 from secondlens.surveys.plan import make_plan

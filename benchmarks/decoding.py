@@ -14,8 +14,8 @@ import torch
 from benchmarks.report import record
 from secondlens.data.loader import Batch, batches, processing_order
 from secondlens.data.sources import open_source
-from secondlens.effects.layer import LayerStatistics
-from secondlens.models import load_model
+from secondlens.lens import load_model
+from secondlens.lens.layer import LayerStatistics
 from secondlens.surveys.run import update
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         from transformers import CLIPImageProcessorPil
 
         from benchmarks.survey import random_model
-        from secondlens.models.preprocessing import from_processor
+        from secondlens.lens.preprocessing import from_processor
 
         model = random_model(arguments.model)
         model.preprocessing = from_processor(CLIPImageProcessorPil())

@@ -17,8 +17,8 @@ from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks.sparse import correlated_problem
-from secondlens.models.hf_clip import tower
-from secondlens.models.model import LensModel, Preprocessing
+from secondlens.lens.families.clip import tower
+from secondlens.lens.model import LensModel, Preprocessing
 from secondlens.numerics.largest import LargestEffects
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.surveys import survey

@@ -18,7 +18,7 @@ from secondlens.applications.heatmaps import HeatMapMethod, Options, SharedPass,
 from secondlens.applications.heatmaps.choice import NeuronChoice
 from secondlens.applications.heatmaps.contribution import Contribution
 from secondlens.applications.heatmaps.writes import Writes
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 SIZES.setdefault(
     "vit-tiny",

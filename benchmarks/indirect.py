@@ -3,7 +3,7 @@
 The baseline is upstream's own forward pass over the images with a hook that overwrites one neuron, once a neuron; its
 clean pass is not counted. Ours counts everything: one clean pass with capture, spread over the neurons, and the layers
 above for each. The floor counts multiplications: what is left of the layers above if no projection is run that a
-neuron cannot change (`secondlens.effects.upper`) and everything ran as fast as the whole model does.
+neuron cannot change (`secondlens.lens.upper`) and everything ran as fast as the whole model does.
 
     python -m benchmarks.indirect --model vit-b-32 --layer 9 --images 16 --neurons 512
 """
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from benchmarks.report import gpu_memory_gib, memory_gib, record, timed
 from benchmarks.survey import SIZES, random_model
-from secondlens.effects.indirect import MeanActivations, indirect_effects
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.indirect import MeanActivations, indirect_effects
+from secondlens.lens.model import LensModel
 
 
 def rerun(model: LensModel, pixels: Tensor, layer: int, means: Tensor, neuron: int) -> Tensor:

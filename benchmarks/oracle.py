@@ -15,8 +15,8 @@ import torch
 
 from benchmarks.report import memory_gib, record
 from benchmarks.survey import random_model, timed
-from secondlens.effects.paths import coefficients, path_weights, write_maps
-from secondlens.models.capture import capture
+from secondlens.lens.capture import capture
+from secondlens.lens.paths import coefficients, path_weights, write_maps
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

@@ -27,9 +27,9 @@ from secondlens.data.labelled import LabelledImages, open_labelled
 from secondlens.data.loader import batches, processing_order
 from secondlens.data.sources import ImageSource
 from secondlens.data.sources.base import subset
-from secondlens.effects.paths import coefficients, path_weights, write_maps
-from secondlens.models import LensModel, load_model
-from secondlens.models.capture import capture
+from secondlens.lens import LensModel, load_model
+from secondlens.lens.capture import capture
+from secondlens.lens.paths import coefficients, path_weights, write_maps
 from secondlens.studies.ablation import AblationStudy, ablate
 from secondlens.surveys import survey
 from secondlens.surveys.batch_size import BATCH_SIZE

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from benchmarks.report import record, timed
-from secondlens.effects.paths import paths_of
-from secondlens.models.load import float_dtype
-from secondlens.models.model import LensModel
+from secondlens.lens.load import float_dtype
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import paths_of
 from secondlens.numerics import kernels
 
 ROUNDS = 7

@@ -16,10 +16,11 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, Siglip
 from benchmarks.report import gpu_memory_gib, memory_gib, record, timed
 from benchmarks.roofline import roofline
 from secondlens.data.loader import Batch
-from secondlens.effects.layer import LayerStatistics
-from secondlens.models import hf_clip, hf_siglip
-from secondlens.models.load import float_dtype
-from secondlens.models.model import LensModel, Preprocessing
+from secondlens.lens.families import clip as hf_clip
+from secondlens.lens.families import siglip as hf_siglip
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.load import float_dtype
+from secondlens.lens.model import LensModel, Preprocessing
 from secondlens.surveys.plan import make_plan
 from secondlens.surveys.step import update
 

@@ -167,7 +167,7 @@ def serving(folder: Path) -> tuple[Any, Any, bytes]:
     import torch
 
     from benchmarks.survey import random_model
-    from secondlens.models.preprocessing import from_processor
+    from secondlens.lens.preprocessing import from_processor
     from secondlens.surveys import survey
     from secondlens.viewer.server.analysis import Analysis
     from secondlens.viewer.server.app import Served, create_app

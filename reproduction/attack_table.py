@@ -46,8 +46,8 @@ from secondlens.cli.survey_options import parse_layers
 from secondlens.data.language import open_language_model
 from secondlens.descriptions import Descriptions
 from secondlens.disk.files import write_text
-from secondlens.models import load_model
-from secondlens.studies.classifier import WORLD_TEMPLATES
+from secondlens.lens import load_model
+from secondlens.lens.classifier import WORLD_TEMPLATES
 from secondlens.world import NOUNS, default_biases
 
 METHODS = ("images", "second-order", "effect", "random", "indirect", "similar-words", "none")

@@ -19,8 +19,8 @@ from secondlens.applications.audit import Auditor
 from secondlens.applications.audit.similarity import NameSimilarity
 from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions
-from secondlens.models import load_model
-from secondlens.studies.classifier import WORLD_TEMPLATES
+from secondlens.lens import load_model
+from secondlens.lens.classifier import WORLD_TEMPLATES
 from secondlens.world import NOUNS, default_biases
 from secondlens.world.vocabulary import MEANINGS
 

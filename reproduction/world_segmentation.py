@@ -30,7 +30,7 @@ from secondlens.applications.segmentation.summary import summary
 from secondlens.applications.segmentation.targets import make_targets
 from secondlens.atlas import Atlas
 from secondlens.data.masks import read_pairs
-from secondlens.models import LensModel, load_model
+from secondlens.lens import LensModel, load_model
 from secondlens.surveys import survey
 from secondlens.world import scene_at, write_dataset
 

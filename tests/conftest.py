@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torchvision_names  # noqa: F401  (before anything that imports torchvision)
 from builders import SHARED, SPECS, VIT, Spec, build, save_worded
 from commands import Result, secondlens
-from secondlens.models import LensModel, load_model
+from secondlens.lens import LensModel, load_model
 
 torch.set_num_threads(1)
 

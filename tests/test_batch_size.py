@@ -9,7 +9,7 @@ import torch
 import secondlens as sl
 from secondlens.cli.survey import parse_batch_size
 from secondlens.errors import SurveyError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.surveys import make_plan
 from secondlens.surveys.batch_size import (
     BATCH_SIZE,

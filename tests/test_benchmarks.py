@@ -13,7 +13,7 @@ from benchmarks.growth_cases import SparseCase, SurveyCase, model_of, statistics
 from benchmarks.growth_counts import slope, sparse_multiplications, survey_multiplications
 from benchmarks.precision import swapped
 
-from secondlens.effects.paths import paths_of
+from secondlens.lens.paths import paths_of
 
 
 def test_a_power_law_gives_its_exponent() -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from builders import Spec, hooks_of, pixels
-from secondlens.effects.paths import path_weights
-from secondlens.effects.upper import Upper
 from secondlens.errors import SecondLensError
-from secondlens.models import LensModel
-from secondlens.models.capture import capture
-from secondlens.models.heads import HeadInputs
-from secondlens.models.trace import POOL_MLP, CaptureRequest, Trace
+from secondlens.lens import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.heads import HeadInputs
+from secondlens.lens.paths import path_weights
+from secondlens.lens.trace import POOL_MLP, CaptureRequest, Trace
+from secondlens.lens.upper import Upper
 
 # float32 sums over a few dozen neurons.
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-5}

@@ -31,7 +31,7 @@ def test_nested_functions_check_what_each_of_them_is_given_and_returns() -> None
 def test_the_source_is_checked(request: pytest.FixtureRequest) -> None:
     if not request.config.getoption("--jaxtyping-packages"):
         pytest.skip("types are checked with --jaxtyping-packages=secondlens,checked.checked, as make test does")
-    from secondlens.models.heads import split_heads
+    from secondlens.lens.heads import split_heads
 
     with pytest.raises(TypeCheckError, match="flat"):
         split_heads(torch.ones(2, 3), 1)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from commands import Result
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 Run = Callable[..., Result]
 

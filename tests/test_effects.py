@@ -6,9 +6,9 @@ import torch
 import secondlens as sl
 from builders import Spec, build, pixels
 from oracle import SlowTower, second_order
-from secondlens.effects.factored import gram_root
-from secondlens.effects.paths import check_convention
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
+from secondlens.lens.paths import check_convention
+from secondlens.lens.second_order import gram_root
 
 # float32 through a few small layers; measured at most 2e-6.
 FLOAT32 = 2e-5
@@ -124,8 +124,8 @@ def test_direct_effects_of_neurons_sum_to_their_mlp(model: LensModel, spec: Spec
 
 
 def _pooled(model: LensModel, images: torch.Tensor, layer: int) -> torch.Tensor:
-    from secondlens.models.capture import capture
-    from secondlens.models.trace import CaptureRequest
+    from secondlens.lens.capture import capture
+    from secondlens.lens.trace import CaptureRequest
 
     return capture(model.tower, images, CaptureRequest(first_order=True)).pooled_activations[layer]
 

@@ -11,7 +11,7 @@ from secondlens.cli import app
 from secondlens.cli.survey import duration, gib
 from secondlens.data.sources import open_source
 from secondlens.errors import SurveyError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.surveys import make_plan
 from secondlens.surveys.estimate import Estimate, estimate, layer_bytes, state_bytes
 

@@ -15,9 +15,9 @@ from transformers import CLIPModel
 
 import secondlens as sl
 from oracle import SlowTower
-from secondlens.effects.layer import LayerStatistics
-from secondlens.models.capture import capture
-from secondlens.models.preprocessing import OPENAI_MEAN, OPENAI_STD
+from secondlens.lens.capture import capture
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.preprocessing import OPENAI_MEAN, OPENAI_STD
 from secondlens.studies.ablator import LayerAblator
 
 SURVEYED, TOP, SCALE = 240, 30, 100.0

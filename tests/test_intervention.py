@@ -13,9 +13,9 @@ from torch import nn
 
 import secondlens as sl
 from builders import Spec, build, pixels
-from secondlens.models import LensModel
-from secondlens.models.hf_clip import tower
-from secondlens.models.model import Preprocessing
+from secondlens.lens import LensModel
+from secondlens.lens.families.clip import tower
+from secondlens.lens.model import Preprocessing
 
 
 @pytest.mark.parametrize(("layer", "neuron", "factor"), [(0, 3, 0.0), (1, 17, 2.5), (2, 40, -1.0)])

@@ -13,10 +13,10 @@ from transformers import AutoImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 import secondlens as sl
 from builders import SPECS, Spec, build, hooks_of, pixels
 from secondlens.errors import CaptureError, ModelError
-from secondlens.models.capture import capture
-from secondlens.models.hf_clip import tower as clip_tower
-from secondlens.models.model import LensModel, Preprocessing
-from secondlens.models.trace import CaptureRequest
+from secondlens.lens.capture import capture
+from secondlens.lens.families.clip import tower as clip_tower
+from secondlens.lens.model import LensModel, Preprocessing
+from secondlens.lens.trace import CaptureRequest
 
 
 def test_every_family_loads_and_passes_its_check(model: LensModel, spec: Spec) -> None:
@@ -92,7 +92,7 @@ def test_a_site_that_does_not_fire_once_is_an_error(clip: LensModel) -> None:
 
 @pytest.mark.parametrize("what", ["layer scale", "query norm", "registers as pooling"])
 def test_the_self_check_refuses_what_the_adapter_does_not_know(what: str) -> None:
-    from secondlens.models.check import check_model
+    from secondlens.lens.check import check_model
 
     module = build(SPECS[0])
     block = module.vision_model.encoder.layers[1]

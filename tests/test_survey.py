@@ -16,7 +16,7 @@ from PIL import Image
 import secondlens as sl
 from secondlens.atlas.manifest import MANIFEST
 from secondlens.errors import AtlasError, ImageError, ModelError, SurveyError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.surveys import make_plan, parse_memory
 from secondlens.surveys.plan import available_memory
 

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from secondlens.atlas import Atlas, AtlasLayer
-    from secondlens.effects import (
+    from secondlens.errors import SecondLensError
+    from secondlens.lens import (
         FactoredEffects,
+        LensModel,
         first_order_effects,
         first_order_neurons,
+        load_model,
         patch_contributions,
         second_order_effects,
     )
-    from secondlens.errors import SecondLensError
-    from secondlens.models import LensModel, load_model
     from secondlens.numerics.sparse.codes import SparseCodes, sparse_decompose
     from secondlens.surveys import survey
 
@@ -31,15 +32,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "Atlas": "secondlens.atlas",
     "AtlasLayer": "secondlens.atlas",
-    "FactoredEffects": "secondlens.effects",
-    "LensModel": "secondlens.models",
+    "FactoredEffects": "secondlens.lens",
+    "LensModel": "secondlens.lens",
     "SecondLensError": "secondlens.errors",
     "SparseCodes": "secondlens.numerics.sparse.codes",
-    "first_order_effects": "secondlens.effects",
-    "first_order_neurons": "secondlens.effects",
-    "load_model": "secondlens.models",
-    "patch_contributions": "secondlens.effects",
-    "second_order_effects": "secondlens.effects",
+    "first_order_effects": "secondlens.lens",
+    "first_order_neurons": "secondlens.lens",
+    "load_model": "secondlens.lens",
+    "patch_contributions": "secondlens.lens",
+    "second_order_effects": "secondlens.lens",
     "sparse_decompose": "secondlens.numerics.sparse.codes",
     "survey": "secondlens.surveys",
 }

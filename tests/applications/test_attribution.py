@@ -15,7 +15,7 @@ from oracle import SlowTower, second_order
 from secondlens.applications.attribution import explain_score, explain_texts
 from secondlens.applications.attribution.picture import waterfall
 from secondlens.errors import ModelError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 # The forward pass is float32, all sums float64: measured at most 9e-8.
 FLOAT32 = 1e-6

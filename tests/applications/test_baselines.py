@@ -10,7 +10,7 @@ from oracle import SlowTower
 from secondlens.applications.heatmaps import METHODS, SharedPass, make_methods, same_for_all
 from secondlens.applications.heatmaps.relevance import split_sum, through_linear, through_product
 from secondlens.errors import SecondLensError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 # Two float64 passes through a few layers; relevance divides by sums that may cancel. Measured at most 4e-10.
 FLOAT64 = 1e-7

@@ -19,8 +19,8 @@ from secondlens.applications.concepts.words import check_rule, described_pool
 from secondlens.atlas import AtlasLayer
 from secondlens.descriptions import Descriptions, describe
 from secondlens.errors import AtlasError, TextError
-from secondlens.models import LensModel
-from secondlens.models.capture import capture
+from secondlens.lens import LensModel
+from secondlens.lens.capture import capture
 from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
 from secondlens.pools import open_pool
 

@@ -9,8 +9,9 @@ import torch
 from builders import SPECS, build
 from secondlens.applications.heatmaps import Options, SharedPass, make_methods, same_for_all
 from secondlens.applications.heatmaps.registry import METHODS
-from secondlens.models import LensModel, hf_clip
-from secondlens.models.model import Preprocessing
+from secondlens.lens import LensModel
+from secondlens.lens.families import clip as hf_clip
+from secondlens.lens.model import Preprocessing
 
 # Those of the neurons' activations need an atlas; a share of the norms asks for a number, which meta does not have.
 NAMES = [name for name in METHODS if name not in ("activation", "signed-activation", "traced-fraction")]

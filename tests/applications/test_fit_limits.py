@@ -9,7 +9,7 @@ from PIL import Image
 
 from secondlens.applications.heatmaps import fit_image, refine
 from secondlens.errors import ImageError
-from secondlens.models import LensModel, load_model
+from secondlens.lens import LensModel, load_model
 
 SIDE = 64
 

@@ -16,10 +16,10 @@ from secondlens.applications.heatmaps.choice import NeuronChoice, carrying
 from secondlens.applications.heatmaps.contribution import Contribution
 from secondlens.applications.heatmaps.mixing import back_to_input
 from secondlens.applications.heatmaps.writes import Writes
-from secondlens.effects.patches import patch_contributions, token_contributions, write_projections
-from secondlens.effects.paths import paths_of
 from secondlens.errors import SecondLensError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
+from secondlens.lens.paths import paths_of
+from secondlens.lens.second_order import patch_contributions, token_contributions, write_projections
 
 # float32 through a few small layers, as in the tests of effects; measured at most 3e-6.
 FLOAT32 = 2e-5

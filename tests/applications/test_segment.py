@@ -15,7 +15,7 @@ from secondlens.applications.heatmaps.fit import assemble
 from secondlens.applications.segmentation import write_segmentation
 from secondlens.cli.app import app
 from secondlens.errors import ImageError, ModelError, SecondLensError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from secondlens.applications.segmentation.targets import make_targets
 from secondlens.applications.segmentation.views import View, pixel_maps, views_of
 from secondlens.data.masks import MaskedImages, read_pairs
 from secondlens.errors import ImageError, SecondLensError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 NAMES = ["dog", "cat", "crane", "no such thing", ""]
 
@@ -117,7 +117,7 @@ def test_every_registered_method_is_evaluated_on_every_family(
 
 def replace_targets(model: LensModel):
     from secondlens.applications.segmentation.targets import Targets
-    from secondlens.studies.classifier import Head
+    from secondlens.lens.classifier import Head
 
     vectors = torch.nn.functional.normalize(
         torch.randn(3, model.embed_dim, generator=torch.Generator().manual_seed(0)), dim=1

@@ -5,7 +5,7 @@ import torch
 from builders import pixels
 from secondlens.applications.heatmaps import SharedPass
 from secondlens.applications.heatmaps.writes import Writes
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 
 def texts_of(model: LensModel, seed: int) -> torch.Tensor:

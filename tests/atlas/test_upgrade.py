@@ -22,7 +22,7 @@ from secondlens.descriptions import Descriptions, describe
 from secondlens.descriptions.upgrade import upgrade_descriptions
 from secondlens.disk.files import sha256
 from secondlens.errors import AtlasError
-from secondlens.models import load_model
+from secondlens.lens import load_model
 from secondlens.pools import open_pool
 
 RESOLVED = 7

@@ -24,7 +24,7 @@ from secondlens.applications.attack.report import write_report
 from secondlens.applications.audit import Auditor
 from secondlens.data.language import ScriptedModel, open_language_model
 from secondlens.errors import AuditError, LanguageError
-from secondlens.studies.classifier import WORLD_TEMPLATES
+from secondlens.lens.classifier import WORLD_TEMPLATES
 
 METHODS = ("second-order", "images", "random", "similar-words", "none")
 

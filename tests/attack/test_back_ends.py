@@ -21,7 +21,7 @@ from secondlens.applications.attack.judges.vision import open_vision_judge, yes_
 from secondlens.applications.attack.judging import all_judgements, judge_pictures
 from secondlens.applications.attack.pictures.base import Made, Order, save_marked
 from secondlens.errors import AuditError, LanguageError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 KEY = "sk-a-key-that-nobody-may-see"
 ORDER = Order("a dog in the snow", 5, "x")

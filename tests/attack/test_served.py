@@ -19,7 +19,7 @@ from secondlens.applications.attack.judging import judge_pictures
 from secondlens.data.language import open_language_model
 from secondlens.data.language.local import LocalVisionModel
 from secondlens.errors import LanguageError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 LINE = {"name": "a", "source_class": "dog", "target_class": "cat", "seed": 1, "metadata": {}}
 

@@ -22,8 +22,8 @@ from secondlens.applications.audit.scores import (
 )
 from secondlens.applications.audit.similarity import NameSimilarity, mentions, open_similarity
 from secondlens.errors import AuditError, OutputError
-from secondlens.models import LensModel
-from secondlens.studies.classifier import WORLD_TEMPLATES, default_templates
+from secondlens.lens import LensModel
+from secondlens.lens.classifier import WORLD_TEMPLATES, default_templates
 from secondlens.world import NOUNS
 
 

@@ -13,7 +13,7 @@ from secondlens.applications.audit.images import FEWEST, within_classes
 from secondlens.applications.audit.matrix import NAMED, audit_matrix
 from secondlens.applications.audit.pool import described_pool
 from secondlens.applications.audit.similarity import NameSimilarity, TowerSimilarity, mentions
-from secondlens.studies.classifier import WORLD_TEMPLATES
+from secondlens.lens.classifier import WORLD_TEMPLATES
 from secondlens.world import NOUNS
 
 

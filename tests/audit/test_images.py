@@ -19,8 +19,8 @@ from secondlens.applications.audit.images import (
 from secondlens.applications.audit.pool import described_pool
 from secondlens.applications.audit.similarity import NameSimilarity, mentions
 from secondlens.errors import AuditError
+from secondlens.lens.classifier import WORLD_TEMPLATES
 from secondlens.numerics.sparse.dictionary import text_atoms
-from secondlens.studies.classifier import WORLD_TEMPLATES
 from secondlens.world import NOUNS
 
 

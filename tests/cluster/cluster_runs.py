@@ -13,7 +13,7 @@ from secondlens.cluster.costs import Costs
 from secondlens.cluster.crew import Crew
 from secondlens.cluster.survey import by_crew, part_count
 from secondlens.data.sources import open_source
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.surveys import make_plan
 from secondlens.surveys.job import Job
 from secondlens.surveys.progress import SurveyBar

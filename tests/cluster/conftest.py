@@ -15,7 +15,7 @@ from builders import save_worded
 from secondlens.cluster.crew import Crew, Share
 from secondlens.cluster.library import connected
 from secondlens.cluster.worker import Setup, SurveyWorker
-from secondlens.models import LensModel, load_model
+from secondlens.lens import LensModel, load_model
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import secondlens as sl
 from builders import WORDS
 from secondlens.cluster import cluster_describe
 from secondlens.descriptions import describe, parts
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.pools import build, open_pool
 
 

@@ -20,7 +20,7 @@ from secondlens.cluster import survey as module
 from secondlens.cluster.crew import Crew
 from secondlens.data.sources import FolderSource
 from secondlens.errors import ClusterError, SurveyError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 Store = Callable[..., None]
 STORE: Store = module.store_part

@@ -15,7 +15,7 @@ from secondlens.cluster.costs import Costs, Tally
 from secondlens.cluster.crew import Crew, Failure, Share, guarded, share_out
 from secondlens.cluster.report import check_reports, report, versions
 from secondlens.errors import ClusterError, SurveyError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 
 def test_what_workers_say_is_checked(crew: Crew, loaded: LensModel) -> None:

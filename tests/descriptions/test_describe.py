@@ -19,7 +19,7 @@ from secondlens.cli import app
 from secondlens.descriptions import Descriptions, describe, search_neurons
 from secondlens.descriptions import parts as module
 from secondlens.errors import AtlasError, ModelError, TextError
-from secondlens.models import LensModel, load_model
+from secondlens.lens import LensModel, load_model
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.pools import Pool, find_pools, open_pool
 

@@ -10,10 +10,10 @@ from jaxtyping import TypeCheckError
 import secondlens as sl
 from builders import pixels
 from secondlens.applications.heatmaps.writes import Writes
-from secondlens.effects.layer import LayerStatistics
-from secondlens.effects.patches import write_projections
-from secondlens.effects.paths import write_maps
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.paths import write_maps
+from secondlens.lens.second_order import write_projections
 
 GIVEN: dict[str, Callable[[LensModel, Path], object]] = {
     "effects": lambda clip, _: sl.second_order_effects(clip, pixels(1, 64), 0, convention="centered"),

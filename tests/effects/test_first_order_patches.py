@@ -6,8 +6,8 @@ import torch
 import secondlens as sl
 from builders import Spec, build, pixels
 from oracle import SlowTower
-from secondlens.effects.first_order_patches import first_order_token_contributions
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
+from secondlens.lens.first_order import first_order_token_contributions
 
 # float32 through a few small layers, as in the tests of effects.
 FLOAT32 = 2e-5

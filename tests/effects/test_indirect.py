@@ -6,13 +6,13 @@ from torch import nn
 
 import secondlens as sl
 from builders import Spec, hooks_of, pixels
-from secondlens.effects.indirect import (
+from secondlens.lens import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.indirect import (
     MeanActivations,
     indirect_effect_of_set,
     indirect_effects,
 )
-from secondlens.models import LensModel
-from secondlens.models.capture import capture
 
 # Float64 through a few small layers.
 FLOAT64 = 1e-10

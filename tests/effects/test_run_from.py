@@ -3,9 +3,9 @@
 import torch
 
 from builders import Spec, pixels
-from secondlens.models import LensModel
-from secondlens.models.capture import capture
-from secondlens.models.trace import CaptureRequest
+from secondlens.lens import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.trace import CaptureRequest
 
 
 def test_run_from_is_the_rest_of_the_forward_pass(model: LensModel, spec: Spec) -> None:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import secondlens as sl
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 
 def write_images(folder: Path, is_sorted: bool) -> None:

@@ -14,7 +14,7 @@ from numerics.brute_force import assert_exact, brute_force, feed
 from numerics.laws import assert_same
 from numerics.streams import KINDS, spans, stream
 from secondlens.errors import NotFiniteError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.numerics import kernels
 from secondlens.numerics.largest import LargestEffects, TopEffects
 from secondlens.numerics.norms import PathNorms

@@ -106,7 +106,7 @@ SKIPPED |= {"effects/histogram.py"}
 # Known equivalents, (path, the changed line) with the reason; the draw replaces them by the next mutant.
 EQUIVALENT = {
     (
-        "src/secondlens/effects/upper.py",
+        "src/secondlens/lens/upper.py",
         "self.matrix = torch.cat([part.reshape(width, -1) for part in parts]).to(residual)",
     ): "heads times dim is the width in every tower: both shapes hold the same numbers in the same order",
     (

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 import secondlens as sl
 from builders import Spec, build, pixels, randomise
-from secondlens.effects.indirect import indirect_effects
 from secondlens.errors import ModelError
-from secondlens.models.capture import capture
-from secondlens.models.trace import CaptureRequest
+from secondlens.lens.capture import capture
+from secondlens.lens.indirect import indirect_effects
+from secondlens.lens.trace import CaptureRequest
 
 # As in the tests of the other families: float32 through a few small layers.
 FLOAT32 = 2e-5

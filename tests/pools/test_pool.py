@@ -11,8 +11,9 @@ from torch.nn.functional import normalize
 
 from builders import WORDS, save_worded
 from secondlens.errors import ModelError, TextError
-from secondlens.models import LensModel, load_model
-from secondlens.pools import BUILTIN, Pool, TextRules, encode, find_pools, open_pool
+from secondlens.lens import LensModel, load_model
+from secondlens.lens.texts import encode
+from secondlens.pools import BUILTIN, Pool, TextRules, find_pools, open_pool
 from secondlens.pools.pool import CARD, EMBEDDINGS, TEXTS
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -13,9 +13,9 @@ import secondlens as sl
 from builders import save_worded
 from secondlens.cli.app import app
 from secondlens.errors import ReproductionError
+from secondlens.lens.classifier import TEMPLATES, WORLD_TEMPLATES
 from secondlens.reproduction import Options, load_preset, preset_names, reproduce
 from secondlens.studies import ablation
-from secondlens.studies.classifier import TEMPLATES, WORLD_TEMPLATES
 from secondlens.world import NOUNS, scene_at, write_dataset
 
 LABELS = ["cat", "dog", "crane", "fire truck"]

@@ -18,11 +18,11 @@ import secondlens as sl
 from secondlens.cli.app import app
 from secondlens.data.labelled import classes_without_images, open_labelled
 from secondlens.errors import AtlasError, ImageError, MissingExtra, SecondLensError, SurveyError, TextError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
+from secondlens.lens.classifier import make_head, read_templates
 from secondlens.numerics.intervals import paired_difference
 from secondlens.studies.ablation import AblationStudy, ablate
 from secondlens.studies.ablation_report import draw, summary, write_study
-from secondlens.studies.classifier import make_head, read_templates
 
 NAMES = ["cat, house cat", "dog", "crane", "fire truck, crane"]
 VARIANTS = {"baseline", "without_all", "without_large", "without_small", "rank_one"}

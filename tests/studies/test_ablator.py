@@ -5,9 +5,9 @@ import torch
 
 from builders import SPECS, Spec, build, pixels
 from oracle import SlowTower, second_order
-from secondlens.effects.layer import LayerResult, LayerStatistics
-from secondlens.models import LensModel
-from secondlens.models.capture import capture
+from secondlens.lens import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.layer import LayerResult, LayerStatistics
 from secondlens.studies.ablator import LayerAblator, group_layers
 
 SURVEYED, EVALUATED, TOP = 30, 8, 8
@@ -148,8 +148,8 @@ def test_groups() -> None:
 
 
 def loaded(spec: Spec) -> LensModel:
-    from secondlens.models.hf_clip import tower
-    from secondlens.models.model import Preprocessing
+    from secondlens.lens.families.clip import tower
+    from secondlens.lens.model import Preprocessing
 
     module = build(spec)
     return LensModel("random", "hf-clip", module, tower(module), Preprocessing(torch.stack, {}), None)

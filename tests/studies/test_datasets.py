@@ -28,7 +28,7 @@ from secondlens.data.imagenet import read_class_table
 from secondlens.data.labelled import open_evaluation, open_survey
 from secondlens.data.sources import CifarSource, FolderSource, ImageSource, NestedTarSource, SubsetSource, every
 from secondlens.errors import ImageError, MissingExtra
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 
 FIRST_NAMES = ["tench", "cock", "crane", "fire engine"]
 

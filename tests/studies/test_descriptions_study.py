@@ -15,8 +15,8 @@ from commands import Result
 from secondlens.data.labelled import open_labelled
 from secondlens.descriptions import describe
 from secondlens.errors import ImageError
-from secondlens.models import LensModel
-from secondlens.models.capture import capture
+from secondlens.lens import LensModel
+from secondlens.lens.capture import capture
 from secondlens.pools import open_pool
 from secondlens.studies.descriptions import study_descriptions
 from secondlens.studies.projections import Projector

@@ -14,8 +14,8 @@ from builders import VIT, Spec, hooks_of, pixels
 from secondlens.cli.app import app
 from secondlens.data.labelled import open_labelled
 from secondlens.data.loader import processing_order
-from secondlens.models import LensModel
-from secondlens.models.capture import capture
+from secondlens.lens import LensModel
+from secondlens.lens.capture import capture
 from secondlens.studies.first_order import CURVES, Moments, accumulated, study_first_order
 
 

@@ -12,10 +12,10 @@ from secondlens.atlas import Atlas
 from secondlens.cli.app import app
 from secondlens.data.decode import decode
 from secondlens.data.loader import processing_order
-from secondlens.effects.indirect import MeanActivations, indirect_effects
 from secondlens.errors import AtlasError, SecondLensError
-from secondlens.models import LensModel
-from secondlens.models.capture import capture
+from secondlens.lens import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.indirect import MeanActivations, indirect_effects
 from secondlens.studies import indirect_directions
 from secondlens.studies.indirect_directions import write_indirect_directions
 from secondlens.studies.surveyed import surveyed_images

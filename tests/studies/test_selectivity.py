@@ -13,7 +13,7 @@ import secondlens as sl
 from secondlens.cli.app import app
 from secondlens.data.sources import open_source
 from secondlens.errors import ImageError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
 from secondlens.numerics.largest import LargestEffects
 from secondlens.numerics.rank_one import rank_one

@@ -16,11 +16,10 @@ from secondlens.cli.app import app
 from secondlens.data.labelled import open_labelled
 from secondlens.data.loader import processing_order
 from secondlens.data.sources import open_source
-from secondlens.effects.indirect import MeanActivations, indirect_effect_of_set, indirect_effects
-from secondlens.effects.indirect_statistics import IndirectStatistics
 from secondlens.errors import ImageError
-from secondlens.models import LensModel
-from secondlens.models.capture import capture
+from secondlens.lens import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.indirect import IndirectStatistics, MeanActivations, indirect_effect_of_set, indirect_effects
 from secondlens.studies.indirect import study_table1
 from secondlens.studies.surveyed import surveyed_images
 

@@ -20,7 +20,7 @@ from builders import SPECS
 from secondlens.atlas.manifest import layer_file
 from secondlens.cli import app
 from secondlens.errors import SurveyError
-from secondlens.models import LensModel, load_model
+from secondlens.lens import LensModel, load_model
 from secondlens.surveys import Part, merge_parts, survey_shard
 from secondlens.surveys.parts import PART, state_file
 

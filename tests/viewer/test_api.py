@@ -19,7 +19,7 @@ from viewer_world import HOSTILE_TEXTS, World, application, encoded, new_picture
 
 from secondlens.applications.concepts import ConceptFinder
 from secondlens.descriptions import Descriptions, search_neurons
-from secondlens.effects import patch_contributions, second_order_effects
+from secondlens.lens import patch_contributions, second_order_effects
 from secondlens.viewer.card import full_card
 from secondlens.viewer.server.guard import Access
 

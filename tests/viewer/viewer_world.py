@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from secondlens.atlas import Atlas
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.pools import open_pool
 from secondlens.viewer.heat import surveyed_images
 from secondlens.viewer.server.analysis import Analysis

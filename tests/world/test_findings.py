@@ -4,7 +4,7 @@ from pathlib import Path
 
 import secondlens as sl
 from secondlens.data.labelled import open_labelled
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.studies.ablation import ablate
 from secondlens.world import scene_at, write_dataset
 

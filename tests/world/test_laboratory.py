@@ -14,7 +14,7 @@ from secondlens.applications.audit import Auditor
 from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions
 from secondlens.errors import WorldError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.studies.laboratory.agreement import agreement, word_weights
 from secondlens.studies.laboratory.cues import FIRST, cue_ranks, pairs_of, recall
 from secondlens.studies.laboratory.report import summary, write_laboratory

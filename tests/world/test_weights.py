@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer, CLIPModel
 
 from secondlens.errors import ModelError
-from secondlens.models import LensModel
+from secondlens.lens import LensModel
 from secondlens.studies.laboratory.measure import measure
 from secondlens.world.embedded import CARD, FOLDER, embedded_folder
 

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 
 DIVERGING = "PuOr_r"
 """A diverging map that colour-blind readers can tell apart: orange speaks for, purple against."""

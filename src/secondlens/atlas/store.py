@@ -16,9 +16,9 @@ from torch import Tensor
 from secondlens.atlas.embeddings import read_embeddings
 from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerMetadata, Manifest
 from secondlens.disk.files import sha256
-from secondlens.effects.paths import Path as NeuronPath
 from secondlens.errors import AtlasError, closest
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Path as NeuronPath
 from secondlens.numerics.histogram import share_above
 
 if TYPE_CHECKING:

@@ -61,12 +61,12 @@ def ablate_command(
     from secondlens.atlas import Atlas
     from secondlens.data.labelled import classes_without_images, open_labelled
     from secondlens.data.texts import read_texts
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
+    from secondlens.lens.classifier import read_templates
     from secondlens.plots import check_report
     from secondlens.pools import open_pool
     from secondlens.studies.ablation import ablate
     from secondlens.studies.ablation_report import summary, write_study
-    from secondlens.studies.classifier import read_templates
     from secondlens.surveys import parse_memory
 
     chosen = parse_layers(layers)

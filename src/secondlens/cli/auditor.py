@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from secondlens.applications.audit import Auditor
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
-    from secondlens.models import LensModel
+    from secondlens.lens import LensModel
 
 
 def make_auditor(
@@ -48,7 +48,7 @@ def open_described(model: str, atlas: Path, pool: str | None, device: str) -> "t
     """An atlas, its model and its description; refuses another model."""
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
 
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)
@@ -60,7 +60,7 @@ def open_described(model: str, atlas: Path, pool: str | None, device: str) -> "t
 def templates_of(template: "Sequence[str] | None", model: "LensModel") -> tuple[str, ...]:
     """The templates that were asked for, or those that fit the model."""
     from secondlens.errors import AuditError
-    from secondlens.studies.classifier import default_templates
+    from secondlens.lens.classifier import default_templates
 
     wrong = [text for text in template or () if text.count("{}") != 1]
     if wrong:
@@ -71,7 +71,7 @@ def templates_of(template: "Sequence[str] | None", model: "LensModel") -> tuple[
 def classes_of(file: Path | None, model: "LensModel") -> list[str] | None:
     """The classes of a file, a classifier's own, the embedded world's things; None where nothing is known."""
     from secondlens.data.texts import read_texts
-    from secondlens.studies.classifier import WORLD_TEMPLATES, default_templates
+    from secondlens.lens.classifier import WORLD_TEMPLATES, default_templates
     from secondlens.world import NOUNS
 
     if file is not None:

@@ -13,7 +13,7 @@ from secondlens.errors import ImageError
 if TYPE_CHECKING:
     from secondlens.applications.concepts import Concept, ImageConcepts
     from secondlens.descriptions import Descriptions
-    from secondlens.models import LensModel
+    from secondlens.lens import LensModel
 
 ModelArgument = Annotated[str, typer.Argument(help="The model of the atlas.")]
 AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder, described.")]
@@ -51,7 +51,7 @@ def concepts_command(
     from secondlens.atlas import Atlas
     from secondlens.data.sources import open_source
     from secondlens.descriptions import Descriptions
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.plots import check_picture
 
     if min(limit, first, batch_size) < 1:
@@ -148,7 +148,7 @@ def evaluate_command(
     from secondlens.atlas import Atlas
     from secondlens.data.labelled import open_labelled
     from secondlens.descriptions import Descriptions
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
 
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)

@@ -48,7 +48,7 @@ def describe_command(
     from secondlens.atlas import Atlas
     from secondlens.descriptions import describe
     from secondlens.disk.files import check_folder
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.pools import open_pool
 
     opened = Atlas.open(subject.atlas)

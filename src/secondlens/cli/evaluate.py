@@ -42,7 +42,7 @@ def descriptions(
     from secondlens.atlas import Atlas
     from secondlens.data.labelled import open_labelled
     from secondlens.descriptions import describe
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.plots import check_report
     from secondlens.pools import open_pool
     from secondlens.studies.descriptions import study_descriptions

@@ -66,7 +66,7 @@ def segmentation(
     from secondlens.applications.segmentation.targets import make_targets
     from secondlens.atlas import Atlas
     from secondlens.data.masks import open_masked
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.plots import check_report
     from secondlens.pools import open_pool
 

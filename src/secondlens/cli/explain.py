@@ -34,7 +34,7 @@ def explain_command(
     from secondlens.applications.attribution.picture import draw_attribution, waterfall
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.plots import check_picture
 
     if not 1 <= len(text) <= 2:

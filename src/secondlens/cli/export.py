@@ -31,7 +31,7 @@ def export_command(
     """Write the atlas as a site of plain files that any static web server shows, also offline."""
     from secondlens.atlas import Atlas
     from secondlens.disk.files import check_folder
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.viewer.export import export
     from secondlens.viewer.heat import surveyed_images
 

@@ -23,7 +23,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Load a model, check that the lens describes it, and print what was found."""
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
 
     loaded = load_model(model)
     assert loaded.check is not None

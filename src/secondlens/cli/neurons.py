@@ -110,7 +110,7 @@ def search(
     """Find the neurons whose directions score highest for a text, over all layers."""
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions, search_neurons
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
 
     opened = Atlas.open(atlas)
     found = search_neurons(opened, load_model(model), text, layer=layer, limit=limit, absolute=absolute)

@@ -34,7 +34,7 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Encode a list of texts by a model, once, and keep it for every command."""
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.pools import TextRules, open_pool, read_texts
 
     blocked = frozenset() if block is None else frozenset(read_texts(block))

@@ -40,7 +40,7 @@ def run_command(
     from secondlens.data.sources import open_source
     from secondlens.descriptions import describe
     from secondlens.disk.files import check_folder
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.pools import open_pool
     from secondlens.surveys import survey
 

@@ -46,7 +46,7 @@ def segment_command(
     from secondlens.atlas import Atlas
     from secondlens.data import decode, open_source
     from secondlens.disk.files import check_file, check_folder
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
 
     chosen = parse_layers(layers)
     options = Options(

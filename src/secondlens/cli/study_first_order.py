@@ -25,7 +25,7 @@ def first_order(
 
     from secondlens.data.labelled import open_labelled
     from secondlens.data.sources import open_source
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.plots import check_report
     from secondlens.studies.first_order import study_first_order
     from secondlens.studies.first_order_report import summary, write_report

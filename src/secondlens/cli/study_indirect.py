@@ -33,7 +33,7 @@ def table1(
     from secondlens.atlas import Atlas
     from secondlens.data.labelled import open_labelled
     from secondlens.data.sources import open_source
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.plots import check_report
     from secondlens.studies.indirect import study_table1
     from secondlens.studies.indirect_report import summary, write_report
@@ -97,7 +97,7 @@ def indirect(
     from secondlens.cli.survey_options import parse_layers
     from secondlens.data.sources import open_source
     from secondlens.disk.files import check_file
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.studies.indirect_directions import write_indirect_directions
     from secondlens.studies.surveyed import surveyed_images
 

@@ -42,7 +42,7 @@ def selectivity(
 
     from secondlens.atlas import Atlas
     from secondlens.data.sources import open_source
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.plots import check_report
     from secondlens.studies.selectivity_report import selectivity_summary, write_selectivity
     from secondlens.studies.shuffles import ShuffleTest, shuffle_tests

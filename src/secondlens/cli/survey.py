@@ -52,7 +52,7 @@ def survey_command(
 
     from secondlens.atlas import Atlas
     from secondlens.disk.files import check_folder
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.surveys import survey, survey_shard
 
     chosen, size, limit = subject.chosen, parse_batch_size(batch_size), settings.limit
@@ -132,7 +132,7 @@ def report(atlas: "Atlas", more: dict[str, object], as_json: bool) -> None:
 def say_what_it_takes(subject: SurveySubject, settings: SurveySettings, batch_size: "BatchSize", workers: int) -> None:
     """`--dry-run`: measure a few batches and print the estimate. workers: processes that decode."""
     from secondlens.data.sources import open_source
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.surveys import make_plan
     from secondlens.surveys.batch_size import find_batch_size
     from secondlens.surveys.estimate import estimate

@@ -106,7 +106,7 @@ def _served_atlas(
     more: dict[str, Path | None],
 ) -> "Served":
     from secondlens.atlas import Atlas
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.viewer.heat import IMAGES, surveyed_images
     from secondlens.viewer.server.analysis import Analysis
     from secondlens.viewer.server.app import Served

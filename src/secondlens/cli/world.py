@@ -104,7 +104,7 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """Measure zero-shot accuracies and retrieval on unseen scenes."""
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.studies.laboratory.measure import measure
     from secondlens.world.biases import Biases
 

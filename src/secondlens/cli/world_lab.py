@@ -27,7 +27,7 @@ def lab_command(
     """Compare neurons' words, and the cues that audits find, with the truth that drawn scenes know."""
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.plots import check_report
     from secondlens.studies.laboratory.report import summary, write_laboratory
     from secondlens.studies.laboratory.run import laboratory

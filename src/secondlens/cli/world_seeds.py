@@ -30,7 +30,7 @@ def seeds_command(
 ) -> None:
     """Repeat the paper's studies and the laboratory over newly drawn scenes: means with 95 % intervals."""
     from secondlens.disk.files import check_folder
-    from secondlens.models import load_model
+    from secondlens.lens import load_model
     from secondlens.studies.laboratory.seeds import SeedSettings, study_seeds
 
     settings = SeedSettings(

@@ -23,8 +23,9 @@ from secondlens.cluster.worker import Arrays, Setup, Worker, to_arrays, to_tenso
 from secondlens.descriptions.describe import describe
 from secondlens.descriptions.parts import Part, decompose_part
 from secondlens.descriptions.store import Descriptions, DescriptionSettings
-from secondlens.models.load import load_model
-from secondlens.pools.build import encode_part, open_pool
+from secondlens.lens.load import load_model
+from secondlens.lens.texts import encode_part
+from secondlens.pools.build import open_pool
 from secondlens.progress import Progress, silent
 
 

@@ -13,10 +13,10 @@ from importlib.metadata import version
 import torch
 
 import secondlens
-from secondlens.effects.paths import coefficients, path_weights
 from secondlens.errors import ClusterError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import coefficients, path_weights
 from secondlens.surveys.plan import free_memory
 
 LIBRARIES = ("torch", "transformers", "pillow", "numpy")

@@ -23,10 +23,10 @@ from secondlens.cluster.report import check_reports
 from secondlens.cluster.worker import Setup, SurveyWorker, Task
 from secondlens.data.loader import batches
 from secondlens.disk.files import make_folder, write_bytes
-from secondlens.effects.layer import LayerStatistics
-from secondlens.effects.paths import Convention
 from secondlens.errors import ClusterError
-from secondlens.models.load import load_model
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.load import load_model
+from secondlens.lens.paths import Convention
 from secondlens.surveys.batch_size import BATCH_SIZE
 from secondlens.surveys.checkpoint import Progress
 from secondlens.surveys.interrupt import deferred

@@ -19,10 +19,10 @@ from secondlens.cluster.library import ray_library
 from secondlens.cluster.report import Report, node_name, report
 from secondlens.data.loader import Decoders
 from secondlens.data.sources import ImageSource
-from secondlens.effects.layer import LayerStatistics
-from secondlens.effects.paths import Convention
-from secondlens.models.load import load_model
-from secondlens.models.model import LensModel
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.load import load_model
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Convention
 from secondlens.surveys.checkpoint import Checkpoints
 from secondlens.surveys.job import THUMBNAIL_SIZE, Job, Part, Scan
 from secondlens.surveys.parts import survey_part

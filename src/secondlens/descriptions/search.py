@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from secondlens.atlas.store import Atlas
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 
 
 def search_neurons(

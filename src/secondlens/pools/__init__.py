@@ -2,7 +2,8 @@
 
 from secondlens.data.generate import GenerationReport, generate_descriptions
 from secondlens.data.texts import TextRules, clean_texts, read_texts
-from secondlens.pools.build import encode, find_pools, open_pool, pools_folder
+from secondlens.lens.texts import encode
+from secondlens.pools.build import find_pools, open_pool, pools_folder
 from secondlens.pools.builtin import BUILTIN
 from secondlens.pools.pool import Pool, PoolCard
 

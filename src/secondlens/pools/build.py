@@ -9,27 +9,19 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 import secondlens
-from secondlens.data.texts import ASIS, TextList, TextRules, clean_texts, read_texts, read_utf8
+from secondlens.data.texts import TextList, TextRules, clean_texts, read_texts, read_utf8
 from secondlens.errors import TextError, closest
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
+from secondlens.lens.texts import Encoder, encode
 from secondlens.pools.builtin import BUILTIN
 from secondlens.pools.pool import CARD, SCHEMA_VERSION, Pool, PoolCard, read_card
 from secondlens.progress import Count
-
-ENCODED_AT_ONCE = 2048
-"""Texts between two steps of the progress bar; the model batches them further."""
-
-Encoder = Callable[[list[list[str]], Sequence[str], bool], Iterable[Tensor]]
 
 
 def pools_folder() -> Path:
@@ -113,39 +105,6 @@ def open_pool(
     pool = Pool(card, kept, encode(model, kept, listed.templates, truncate, progress, elsewhere))
     pool.save(folder)
     return pool
-
-
-def encode(
-    model: LensModel,
-    texts: Sequence[str],
-    templates: Sequence[str] = ASIS,
-    truncate: bool = False,
-    progress: Count | None = None,
-    elsewhere: Encoder | None = None,
-) -> Float[Tensor, "text embed"]:
-    """Unit-norm mean over templates of the unit-norm embeddings of each text, float32 on the CPU."""
-    step = max(1, ENCODED_AT_ONCE // len(templates))
-    some = [list(texts[start : start + step]) for start in range(0, len(texts), step)]
-    made = (encode_part(model, part, templates, truncate) for part in some)
-    parts: list[Tensor] = []
-    for part in made if elsewhere is None else elsewhere(some, templates, truncate):
-        parts.append(part)
-        if progress is not None:
-            progress(sum(map(len, parts)), len(texts))
-    found = torch.cat(parts)
-    broken = (~torch.isfinite(found).all(dim=1)).nonzero()[:, 0].tolist()
-    if broken:
-        raise TextError(f"{len(broken)} texts have an embedding that is not finite (first: {texts[broken[0]]!r})")
-    return found
-
-
-def encode_part(
-    model: LensModel, texts: Sequence[str], templates: Sequence[str], truncate: bool
-) -> Float[Tensor, "text embed"]:
-    """`encode` for as many texts as are encoded in one go."""
-    filled = [template.replace("{}", text) for text in texts for template in templates]
-    encoded = model.encode_texts(filled, truncate=truncate).view(len(texts), len(templates), -1).mean(dim=1)
-    return torch.nn.functional.normalize(encoded, dim=-1).float().cpu()
 
 
 def _existing(reference: str | Path | Sequence[str], model: LensModel) -> Pool | None:

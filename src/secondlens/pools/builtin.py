@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from secondlens.data.texts import TextList, imagenet_classes, wordnet_nouns, words
 from secondlens.errors import TextError
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.world.phrases import phrases, single_phrases
 
 

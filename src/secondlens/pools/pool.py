@@ -14,7 +14,7 @@ from torch import Tensor
 
 from secondlens.disk.files import make_folder, write_table, write_tensors, write_text
 from secondlens.errors import TextError
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 
 CARD, TEXTS, EMBEDDINGS = "pool.json", "texts.parquet", "embeddings.safetensors"
 SCHEMA_VERSION: Literal[1] = 1

@@ -5,9 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from secondlens.errors import ReproductionError
+from secondlens.lens.classifier import OPENAI
 from secondlens.reproduction.datasets import DATASETS
 from secondlens.reproduction.settings import Resolved
-from secondlens.studies.classifier import OPENAI
 
 EXTRAS = {"open_clip": "openclip", "wordfreq": "words", "matplotlib": "plots"}
 

@@ -24,8 +24,8 @@ from secondlens.data.sources import ImageSource, subset
 from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.json_text import finite, json_text
 from secondlens.errors import ReproductionError, SurveyError, closest
-from secondlens.models.load import load_model
-from secondlens.models.model import LensModel
+from secondlens.lens.load import load_model
+from secondlens.lens.model import LensModel
 from secondlens.progress import Progress, silent
 from secondlens.reproduction import measures, texts  # noqa: F401  (they register their studies)
 from secondlens.reproduction.compare import compare

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secondlens.errors import ReproductionError, closest
-from secondlens.models.model import LensModel
+from secondlens.lens.classifier import default_templates, read_templates
+from secondlens.lens.model import LensModel
 from secondlens.reproduction.datasets import DATASETS, POOLS, ROLES, ROOTS
 from secondlens.reproduction.presets import Preset
-from secondlens.studies.classifier import default_templates, read_templates
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.data.labelled import LabelledImages
 from secondlens.data.sources import ImageSource
 from secondlens.errors import ReproductionError, closest
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.progress import Progress
 from secondlens.reproduction.presets import first_problem
 from secondlens.reproduction.settings import Resolved

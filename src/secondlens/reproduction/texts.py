@@ -6,7 +6,7 @@ from pydantic import Field
 
 from secondlens.descriptions import Descriptions, describe
 from secondlens.errors import ReproductionError
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.pools import Pool, open_pool
 from secondlens.reproduction.datasets import POOLS
 from secondlens.reproduction.tasks import Measured, Settings, Task, percent, register, with_interval

@@ -23,14 +23,14 @@ from secondlens.data.labelled import LabelledImages
 from secondlens.data.loader import Skipped, batches, processing_order
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AtlasError, ImageError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
-from secondlens.models.trace import Trace
+from secondlens.lens.capture import capture
+from secondlens.lens.classifier import Head, default_templates, make_head
+from secondlens.lens.model import LensModel
+from secondlens.lens.trace import Trace
 from secondlens.pools.pool import Pool
 from secondlens.progress import Progress, silent
 from secondlens.studies.ablation_progress import AblationCheckpoints, Collected
 from secondlens.studies.ablator import LayerAblator, ablator_bytes, group_layers
-from secondlens.studies.classifier import Head, default_templates, make_head
 from secondlens.studies.descriptions import reconstructions
 from secondlens.surveys.plan import free_memory
 

@@ -31,11 +31,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import AtlasLayer
-from secondlens.effects.factored import gram_root
-from secondlens.effects.paths import Convention, path_weights, paths_of, write_maps
-from secondlens.models.model import LensModel
-from secondlens.models.tower import VisionTower
-from secondlens.models.trace import Trace
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Convention, path_weights, paths_of, write_maps
+from secondlens.lens.second_order import gram_root
+from secondlens.lens.tower import VisionTower
+from secondlens.lens.trace import Trace
 from secondlens.numerics.parallel import block_size, map_blocks, setup_block_size
 
 RANKS = {"rank_one": 1, "rank_two": 2, "rank_four": 4}

@@ -28,16 +28,16 @@ from secondlens.data.labelled import LabelledImages
 from secondlens.data.loader import batches, processing_order
 from secondlens.descriptions.dissect import dissect
 from secondlens.descriptions.store import Descriptions
-from secondlens.effects.layer import LayerStatistics
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.classifier import make_head
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.model import LensModel
 from secondlens.numerics.agreement import auc, overlap, rank_correlation
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.numerics.sparse.omp import refit
 from secondlens.pools.pool import Pool
 from secondlens.progress import Progress, silent
-from secondlens.studies.classifier import make_head
 from secondlens.studies.projections import Projector
 
 FIRST_WORDS = 10

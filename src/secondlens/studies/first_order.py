@@ -22,14 +22,14 @@ from torch import Tensor
 from secondlens.data.labelled import LabelledImages
 from secondlens.data.loader import Batch, batches, processing_order
 from secondlens.data.sources import ImageSource
-from secondlens.effects.first_order import DirectEffects, direct_effects, direct_neurons
 from secondlens.errors import ImageError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
-from secondlens.models.tower import VisionTower
-from secondlens.models.trace import POOL_MLP, CaptureRequest, Trace
+from secondlens.lens.capture import capture
+from secondlens.lens.classifier import Head, make_head
+from secondlens.lens.first_order import DirectEffects, direct_effects, direct_neurons
+from secondlens.lens.model import LensModel
+from secondlens.lens.tower import VisionTower
+from secondlens.lens.trace import POOL_MLP, CaptureRequest, Trace
 from secondlens.progress import Progress, silent
-from secondlens.studies.classifier import Head, make_head
 
 CURVES = ("attentions", "MLPs", "attentions, MLPs held")
 

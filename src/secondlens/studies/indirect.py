@@ -19,15 +19,22 @@ from secondlens.atlas.store import Atlas
 from secondlens.data.labelled import LabelledImages
 from secondlens.data.loader import Batch, batches, processing_order
 from secondlens.data.sources import ImageSource
-from secondlens.effects.indirect import ROWS, Clean, MeanActivations, effects_of, replaced_embeddings
-from secondlens.effects.indirect_statistics import IndirectResult, IndirectStatistics
-from secondlens.effects.layer import LayerResult, LayerStatistics
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
-from secondlens.models.trace import CaptureRequest
+from secondlens.lens.capture import capture
+from secondlens.lens.classifier import make_head
+from secondlens.lens.indirect import (
+    ROWS,
+    Clean,
+    IndirectResult,
+    IndirectStatistics,
+    MeanActivations,
+    effects_of,
+    replaced_embeddings,
+)
+from secondlens.lens.layer import LayerResult, LayerStatistics
+from secondlens.lens.model import LensModel
+from secondlens.lens.trace import CaptureRequest
 from secondlens.progress import Progress, silent
-from secondlens.studies.classifier import make_head
 from secondlens.studies.projections import Projector
 
 EFFECTS = ("indirect", "second-order")

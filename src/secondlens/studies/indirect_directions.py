@@ -22,11 +22,10 @@ from secondlens.data.loader import Batch, batches, processing_order
 from secondlens.data.sources import ImageSource
 from secondlens.disk.files import disk_errors, write_tensors
 from secondlens.disk.journal import Journal, settings_differ
-from secondlens.effects.indirect import ROWS, Clean, MeanActivations, effects_of
-from secondlens.effects.indirect_statistics import IndirectStatistics
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.indirect import ROWS, Clean, IndirectStatistics, MeanActivations, effects_of
+from secondlens.lens.model import LensModel
 from secondlens.progress import Progress, silent
 
 IMAGES = 300

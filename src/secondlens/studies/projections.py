@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.atlas.store import AtlasLayer
-from secondlens.effects.paths import WriteMaps, coefficients, path_weights, write_maps
-from secondlens.models.model import LensModel
-from secondlens.models.trace import Trace
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import WriteMaps, coefficients, path_weights, write_maps
+from secondlens.lens.trace import Trace
 
 
 @dataclass(frozen=True)

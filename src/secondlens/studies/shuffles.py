@@ -26,11 +26,11 @@ from torch import Tensor
 from secondlens.atlas.store import Atlas
 from secondlens.data.loader import batches, processing_order
 from secondlens.data.sources import ImageSource
-from secondlens.effects.factored import gram_root
-from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.errors import ImageError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import coefficients, path_weights, write_maps
+from secondlens.lens.second_order import gram_root
 from secondlens.progress import Progress, silent
 
 STATISTICS = ("above_half_of_largest", "explained_variance", "participation")

@@ -18,9 +18,9 @@ import torch
 from secondlens.atlas.manifest import MANIFEST
 from secondlens.atlas.store import Atlas
 from secondlens.data.loader import Batch
-from secondlens.effects.layer import LayerStatistics
 from secondlens.errors import SurveyError
-from secondlens.models.model import LensModel
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.model import LensModel
 from secondlens.surveys.plan import make_plan
 from secondlens.surveys.step import finish, update
 

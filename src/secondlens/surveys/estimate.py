@@ -14,10 +14,10 @@ import torch
 
 from secondlens.data.loader import batches, processing_order
 from secondlens.data.sources import ImageSource
-from secondlens.effects.layer import LayerStatistics
-from secondlens.effects.paths import Convention, paths_of
 from secondlens.errors import SurveyError
-from secondlens.models.model import LensModel
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Convention, paths_of
 from secondlens.numerics.evictions import ENTRIES
 from secondlens.numerics.histogram import BINS
 from secondlens.numerics.rank_one import COMPONENTS

@@ -27,9 +27,9 @@ from secondlens.atlas.manifest import (
     layer_file,
 )
 from secondlens.disk.files import sha256, write_table, write_tables, write_text
-from secondlens.effects.layer import LayerResult
-from secondlens.effects.paths import Path as EffectPath
-from secondlens.models.model import LensModel
+from secondlens.lens.layer import LayerResult
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Path as EffectPath
 from secondlens.surveys.thumbnails import sort_thumbnails
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from secondlens.atlas.manifest import ids_hash
 from secondlens.data.loader import Batch, Decoders, batches, processing_order
 from secondlens.data.sources import ImageSource
-from secondlens.effects.layer import LayerStatistics
-from secondlens.effects.paths import Convention
 from secondlens.errors import SurveyError
-from secondlens.models.model import LensModel
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Convention
 from secondlens.surveys.plan import SurveyPlan
 
 THUMBNAIL_SIZE = 128

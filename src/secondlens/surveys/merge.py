@@ -6,11 +6,11 @@ from pathlib import Path
 from secondlens.atlas.manifest import EMBEDDINGS, MANIFEST, THUMBNAILS, LayerMetadata, layer_file
 from secondlens.atlas.store import Atlas
 from secondlens.disk.files import make_folder, sha256, write_tensors, write_text
-from secondlens.effects.layer import LayerStatistics
-from secondlens.effects.paths import paths_of
 from secondlens.errors import SurveyError
-from secondlens.models.load import load_model
-from secondlens.models.model import LensModel
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.load import load_model
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import paths_of
 from secondlens.progress import Progress, silent
 from secondlens.surveys.finish import SurveyedImages, collect_extras, layer_summary, read_result, write_manifest
 from secondlens.surveys.parts import PartialResult, complete, merged_statistics, require_no_part, require_same_images

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 import secondlens
 from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, THUMBNAILS, ModelMetadata
 from secondlens.disk.files import sha256, write_table, write_tensors, write_text
-from secondlens.effects.layer import LayerStatistics
 from secondlens.errors import SurveyError
+from secondlens.lens.layer import LayerStatistics
 from secondlens.surveys.checkpoint import Checkpoints, Progress, require_same
 from secondlens.surveys.finish import collect_extras, model_metadata
 from secondlens.surveys.job import Job, Part, Scan, ScanKind

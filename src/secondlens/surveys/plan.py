@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from secondlens.effects.layer import statistics_bytes
-from secondlens.effects.paths import check_layer, paths_of
 from secondlens.errors import SurveyError
-from secondlens.models.model import LensModel
+from secondlens.lens.layer import statistics_bytes
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import check_layer, paths_of
 from secondlens.numerics.parallel import block_size
 
 CAPACITY_PER_TOP = 2

@@ -17,11 +17,11 @@ from secondlens.atlas.manifest import MANIFEST, LayerMetadata, ids_hash, layer_f
 from secondlens.atlas.store import Atlas
 from secondlens.data.sources import open_source
 from secondlens.disk.files import sha256, write_tensors
-from secondlens.effects.layer import LayerResult, LayerStatistics
-from secondlens.effects.paths import Convention, check_convention, paths_of
 from secondlens.errors import SurveyError
-from secondlens.models.load import load_model
-from secondlens.models.model import LensModel
+from secondlens.lens.layer import LayerResult, LayerStatistics
+from secondlens.lens.load import load_model
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Convention, check_convention, paths_of
 from secondlens.surveys.batch_size import BatchSize, find_batch_size
 from secondlens.surveys.checkpoint import Checkpoints, Progress, require_same
 from secondlens.surveys.finish import (

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.data.loader import Batch
-from secondlens.effects.layer import LayerStatistics
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
-from secondlens.models.trace import CaptureRequest
+from secondlens.lens.capture import capture
+from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.model import LensModel
+from secondlens.lens.trace import CaptureRequest
 
 
 def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> Float[Tensor, "image embed"]:

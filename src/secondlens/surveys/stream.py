@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from secondlens.data.loader import Skipped
-from secondlens.effects.layer import LayerStatistics
 from secondlens.errors import NotFiniteError, SurveyError
+from secondlens.lens.layer import LayerStatistics
 from secondlens.surveys.checkpoint import Checkpoints, Progress, kept_embeddings
 from secondlens.surveys.interrupt import deferred
 from secondlens.surveys.job import Job, Part, Scan

@@ -9,7 +9,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.data.sources import ImageSource
 from secondlens.disk.files import disk_errors
 from secondlens.errors import AtlasError
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.progress import Progress, silent
 from secondlens.viewer.heat import IMAGES, heat_maps
 from secondlens.viewer.site import Site

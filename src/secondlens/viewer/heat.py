@@ -18,11 +18,11 @@ from torch import Tensor
 from secondlens.atlas.store import Atlas
 from secondlens.data.loader import batches
 from secondlens.data.sources import FileListSource, ImageSource, open_source
-from secondlens.effects.paths import path_weights
 from secondlens.errors import AtlasError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
-from secondlens.models.trace import Trace
+from secondlens.lens.capture import capture
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import path_weights
+from secondlens.lens.trace import Trace
 from secondlens.progress import Progress
 from secondlens.viewer.layout import Field, pack
 

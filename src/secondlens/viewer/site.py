@@ -17,7 +17,7 @@ import secondlens
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.disk.json_text import json_text
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.numerics.histogram import HIGHEST, LOWEST, PER_OCTAVE
 from secondlens.viewer.ablations import read_ablations
 from secondlens.viewer.attacks import read_attack

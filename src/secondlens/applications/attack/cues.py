@@ -17,7 +17,7 @@ from secondlens.applications.audit.similarity import Similarity
 from secondlens.applications.audit.table import NeuronTable
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.progress import Progress
 

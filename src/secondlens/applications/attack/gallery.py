@@ -12,8 +12,8 @@ from secondlens.applications.attack.pictures.base import Made, Order, save_marke
 from secondlens.applications.attack.settings import OURS
 from secondlens.applications.audit.classes import ClassPair
 from secondlens.data.decode import decode
-from secondlens.effects.paths import Convention
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Convention
 
 SHOWN = 4
 """Pictures a pair and method."""

@@ -6,9 +6,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from secondlens.effects.patches import patch_contributions
-from secondlens.effects.paths import Convention
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Convention
+from secondlens.lens.second_order import patch_contributions
 
 # Okabe and Ito's vermilion and blue: to the predicted class, and to the shown one.
 TO_PREDICTED, TO_SHOWN = np.array([213, 94, 0]), np.array([0, 114, 178])

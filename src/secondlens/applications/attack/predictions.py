@@ -10,9 +10,9 @@ from secondlens.applications.attack.folder import AttackFolder
 from secondlens.applications.audit.classes import ClassPair, class_head
 from secondlens.data.decode import decode
 from secondlens.errors import AuditError
-from secondlens.models.model import LensModel
+from secondlens.lens.classifier import TEMPLATES, Head
+from secondlens.lens.model import LensModel
 from secondlens.progress import Progress
-from secondlens.studies.classifier import TEMPLATES, Head
 
 BATCH = 64
 

@@ -18,8 +18,8 @@ from secondlens.applications.attack.settings import AttackSettings, check_method
 from secondlens.applications.audit.classes import ClassPair
 from secondlens.data.language.base import LanguageModel
 from secondlens.errors import AuditError, closest
+from secondlens.lens.classifier import TEMPLATES
 from secondlens.progress import Progress
-from secondlens.studies.classifier import TEMPLATES
 
 STAGES = ("cues", "descriptions", "images", "judge", "predictions")
 

@@ -14,7 +14,7 @@ from secondlens.applications.audit.similarity import open_similarity
 from secondlens.applications.audit.table import neuron_table, table_of_directions
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.progress import Progress
 from secondlens.studies.indirect_directions import IMAGES, write_indirect_directions
 from secondlens.studies.surveyed import surveyed_images

@@ -18,15 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.effects.first_order import direct_effects, direct_neurons
-from secondlens.effects.paths import Path, paths_of
-from secondlens.effects.sources import HeadSources, head_sources
 from secondlens.errors import ModelError, SecondLensError
-from secondlens.models.capture import capture
-from secondlens.models.hf_vit import LabelTexts
-from secondlens.models.model import LensModel
-from secondlens.models.tower import VisionTower
-from secondlens.models.trace import POOL_MLP, CaptureRequest
+from secondlens.lens.capture import capture
+from secondlens.lens.families.vit import LabelTexts
+from secondlens.lens.first_order import direct_effects, direct_neurons
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Path, paths_of
+from secondlens.lens.sources import HeadSources, head_sources
+from secondlens.lens.tower import VisionTower
+from secondlens.lens.trace import POOL_MLP, CaptureRequest
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from secondlens.applications.attribution.explain import Attribution, Part
 from secondlens.applications.pictures import DIVERGING, patch_grid, seen_picture
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.plots import new_figure, save_figure
 
 SHOWN = 16

@@ -15,7 +15,7 @@ from secondlens.applications.audit.table import NeuronTable, neuron_table
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError, closest
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 
 SCORINGS = ("paper", "effect", "images")
 

@@ -23,10 +23,10 @@ from secondlens.applications.audit.images import WithinClasses
 from secondlens.atlas.store import Atlas
 from secondlens.data.loader import batches
 from secondlens.data.sources import ImageSource
-from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.errors import AuditError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import coefficients, path_weights, write_maps
 from secondlens.progress import Progress
 
 BATCH = 32

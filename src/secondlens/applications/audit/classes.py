@@ -9,9 +9,9 @@ from torch import Tensor
 
 from secondlens.data.texts import normalised
 from secondlens.errors import AuditError, closest
-from secondlens.models.hf_vit import LabelTexts
-from secondlens.models.model import LensModel
-from secondlens.studies.classifier import TEMPLATES, Head, make_head, unknown_words
+from secondlens.lens.classifier import TEMPLATES, Head, make_head, unknown_words
+from secondlens.lens.families.vit import LabelTexts
+from secondlens.lens.model import LensModel
 
 
 @dataclass(frozen=True)

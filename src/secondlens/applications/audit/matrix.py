@@ -24,9 +24,9 @@ from secondlens.applications.audit.similarity import SYNONYM, Similarity, mentio
 from secondlens.applications.audit.table import NeuronTable
 from secondlens.disk.files import check_file, make_folder, write_table, write_text
 from secondlens.errors import AuditError
+from secondlens.lens.classifier import Head
 from secondlens.plots import check_picture, new_figure, save_figure
 from secondlens.progress import Progress
-from secondlens.studies.classifier import Head
 
 BEST = 10
 """Cues a pair whose mean score counts."""

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError
-from secondlens.models.model import LensModel
-from secondlens.pools.build import encode, find_pools, open_pool
+from secondlens.lens.model import LensModel
+from secondlens.lens.texts import encode
+from secondlens.pools.build import find_pools, open_pool
 from secondlens.pools.builtin import BUILTIN
 from secondlens.pools.pool import Pool
 

@@ -18,13 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
-from secondlens.effects.paths import coefficients, path_weights, write_maps
 from secondlens.errors import AuditError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.classifier import Head
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import coefficients, path_weights, write_maps
 from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.progress import Progress
-from secondlens.studies.classifier import Head
 
 BATCH = 32
 SIZES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300)

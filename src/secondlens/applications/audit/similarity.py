@@ -22,10 +22,10 @@ from torch import Tensor
 from secondlens.applications.audit.pool import pool_centre
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError, MissingExtra, closest
-from secondlens.models.model import LensModel
-from secondlens.models.preprocessing import quiet
-from secondlens.pools.build import encode
-from secondlens.studies.classifier import TEMPLATES
+from secondlens.lens.classifier import TEMPLATES
+from secondlens.lens.model import LensModel
+from secondlens.lens.preprocessing import quiet
+from secondlens.lens.texts import encode
 
 SYNONYM = 0.6
 """From this similarity on a text is a synonym (the paper's bound)."""

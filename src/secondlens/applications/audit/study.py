@@ -26,9 +26,9 @@ from secondlens.data.labelled import LabelledImages, open_labelled
 from secondlens.data.loader import batches, processing_order
 from secondlens.data.texts import read_utf8
 from secondlens.errors import AuditError, ImageError
+from secondlens.lens.classifier import Head
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.progress import Progress
-from secondlens.studies.classifier import Head
 from secondlens.studies.surveyed import surveyed_images
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from secondlens.applications.concepts.thresholds import Thresholds, norm_thresholds
 from secondlens.applications.concepts.words import Rule
 from secondlens.atlas.store import Atlas, AtlasLayer
-from secondlens.effects.layer import Span, gram_roots
-from secondlens.effects.paths import coefficients, path_weights, write_maps
-from secondlens.models.model import LensModel
-from secondlens.models.trace import Trace
+from secondlens.lens.layer import Span, gram_roots
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import coefficients, path_weights, write_maps
+from secondlens.lens.trace import Trace
 from secondlens.numerics.parallel import block_size
 
 

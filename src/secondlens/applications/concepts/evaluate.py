@@ -29,8 +29,8 @@ from secondlens.data.loader import batches, processing_order
 from secondlens.data.texts import read_utf8
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import TextError
-from secondlens.models.capture import capture
-from secondlens.models.trace import Trace
+from secondlens.lens.capture import capture
+from secondlens.lens.trace import Trace
 from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.numerics.sparse.dictionary import text_atoms

@@ -27,12 +27,12 @@ from secondlens.applications.concepts.words import (
 )
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
-from secondlens.effects.patches import token_contributions
-from secondlens.effects.paths import Path
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
-from secondlens.models.trace import Trace
+from secondlens.lens.capture import capture
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import Path
+from secondlens.lens.second_order import token_contributions
+from secondlens.lens.trace import Trace
 from secondlens.pools.pool import Pool
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from secondlens.applications.concepts.find import ImageConcepts
 from secondlens.applications.pictures import DIVERGING, patch_grid, seen_picture
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.plots import new_figure, save_figure
 
 SHOWN = 7

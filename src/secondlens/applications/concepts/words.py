@@ -23,7 +23,7 @@ from torch import Tensor
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import SecondLensError, TextError, closest
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.pools.build import open_pool
 from secondlens.pools.pool import Pool

@@ -21,10 +21,10 @@ from torch import Tensor
 from secondlens.applications.heatmaps.gradients import AttentionPass
 from secondlens.applications.heatmaps.mixing import Mixing, mix
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import capture
-from secondlens.models.heads import HeadInputs
-from secondlens.models.model import LensModel
-from secondlens.models.trace import CaptureRequest, Trace
+from secondlens.lens.capture import capture
+from secondlens.lens.heads import HeadInputs
+from secondlens.lens.model import LensModel
+from secondlens.lens.trace import CaptureRequest, Trace
 
 
 class DirectTokens(NamedTuple):

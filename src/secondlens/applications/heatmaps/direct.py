@@ -9,7 +9,7 @@ from torch import Tensor
 
 from secondlens.applications.heatmaps.base import PlainMethod, SharedPass, distinct
 from secondlens.applications.heatmaps.mixing import Mixing, back_to_input
-from secondlens.effects.first_order_patches import read_directions, reader_contributions
+from secondlens.lens.first_order import read_directions, reader_contributions
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from secondlens.errors import ImageError, SecondLensError, closest
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 
 Fit = Literal["squash", "aspect", "windows"]
 """squash: the whole image at the model's own size, as the paper's code does. aspect: the image's own aspect, with

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from secondlens.applications.heatmaps.base import PlainMethod, SharedPass
 from secondlens.applications.heatmaps.gradients import AttentionPass
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import wide
+from secondlens.lens.capture import wide
 
 
 class EachTarget(PlainMethod, ABC):

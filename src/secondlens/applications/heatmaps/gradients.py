@@ -24,10 +24,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from secondlens.errors import CaptureError, SecondLensError
-from secondlens.models.capture import pooled_attention, wide
-from secondlens.models.heads import HeadInputs, head_inputs
-from secondlens.models.model import LensModel
-from secondlens.models.tower import AttentionWeights
+from secondlens.lens.capture import pooled_attention, wide
+from secondlens.lens.heads import HeadInputs, head_inputs
+from secondlens.lens.model import LensModel
+from secondlens.lens.tower import AttentionWeights
 
 T = TypeVar("T")
 

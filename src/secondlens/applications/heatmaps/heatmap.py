@@ -15,7 +15,7 @@ from secondlens.applications.heatmaps.postprocess import THRESHOLD, normalise, r
 from secondlens.applications.heatmaps.registry import METHODS, Options, make_methods
 from secondlens.atlas.store import Atlas
 from secondlens.errors import SecondLensError
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.models.heads import HeadInputs
-from secondlens.models.tower import AttentionWeights
+from secondlens.lens.heads import HeadInputs
+from secondlens.lens.tower import AttentionWeights
 
 Mixing = Literal["norms", "attention", "block"]
 """How tokens are followed back through a layer: by the norms of what its attention moves, or by shares of attention."""

@@ -20,7 +20,7 @@ from secondlens.applications.heatmaps.mixing import Mixing
 from secondlens.applications.heatmaps.writes import Writes
 from secondlens.atlas.store import Atlas
 from secondlens.errors import SecondLensError, closest
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 
 NEURONS = 200
 """Neurons of the paper's heat maps."""

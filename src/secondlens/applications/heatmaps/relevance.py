@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.applications.heatmaps.gradients import AttentionPass
-from secondlens.models.capture import wide
-from secondlens.models.heads import HeadInputs
-from secondlens.models.tower import AttentionWeights
+from secondlens.lens.capture import wide
+from secondlens.lens.heads import HeadInputs
+from secondlens.lens.tower import AttentionWeights
 
 # As the released code's: keeps a division finite, far below any value that matters.
 TINY = 1e-9

@@ -25,9 +25,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from secondlens.applications.heatmaps.base import SharedPass
-from secondlens.effects.first_order_patches import read_directions
-from secondlens.effects.patches import project_writes
-from secondlens.effects.paths import (
+from secondlens.errors import SecondLensError
+from secondlens.lens.first_order import read_directions
+from secondlens.lens.model import LensModel
+from secondlens.lens.paths import (
     Convention,
     Path,
     WriteMaps,
@@ -39,8 +40,7 @@ from secondlens.effects.paths import (
     paths_of,
     write_maps,
 )
-from secondlens.errors import SecondLensError
-from secondlens.models.model import LensModel
+from secondlens.lens.second_order import project_writes
 
 # Numbers of [image, token, target, path] or [target, neuron, width] at a time.
 BLOCK = 2**22

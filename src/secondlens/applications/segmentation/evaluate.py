@@ -26,7 +26,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.data import UnreadableImage
 from secondlens.data.masks import Masked, MaskedImages, UnusableMask
 from secondlens.errors import ImageError, SecondLensError, closest
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.progress import Progress
 
 

@@ -17,7 +17,7 @@ from secondlens.applications.segmentation.metrics import unit_range
 from secondlens.applications.segmentation.targets import Targets
 from secondlens.applications.segmentation.views import pixel_maps, views_of
 from secondlens.data.masks import MaskedImages
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.plots import new_figure, save_figure
 from secondlens.studies.report import COLOURS
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from secondlens.data.masks import MaskedImages
 from secondlens.errors import ImageError, ModelError, closest
-from secondlens.models.model import LensModel
+from secondlens.lens.classifier import Head, default_templates, make_head
+from secondlens.lens.model import LensModel
+from secondlens.lens.texts import encode
 from secondlens.pools import Pool
-from secondlens.pools.build import encode
-from secondlens.studies.classifier import Head, default_templates, make_head
 
 Target = Literal["predicted", "name"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from secondlens.applications.heatmaps import HeatMapMethod, SharedPass
 from secondlens.applications.heatmaps.postprocess import upsample
 from secondlens.errors import SecondLensError
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 
 
 @dataclass(frozen=True)

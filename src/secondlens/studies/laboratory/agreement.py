@@ -21,7 +21,7 @@ from torch import Tensor
 
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.studies.laboratory.selectivity import Selectivity
 from secondlens.world.captions import class_prompts
 from secondlens.world.phrases import CONCEPT_KINDS, CONCEPTS, concepts_of

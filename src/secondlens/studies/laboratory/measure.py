@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.progress import Progress, silent
 from secondlens.world.biases import Biases
 from secondlens.world.captions import caption, class_prompts

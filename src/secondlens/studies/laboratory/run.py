@@ -10,9 +10,9 @@ from secondlens.applications.audit import Auditor, open_similarity
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import WorldError
-from secondlens.models.model import LensModel
+from secondlens.lens.classifier import default_templates
+from secondlens.lens.model import LensModel
 from secondlens.progress import Progress
-from secondlens.studies.classifier import default_templates
 from secondlens.studies.laboratory.agreement import Agreement, agreement, cosine_weights, word_weights
 from secondlens.studies.laboratory.cues import CueRank, cue_ranks, pairs_of
 from secondlens.studies.laboratory.selectivity import Selectivity, presence, projections, selectivity

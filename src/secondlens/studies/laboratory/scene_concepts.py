@@ -20,8 +20,8 @@ from secondlens.applications.concepts.find import ConceptFinder
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import WorldError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.model import LensModel
 from secondlens.pools.pool import Pool
 from secondlens.progress import Progress
 from secondlens.world.phrases import concepts_of

@@ -23,7 +23,7 @@ from secondlens.descriptions import describe
 from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.json_text import json_text
 from secondlens.errors import WorldError
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 from secondlens.pools import open_pool
 from secondlens.progress import Progress
 from secondlens.studies import ablation_report, first_order_report, indirect_report

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from secondlens.atlas.store import Atlas
 from secondlens.errors import WorldError
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.model import LensModel
 from secondlens.progress import Progress
 from secondlens.studies.projections import Projector
 from secondlens.world.phrases import CONCEPTS

@@ -10,9 +10,9 @@ from torch import Tensor
 from secondlens.applications.concepts.activity import LayerActivity, layer_meters
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.search import search_neurons
-from secondlens.effects.patches import token_contributions, write_projections
-from secondlens.models.capture import capture
-from secondlens.models.model import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.model import LensModel
+from secondlens.lens.second_order import token_contributions, write_projections
 from secondlens.pools.pool import Pool
 from secondlens.viewer.heat import framing, grid_of
 

@@ -12,7 +12,7 @@ from secondlens.applications.concepts.activity import LayerMeter
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import SecondLensError
-from secondlens.models.model import LensModel
+from secondlens.lens.model import LensModel
 
 BEHIND = 5
 """Neurons that are named behind a concept."""

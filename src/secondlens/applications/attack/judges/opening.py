@@ -15,8 +15,8 @@ from typing import Any
 
 from secondlens.applications.attack.judges.base import Judge, Judgement
 from secondlens.errors import AuditError, closest
-from secondlens.models.model import LensModel
-from secondlens.studies.classifier import TEMPLATES
+from secondlens.lens.classifier import TEMPLATES
+from secondlens.lens.model import LensModel
 
 KINDS = ("exact", "openai", "hf", "model", "none")
 
@@ -52,7 +52,7 @@ def open_judge(
         return open_vision_judge(kind, rest, str(victim.device))
     if kind == "model" and rest:
         from secondlens.applications.attack.judges.second import SecondModelJudge
-        from secondlens.models import load_model
+        from secondlens.lens import load_model
 
         loaded = load_model(rest, device=str(victim.device))
         if loaded.weights_hash == victim.weights_hash:

@@ -20,8 +20,8 @@ from secondlens.applications.audit.classes import class_head
 from secondlens.data.decode import decode
 from secondlens.data.texts import normalised
 from secondlens.errors import AuditError
-from secondlens.models.model import LensModel
-from secondlens.studies.classifier import TEMPLATES, Head
+from secondlens.lens.classifier import TEMPLATES, Head
+from secondlens.lens.model import LensModel
 
 
 class SecondModelJudge:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from secondlens.errors import ModelError, closest
-from secondlens.models.hf_common import activation_name, image_size, load_weights
-from secondlens.models.model import Classifier, LensModel
-from secondlens.models.preprocessing import load_processor
-from secondlens.models.tower import MLP, AttentionWeights, Block, VisionTower
+from secondlens.lens.families.hugging_face import activation_name, image_size, load_weights
+from secondlens.lens.model import Classifier, LensModel
+from secondlens.lens.preprocessing import load_processor
+from secondlens.lens.tower import MLP, AttentionWeights, Block, VisionTower
 
 MODEL_TYPES = ("vit",)
 

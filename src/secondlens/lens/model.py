@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from secondlens.data.labelled import ClassNames
 from secondlens.errors import ModelError
-from secondlens.models.tower import VisionTower
+from secondlens.lens.tower import VisionTower
 
 
 @runtime_checkable

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.errors import SecondLensError
-from secondlens.models.heads import OnAttention
-from secondlens.models.tower import VisionTower
+from secondlens.lens.heads import OnAttention
+from secondlens.lens.tower import VisionTower
 
 POOL_MLP = -1
 """Key of the pooling head's MLP among `Trace.pooled_activations`."""

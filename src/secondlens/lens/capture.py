@@ -20,10 +20,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from secondlens.errors import CaptureError
-from secondlens.models.heads import HeadSites
-from secondlens.models.heads import wide as wide
-from secondlens.models.tower import AttentionWeights, VisionTower
-from secondlens.models.trace import POOL_MLP, CaptureRequest, ReadoutTrace, Trace
+from secondlens.lens.heads import HeadSites
+from secondlens.lens.heads import wide as wide
+from secondlens.lens.tower import AttentionWeights, VisionTower
+from secondlens.lens.trace import POOL_MLP, CaptureRequest, ReadoutTrace, Trace
 from secondlens.numerics.kernels import fused, product
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from secondlens.errors import MissingExtra, ModelError, closest
-from secondlens.models.model import LensModel, Preprocessing
-from secondlens.models.preprocessing import from_processor, quiet
-from secondlens.models.reference import ModelReference
-from secondlens.models.tower import MLP, AttentionWeights, Block, VisionTower
+from secondlens.lens.model import LensModel, Preprocessing
+from secondlens.lens.preprocessing import from_processor, quiet
+from secondlens.lens.reference import ModelReference
+from secondlens.lens.tower import MLP, AttentionWeights, Block, VisionTower
 
 
 def load(reference: ModelReference) -> LensModel:

@@ -32,8 +32,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.errors import SecondLensError
-from secondlens.models.capture import pooled_attention, pooled_output, wide
-from secondlens.models.tower import Reader, VisionTower
+from secondlens.lens.capture import pooled_attention, pooled_output, wide
+from secondlens.lens.tower import Reader, VisionTower
 
 
 class Upper:

@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.effects.paths import output_map
-from secondlens.models.tower import VisionTower
-from secondlens.models.trace import Trace
+from secondlens.lens.paths import output_map
+from secondlens.lens.tower import VisionTower
+from secondlens.lens.trace import Trace
 
 
 @dataclass(frozen=True)

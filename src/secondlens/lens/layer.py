@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from secondlens.effects.factored import gram_root
-from secondlens.effects.paths import Convention, WriteMaps, coefficients_by_neuron, path_weights, paths_of, write_maps
-from secondlens.models.tower import VisionTower
-from secondlens.models.trace import Trace
+from secondlens.lens.paths import Convention, WriteMaps, coefficients_by_neuron, path_weights, paths_of, write_maps
+from secondlens.lens.second_order import gram_root
+from secondlens.lens.tower import VisionTower
+from secondlens.lens.trace import Trace
 from secondlens.numerics import kernels
 from secondlens.numerics.buffer import slots_for
 from secondlens.numerics.evictions import ENTRIES

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from secondlens.errors import ModelError
-from secondlens.models.model import Preprocessing
+from secondlens.lens.model import Preprocessing
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)

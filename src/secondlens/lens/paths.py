@@ -22,9 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.errors import SecondLensError, closest
-from secondlens.models.capture import wide
-from secondlens.models.tower import VisionTower
-from secondlens.models.trace import Trace
+from secondlens.lens.capture import wide
+from secondlens.lens.tower import VisionTower
+from secondlens.lens.trace import Trace
 from secondlens.numerics.kernels import fused, product
 
 Convention = Literal["centred", "released"]

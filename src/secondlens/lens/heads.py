@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from secondlens.models.tower import AttentionWeights, Reader
+from secondlens.lens.tower import AttentionWeights, Reader
 
 
 class HeadInputs(NamedTuple):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from secondlens.errors import ModelError
-from secondlens.models.preprocessing import quiet
-from secondlens.models.tower import AttentionWeights, Block
+from secondlens.lens.preprocessing import quiet
+from secondlens.lens.tower import AttentionWeights, Block
 
 
 def load_weights(cls: Any, location: str) -> Any:

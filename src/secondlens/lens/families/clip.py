@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from secondlens.models.hf_common import (
+from secondlens.lens.families.hugging_face import (
     TokenisedTexts,
     activation_name,
     encoder_block,
@@ -12,9 +12,9 @@ from secondlens.models.hf_common import (
     load_tokenizer,
     load_weights,
 )
-from secondlens.models.model import LensModel
-from secondlens.models.preprocessing import OPENAI_MEAN, OPENAI_STD, load_processor
-from secondlens.models.tower import MLP, VisionTower
+from secondlens.lens.model import LensModel
+from secondlens.lens.preprocessing import OPENAI_MEAN, OPENAI_STD, load_processor
+from secondlens.lens.tower import MLP, VisionTower
 
 MODEL_TYPES = ("clip", "clip_vision_model")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from secondlens.models.hf_common import (
+from secondlens.lens.families.hugging_face import (
     TokenisedTexts,
     activation_name,
     encoder_block,
@@ -17,9 +17,9 @@ from secondlens.models.hf_common import (
     load_tokenizer,
     load_weights,
 )
-from secondlens.models.model import LensModel
-from secondlens.models.preprocessing import load_processor
-from secondlens.models.tower import MLP, AttentionWeights, Reader, VisionTower
+from secondlens.lens.model import LensModel
+from secondlens.lens.preprocessing import load_processor
+from secondlens.lens.tower import MLP, AttentionWeights, Reader, VisionTower
 
 MODEL_TYPES = ("siglip",)
 

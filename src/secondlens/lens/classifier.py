@@ -10,8 +10,8 @@ from torch import Tensor
 
 from secondlens.data.texts import read_texts
 from secondlens.errors import MissingExtra, TextError
-from secondlens.models.model import LensModel
-from secondlens.pools.build import encode
+from secondlens.lens.model import LensModel
+from secondlens.lens.texts import encode
 
 TEMPLATES = ("a photo of a {}.",)
 """What a class name is put into where nothing else is asked for."""

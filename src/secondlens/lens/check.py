@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from secondlens.errors import ModelError
-from secondlens.models.capture import capture, pooled_output
-from secondlens.models.model import LensModel, SelfCheck
-from secondlens.models.tower import VisionTower
-from secondlens.models.trace import POOL_MLP, CaptureRequest, Trace
+from secondlens.lens.capture import capture, pooled_output
+from secondlens.lens.model import LensModel, SelfCheck
+from secondlens.lens.tower import VisionTower
+from secondlens.lens.trace import POOL_MLP, CaptureRequest, Trace
 
 # float32 through some dozen layers: random towers of real size measure 1e-7 to 2e-6.
 TOLERANCE = 1e-4

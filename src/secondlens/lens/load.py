@@ -5,14 +5,14 @@ from typing import Any
 import torch
 
 from secondlens.errors import ModelError, closest
-from secondlens.models import hf_clip, hf_siglip, hf_vit, open_clip
-from secondlens.models.check import check_model
-from secondlens.models.model import LensModel
-from secondlens.models.preprocessing import quiet
-from secondlens.models.reference import ModelReference, parse_reference
+from secondlens.lens.check import check_model
+from secondlens.lens.families import clip, open_clip, siglip, vit
+from secondlens.lens.model import LensModel
+from secondlens.lens.preprocessing import quiet
+from secondlens.lens.reference import ModelReference, parse_reference
 
 # The one place where a family is registered: transformers' model_type to the adapter that loads it.
-HF_ADAPTERS = {kind: adapter for adapter in (hf_clip, hf_siglip, hf_vit) for kind in adapter.MODEL_TYPES}
+HF_ADAPTERS = {kind: adapter for adapter in (clip, siglip, vit) for kind in adapter.MODEL_TYPES}
 
 
 def load_model(reference: str, *, device: str = "cpu", dtype: str | torch.dtype = torch.float32) -> LensModel:
