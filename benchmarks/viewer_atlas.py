@@ -12,7 +12,6 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from secondlens.atlas import Atlas
-from secondlens.atlas.embeddings import embeddings_table
 from secondlens.atlas.manifest import (
     EMBEDDINGS,
     IMAGES,
@@ -25,6 +24,7 @@ from secondlens.atlas.manifest import (
     ids_hash,
     layer_file,
 )
+from secondlens.atlas.store import embeddings_table
 from secondlens.descriptions.store import (
     CARD,
     FOLDER,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from secondlens.numerics.sparse.codes import SparseCodes, sparse_decompose
     from secondlens.surveys import survey
+    from secondlens.viewer.card import NeuronView
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _HOMES = {
     "AtlasLayer": "secondlens.atlas",
     "FactoredEffects": "secondlens.lens",
     "LensModel": "secondlens.lens",
+    "NeuronView": "secondlens.viewer.card",
     "SecondLensError": "secondlens.errors",
     "SparseCodes": "secondlens.numerics.sparse.codes",
     "first_order_effects": "secondlens.lens",
@@ -50,6 +52,7 @@ __all__ = [
     "AtlasLayer",
     "FactoredEffects",
     "LensModel",
+    "NeuronView",
     "SecondLensError",
     "SparseCodes",
     "__version__",

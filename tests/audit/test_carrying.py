@@ -9,9 +9,9 @@ import secondlens as sl
 from secondlens.applications.audit import Auditor
 from secondlens.applications.audit.carrying import CarriedCues, carried_cues
 from secondlens.applications.audit.images import image_scores
+from secondlens.atlas.surveyed import surveyed_images
 from secondlens.data.decode import decode
 from secondlens.errors import AuditError
-from secondlens.studies.surveyed import surveyed_images
 
 
 def test_carried_pushes_are_means_of_effects(auditor: Auditor, world_cache: Path) -> None:

@@ -84,7 +84,7 @@ def test_templates_are_averaged_after_normalisation(worded: LensModel, monkeypat
     torch.testing.assert_close(pool.embeddings.double(), torch.stack(expected), rtol=1e-4, atol=1e-6)
     assert (pool.embeddings[0] - worded.encode_texts(["bat"])[0]).norm() > 0.01
     # Steps of the progress do not change what comes out.
-    monkeypatch.setattr("secondlens.pools.build.ENCODED_AT_ONCE", 4)
+    monkeypatch.setattr("secondlens.lens.texts.ENCODED_AT_ONCE", 4)
     told: list[tuple[int, int]] = []
     stepped = encode(worded, texts, templates, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from secondlens.atlas import Atlas
+from secondlens.atlas.surveyed import surveyed_images
 from secondlens.cli.app import app
 from secondlens.data.decode import decode
 from secondlens.data.loader import processing_order
@@ -18,7 +19,6 @@ from secondlens.lens.capture import capture
 from secondlens.lens.indirect import MeanActivations, indirect_effects
 from secondlens.studies import indirect_directions
 from secondlens.studies.indirect_directions import write_indirect_directions
-from secondlens.studies.surveyed import surveyed_images
 from tiny_world import world_cache, world_folder, world_model
 
 __all__ = ["world_cache", "world_folder", "world_model"]

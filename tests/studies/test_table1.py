@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import secondlens as sl
 from builders import VIT
+from secondlens.atlas.surveyed import surveyed_images
 from secondlens.cli.app import app
 from secondlens.data.labelled import open_labelled
 from secondlens.data.loader import processing_order
@@ -21,7 +22,6 @@ from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
 from secondlens.lens.indirect import IndirectStatistics, MeanActivations, indirect_effect_of_set, indirect_effects
 from secondlens.studies.indirect import study_table1
-from secondlens.studies.surveyed import surveyed_images
 
 
 @pytest.fixture

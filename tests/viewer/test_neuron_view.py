@@ -16,6 +16,7 @@ from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World
 
 from secondlens.atlas import Atlas
 from secondlens.errors import AtlasError
+from secondlens.viewer.card import NeuronView
 
 SECONDLENS = [sys.executable, "-m", "secondlens.cli.app"]
 
@@ -41,7 +42,7 @@ def test_the_card_is_html_in_which_texts_stay_texts(world: World) -> None:
     layer = world.atlas.layer(1)
     found = set()
     for neuron in range(48):
-        view = world.atlas.neuron(1, neuron, pool="things & <i>")
+        view = NeuronView(world.atlas, 1, neuron, pool="things & <i>")
         parser = Tags()
         parser.feed(view._repr_html_())
         assert parser.tags <= {"div", "span", "small", "b", "ul", "li", "img", "figure", "figcaption"}
@@ -56,7 +57,7 @@ def test_the_card_is_html_in_which_texts_stay_texts(world: World) -> None:
 
 
 def test_the_data_is_what_the_command_prints(world: World) -> None:
-    view = world.atlas.neuron(0, 7)
+    view = NeuronView(world.atlas, 0, 7)
     command = [
         sys.executable,
         "-m",
@@ -72,7 +73,7 @@ def test_the_data_is_what_the_command_prints(world: World) -> None:
     assert json.loads(printed.stdout) == json.loads(json.dumps(view.data))
     assert repr(view).startswith("<neuron 7 of layer 0: ")
     with pytest.raises(AtlasError, match="neurons 0 to 47"):
-        world.atlas.neuron(0, 48)
+        NeuronView(world.atlas, 0, 48)
 
 
 def test_an_atlas_without_words_and_thumbnails(world: World, tmp_path: Path) -> None:
@@ -81,14 +82,14 @@ def test_an_atlas_without_words_and_thumbnails(world: World, tmp_path: Path) -> 
     for path in world.atlas.folder.iterdir():
         if path.is_file() and path.name != "thumbnails.parquet":
             (folder / path.name).write_bytes(path.read_bytes())
-    html = Atlas.open(folder).neuron(0, 0)._repr_html_()
+    html = NeuronView(Atlas.open(folder), 0, 0)._repr_html_()
     assert "Not described yet" in html
     assert "<img" not in html
-    assert len(Atlas.open(folder).neuron(0, 0).figure().axes) >= 2
+    assert len(NeuronView(Atlas.open(folder), 0, 0).figure().axes) >= 2
 
 
 def test_the_figure_shows_words_norms_and_images(world: World) -> None:
-    view = world.atlas.neuron(1, 40, pool="things & <i>")
+    view = NeuronView(world.atlas, 1, 40, pool="things & <i>")
     figure = view.figure(words=6, images=4)
     panels = figure.axes
     assert len(panels) == 2 + 4

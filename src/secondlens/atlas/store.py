@@ -4,16 +4,17 @@ import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from jaxtyping import Float, Int
 from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor
 
-from secondlens.atlas.embeddings import read_embeddings
 from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerMetadata, Manifest
 from secondlens.disk.files import sha256
 from secondlens.errors import AtlasError, closest
@@ -21,8 +22,31 @@ from secondlens.lens.model import LensModel
 from secondlens.lens.paths import Path as NeuronPath
 from secondlens.numerics.histogram import share_above
 
-if TYPE_CHECKING:
-    from secondlens.viewer.card import NeuronView
+
+def embeddings_table(positions: Int[Tensor, " image"], embeddings: Float[Tensor, "image embed"]) -> pa.Table:
+    """Columns `position`, a row of images.parquet, and `embedding`, a list of half-precision numbers."""
+    values = pa.array(embeddings.half().cpu().flatten().numpy())
+    vectors = pa.FixedSizeListArray.from_arrays(values, embeddings.shape[1])
+    return pa.table({"position": pa.array(positions.cpu().numpy()), "embedding": vectors})
+
+
+def read_embeddings(path: Path, images: int, embed: int) -> Float[Tensor, "image embed"]:
+    """Unit-norm embeddings, float32, one row an image of the source; zero for images that were skipped.
+
+    Raises `AtlasError` where the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise AtlasError(f"{path} is missing: the atlas is of an older secondlens; survey the images again")
+    try:
+        table = pq.read_table(path)
+        values = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        rows = torch.from_numpy(table["position"].to_numpy().copy())
+        found = torch.from_numpy(values.astype(np.float32)).view(-1, embed)
+    except Exception as error:
+        raise AtlasError(f"cannot read {path}: {error}; 'secondlens atlas check' lists what is damaged") from error
+    embeddings = torch.zeros(images, embed)
+    embeddings[rows] = found
+    return embeddings
 
 
 class SkippedImage(NamedTuple):
@@ -80,15 +104,6 @@ class Atlas:
             if card.layer == layer:
                 return AtlasLayer(self, card)
         raise AtlasError(f"layer {layer} is not in this atlas; it has layers {', '.join(map(str, self.layers))}")
-
-    def neuron(self, layer: int, neuron: int, pool: str | None = None) -> "NeuronView":
-        """One neuron as Jupyter shows it, `.data` with all figures and `.figure()` for papers; with its description
-        over a pool, by default the latest. Raises `AtlasError` for what is not in the atlas.
-        """
-        # The viewer knows of atlases, not the other way round; here only the way to it is short.
-        from secondlens.viewer.card import NeuronView
-
-        return NeuronView(self, layer, neuron, pool)
 
     def thumbnails(self, ids: Iterable[str]) -> dict[str, bytes]:
         """JPEG thumbnails by id, for those that the survey kept."""

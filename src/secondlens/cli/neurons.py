@@ -64,9 +64,9 @@ def show(
 ) -> None:
     """Show one neuron: figures, words by sense, strongest paths, top images."""
     from secondlens.atlas import Atlas
-    from secondlens.atlas.card import contact_sheet, neuron_card
     from secondlens.descriptions import Descriptions
     from secondlens.disk.files import check_file
+    from secondlens.viewer.card import contact_sheet, neuron_card
 
     if sheet is not None:
         check_file(sheet, ".png")

@@ -31,13 +31,13 @@ def table1(
     import os
 
     from secondlens.atlas import Atlas
+    from secondlens.atlas.surveyed import surveyed_images
     from secondlens.data.labelled import open_labelled
     from secondlens.data.sources import open_source
     from secondlens.lens import load_model
     from secondlens.plots import check_report
     from secondlens.studies.indirect import study_table1
     from secondlens.studies.indirect_report import summary, write_report
-    from secondlens.studies.surveyed import surveyed_images
 
     check_report(out)
     opened = Atlas.open(atlas)
@@ -94,12 +94,12 @@ def indirect(
 ) -> None:
     """Directions of the exact indirect effects of every neuron of some layers, for `attack run --indirect`."""
     from secondlens.atlas import Atlas
+    from secondlens.atlas.surveyed import surveyed_images
     from secondlens.cli.survey_options import parse_layers
     from secondlens.data.sources import open_source
     from secondlens.disk.files import check_file
     from secondlens.lens import load_model
     from secondlens.studies.indirect_directions import write_indirect_directions
-    from secondlens.studies.surveyed import surveyed_images
 
     check_file(out)
     opened = Atlas.open(atlas)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from secondlens.atlas.embeddings import embeddings_table
+from secondlens.atlas.store import embeddings_table
 from secondlens.disk.files import make_folder, write_table, write_tensors, write_text
 from secondlens.errors import SurveyError
 

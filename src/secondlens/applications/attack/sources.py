@@ -13,11 +13,11 @@ from secondlens.applications.audit.pool import described_pool
 from secondlens.applications.audit.similarity import open_similarity
 from secondlens.applications.audit.table import neuron_table, table_of_directions
 from secondlens.atlas.store import Atlas
+from secondlens.atlas.surveyed import surveyed_images
 from secondlens.descriptions.store import Descriptions
 from secondlens.lens.model import LensModel
 from secondlens.progress import Progress
 from secondlens.studies.indirect_directions import IMAGES, write_indirect_directions
-from secondlens.studies.surveyed import surveyed_images
 
 COMPUTE = "compute"
 """In the place of a file of indirect effects: make it in the attack's folder."""

@@ -21,6 +21,7 @@ from secondlens.applications.audit.folder import (
 )
 from secondlens.applications.audit.pool import described_pool
 from secondlens.applications.audit.removal import SIZES, Projection, RemovalResult, Remover, predictions
+from secondlens.atlas.surveyed import surveyed_images
 from secondlens.data.decode import decode
 from secondlens.data.labelled import LabelledImages, open_labelled
 from secondlens.data.loader import batches, processing_order
@@ -29,7 +30,6 @@ from secondlens.errors import AuditError, ImageError
 from secondlens.lens.classifier import Head
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.progress import Progress
-from secondlens.studies.surveyed import surveyed_images
 
 
 def study_folder(

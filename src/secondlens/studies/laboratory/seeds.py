@@ -18,6 +18,7 @@ from scipy.stats import t as student
 
 import secondlens
 from secondlens.atlas.store import Atlas
+from secondlens.atlas.surveyed import surveyed_images
 from secondlens.data.labelled import LabelledImages, open_labelled
 from secondlens.descriptions import describe
 from secondlens.disk.files import make_folder, write_text
@@ -33,7 +34,6 @@ from secondlens.studies.indirect import study_table1
 from secondlens.studies.laboratory.report import summary as laboratory_summary
 from secondlens.studies.laboratory.run import laboratory
 from secondlens.studies.selectivity import distribution, neuron_figures
-from secondlens.studies.surveyed import surveyed_images
 from secondlens.surveys import survey
 from secondlens.surveys.checkpoint import require_same
 from secondlens.world.biases import Biases
