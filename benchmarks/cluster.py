@@ -23,21 +23,20 @@ from transformers import CLIPConfig, CLIPModel
 
 from benchmarks.report import record
 from benchmarks.survey import SIZES
-from secondlens.cluster.costs import Costs
-from secondlens.cluster.crew import Crew, Share
-from secondlens.cluster.library import connected
-from secondlens.cluster.survey import by_crew, part_count
-from secondlens.cluster.worker import Setup, SurveyWorker
 from secondlens.data.loader import batches, processing_order
 from secondlens.data.sources import open_source
 from secondlens.lens import load_model
 from secondlens.lens.layer import LayerStatistics
 from secondlens.surveys.checkpoint import Progress, kept_embeddings
+from secondlens.surveys.cluster.costs import Costs
+from secondlens.surveys.cluster.crew import Crew, Share, connected
+from secondlens.surveys.cluster.survey import by_crew, part_count
+from secondlens.surveys.cluster.worker import Setup, SurveyWorker
 from secondlens.surveys.job import THUMBNAIL_SIZE, Job, Scan
 from secondlens.surveys.plan import make_plan
 from secondlens.surveys.progress import SurveyBar
 from secondlens.surveys.run import Run, Surveyor
-from secondlens.surveys.step import update
+from secondlens.surveys.stream import update
 
 
 def main() -> None:

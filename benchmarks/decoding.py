@@ -16,7 +16,7 @@ from secondlens.data.loader import Batch, batches, processing_order
 from secondlens.data.sources import open_source
 from secondlens.lens import load_model
 from secondlens.lens.layer import LayerStatistics
-from secondlens.surveys.step import update
+from secondlens.surveys.stream import update
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from secondlens.lens.families.clip import tower
 from secondlens.lens.model import LensModel, Preprocessing
 from secondlens.numerics.largest import LargestEffects
 from secondlens.numerics.sparse.codes import sparse_decompose
-from secondlens.surveys import survey
+from secondlens.surveys.run import survey
 
 SIDE, PATCH = 64, 16
 

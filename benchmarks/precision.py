@@ -31,8 +31,8 @@ from secondlens.lens import LensModel, load_model
 from secondlens.lens.capture import capture
 from secondlens.lens.paths import coefficients, path_weights, write_maps
 from secondlens.studies.ablation import AblationStudy, ablate
-from secondlens.surveys import survey
 from secondlens.surveys.batch_size import BATCH_SIZE
+from secondlens.surveys.run import survey
 from secondlens.world import scene_at, write_dataset
 
 REFERENCE, DTYPES = "float64", ("float32", "bfloat16", "float16")

@@ -22,7 +22,7 @@ from secondlens.lens.layer import LayerStatistics
 from secondlens.lens.load import float_dtype
 from secondlens.lens.model import LensModel, Preprocessing
 from secondlens.surveys.plan import make_plan
-from secondlens.surveys.step import update
+from secondlens.surveys.stream import update
 
 SIZES: dict[str, dict[str, Any]] = {
     "vit-b-32": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,

@@ -168,7 +168,7 @@ def serving(folder: Path) -> tuple[Any, Any, bytes]:
 
     from benchmarks.survey import random_model
     from secondlens.lens.preprocessing import from_processor
-    from secondlens.surveys import survey
+    from secondlens.surveys.run import survey
     from secondlens.viewer.server.analysis import Analysis
     from secondlens.viewer.server.app import Served, create_app
     from secondlens.viewer.server.guard import Access

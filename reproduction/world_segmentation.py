@@ -31,7 +31,7 @@ from secondlens.applications.segmentation.targets import make_targets
 from secondlens.atlas import Atlas
 from secondlens.data.masks import read_pairs
 from secondlens.lens import LensModel, load_model
-from secondlens.surveys import survey
+from secondlens.surveys.run import survey
 from secondlens.world import scene_at, write_dataset
 
 KINDS = {"alone": (1, 1000, 0), "two": (2, 1001, 7)}

@@ -10,7 +10,6 @@ import secondlens as sl
 from secondlens.cli.survey import parse_batch_size
 from secondlens.errors import SurveyError
 from secondlens.lens import LensModel
-from secondlens.surveys import make_plan
 from secondlens.surveys.batch_size import (
     BATCH_SIZE,
     begun_with,
@@ -19,6 +18,7 @@ from secondlens.surveys.batch_size import (
     largest_planned,
     survey_rate,
 )
+from secondlens.surveys.plan import make_plan
 
 
 def rates(known: dict, tried: list[int]) -> Callable[[int], float]:

@@ -12,8 +12,8 @@ from secondlens.cli.survey import duration, gib
 from secondlens.data.sources import open_source
 from secondlens.errors import SurveyError
 from secondlens.lens import LensModel
-from secondlens.surveys import make_plan
 from secondlens.surveys.estimate import Estimate, estimate, layer_bytes, state_bytes
+from secondlens.surveys.plan import make_plan
 
 
 def test_more_machines_share_the_images() -> None:

@@ -17,8 +17,7 @@ import secondlens as sl
 from secondlens.atlas.manifest import MANIFEST
 from secondlens.errors import AtlasError, ImageError, ModelError, SurveyError
 from secondlens.lens import LensModel
-from secondlens.surveys import make_plan, parse_memory
-from secondlens.surveys.plan import available_memory
+from secondlens.surveys.plan import available_memory, make_plan, parse_memory
 
 
 def pixels_of(model: LensModel, pictures: Path) -> torch.Tensor:

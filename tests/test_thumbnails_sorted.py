@@ -9,8 +9,8 @@ import pytest
 
 from secondlens.disk.files import write_table
 from secondlens.errors import OutputError
-from secondlens.surveys import thumbnails
-from secondlens.surveys.thumbnails import ROWS, TOGETHER, sort_thumbnails
+from secondlens.surveys import finish
+from secondlens.surveys.finish import ROWS, TOGETHER, sort_thumbnails
 
 
 def write_parts(folder: Path, counts: list[int], size: int) -> list[Path]:
@@ -62,7 +62,7 @@ def test_memory_is_that_of_some_rows(tmp_path: Path) -> None:
 
 
 def test_more_than_one_array_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thumbnails, "LARGEST", 5000)
+    monkeypatch.setattr(finish, "LARGEST", 5000)
     parts = write_parts(tmp_path, [40, 30], 1000)
     sort_thumbnails(parts, tmp_path / "sorted", tmp_path / "scratch")
     sort_in_memory(parts, tmp_path / "expected")

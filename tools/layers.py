@@ -22,7 +22,6 @@ ORDER = (
     {"plots"},
     {"pools"},
     {"surveys"},
-    {"cluster"},
     {"descriptions"},
     {"applications"},
     {"studies"},

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         second_order_effects,
     )
     from secondlens.numerics.sparse.codes import SparseCodes, sparse_decompose
-    from secondlens.surveys import survey
+    from secondlens.surveys.run import survey
     from secondlens.viewer.card import NeuronView
 
 __version__ = "0.1.0"
@@ -44,7 +44,7 @@ _HOMES = {
     "patch_contributions": "secondlens.lens",
     "second_order_effects": "secondlens.lens",
     "sparse_decompose": "secondlens.numerics.sparse.codes",
-    "survey": "secondlens.surveys",
+    "survey": "secondlens.surveys.run",
 }
 
 __all__ = [

@@ -8,14 +8,13 @@ from safetensors.torch import load_file
 
 import secondlens as sl
 from secondlens.atlas.manifest import layer_file
-from secondlens.cluster import NodeCost
-from secondlens.cluster.costs import Costs
-from secondlens.cluster.crew import Crew
-from secondlens.cluster.survey import by_crew, part_count
 from secondlens.data.sources import open_source
 from secondlens.lens import LensModel
-from secondlens.surveys import make_plan
+from secondlens.surveys.cluster.costs import Costs, NodeCost
+from secondlens.surveys.cluster.crew import Crew
+from secondlens.surveys.cluster.survey import by_crew, part_count
 from secondlens.surveys.job import Job
+from secondlens.surveys.plan import make_plan
 from secondlens.surveys.progress import SurveyBar
 from secondlens.surveys.run import Run
 

@@ -12,10 +12,9 @@ from cluster_runs import SETTINGS
 
 import secondlens as sl
 from builders import save_worded
-from secondlens.cluster.crew import Crew, Share
-from secondlens.cluster.library import connected
-from secondlens.cluster.worker import Setup, SurveyWorker
 from secondlens.lens import LensModel, load_model
+from secondlens.surveys.cluster.crew import Crew, Share, connected
+from secondlens.surveys.cluster.worker import Setup, SurveyWorker
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import torch
 
 import secondlens as sl
 from builders import WORDS
-from secondlens.cluster import cluster_describe
 from secondlens.descriptions import describe, parts
+from secondlens.descriptions.cluster import cluster_describe
 from secondlens.lens import LensModel
 from secondlens.pools import build, open_pool
 

@@ -15,12 +15,12 @@ import secondlens as sl
 from secondlens.atlas.manifest import MANIFEST
 from secondlens.cli import app
 from secondlens.cli.cluster import ray_notes
-from secondlens.cluster import cluster_survey
-from secondlens.cluster import survey as module
-from secondlens.cluster.crew import Crew
 from secondlens.data.sources import FolderSource
 from secondlens.errors import ClusterError, SurveyError
 from secondlens.lens import LensModel
+from secondlens.surveys.cluster import survey as module
+from secondlens.surveys.cluster.crew import Crew
+from secondlens.surveys.cluster.survey import cluster_survey
 
 Store = Callable[..., None]
 STORE: Store = module.store_part

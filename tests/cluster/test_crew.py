@@ -11,11 +11,11 @@ import pytest
 import torch
 from cluster_runs import SETTINGS
 
-from secondlens.cluster.costs import Costs, Tally
-from secondlens.cluster.crew import Crew, Failure, Share, guarded, share_out
-from secondlens.cluster.report import check_reports, report, versions
 from secondlens.errors import ClusterError, SurveyError
 from secondlens.lens import LensModel
+from secondlens.surveys.cluster.costs import Costs, Tally
+from secondlens.surveys.cluster.crew import Crew, Failure, Share, guarded, share_out
+from secondlens.surveys.cluster.report import check_reports, report, versions
 
 
 def test_what_workers_say_is_checked(crew: Crew, loaded: LensModel) -> None:
@@ -181,7 +181,7 @@ def test_usage_is_not_reported(ray: Any) -> None:
 WITHOUT = """
 import sys
 sys.modules["ray"] = None
-from secondlens.cluster.library import ray_library
+from secondlens.surveys.cluster.crew import ray_library
 try:
     ray_library()
 except Exception as error:

@@ -18,7 +18,7 @@ from secondlens.lens import LensModel
 from secondlens.numerics import kernels
 from secondlens.numerics.largest import LargestEffects, TopEffects
 from secondlens.numerics.norms import PathNorms
-from secondlens.surveys import survey
+from secondlens.surveys.run import survey
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NEEDS_CUDA = pytest.mark.skipif(DEVICE == "cpu", reason="Triton's interpreter does not multiply bfloat16")

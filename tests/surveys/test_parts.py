@@ -21,8 +21,10 @@ from secondlens.atlas.manifest import layer_file
 from secondlens.cli import app
 from secondlens.errors import SurveyError
 from secondlens.lens import LensModel, load_model
-from secondlens.surveys import Part, merge_parts, survey_shard
+from secondlens.surveys.job import Part
+from secondlens.surveys.merge import merge_parts
 from secondlens.surveys.parts import PART, state_file
+from secondlens.surveys.run import survey_shard
 
 SETTINGS = {"layers": [0, 1], "top": 10, "batch_size": 8}
 SAME = ("top_positions", "top_norms", "directions", "mean_effects", "mean_coefficients", "explained_variance")
@@ -101,7 +103,8 @@ def test_a_killed_part_resumes(
     killed = tmp_path / "2"
     script = """
 import os, signal, sys
-from secondlens.surveys import checkpoint, survey_shard
+from secondlens.surveys import checkpoint
+from secondlens.surveys.run import survey_shard
 checkpoint.Checkpoints.due = lambda self: True
 save, seen = checkpoint.Checkpoints.save, 0
 def counted(self, progress, state):
@@ -138,7 +141,8 @@ def test_a_part_goes_on_with_the_passes_that_it_began_with(
     passes: tuple[int, int], stop: int,
 ) -> None:  # fmt: skip
     """Stopped in its first or its second pass, where memory now allows another number of them."""
-    from secondlens.surveys import make_plan, stream
+    from secondlens.surveys import stream
+    from secondlens.surveys.plan import make_plan
 
     fewer = make_plan(model, [0, 1], 320, 10, 8).bytes - 1
     memory = {1: None, 2: fewer}

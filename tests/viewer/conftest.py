@@ -34,7 +34,7 @@ from secondlens.data.sources import open_source
 from secondlens.descriptions import describe
 from secondlens.lens import load_model
 from secondlens.pools import open_pool
-from secondlens.surveys import survey
+from secondlens.surveys.run import survey
 from secondlens.viewer.export import export
 
 

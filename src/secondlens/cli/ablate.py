@@ -67,7 +67,7 @@ def ablate_command(
     from secondlens.pools import open_pool
     from secondlens.studies.ablation import ablate
     from secondlens.studies.ablation_report import summary, write_study
-    from secondlens.surveys import parse_memory
+    from secondlens.surveys.plan import parse_memory
 
     chosen = parse_layers(layers)
     room = None if memory is None else parse_memory(memory)

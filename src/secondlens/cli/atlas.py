@@ -42,7 +42,7 @@ def merge(
     from secondlens.cli.progress import bar, interruptible
     from secondlens.cli.survey import report
     from secondlens.disk.files import check_folder
-    from secondlens.surveys import merge_parts
+    from secondlens.surveys.merge import merge_parts
 
     check_folder(out)
     with interruptible(), bar() as on_progress:

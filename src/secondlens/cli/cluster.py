@@ -19,7 +19,7 @@ from secondlens.cli.survey import say_what_it_takes
 from secondlens.cli.survey_options import DeviceOption, SurveySettings, SurveySubject
 
 if TYPE_CHECKING:
-    from secondlens.cluster import NodeCost
+    from secondlens.surveys.cluster.costs import NodeCost
 
 app = typer.Typer(help="Survey and describe on many GPUs or machines, with the same result.", no_args_is_help=True)
 
@@ -51,8 +51,8 @@ def survey(
     settings: SurveySettings,
 ) -> None:
     """Survey neurons over images in parts; certified neurons get the same bits as from `secondlens survey`."""
-    from secondlens.cluster import cluster_survey
     from secondlens.disk.files import check_folder
+    from secondlens.surveys.cluster.survey import cluster_survey
 
     chosen, limit = subject.chosen, settings.limit
     if settings.dry_run:
@@ -94,7 +94,7 @@ def describe(
 ) -> None:
     """Encode a pool's texts and describe neurons by them; the result is that of `secondlens describe`."""
     from secondlens.atlas import Atlas
-    from secondlens.cluster import cluster_describe
+    from secondlens.descriptions.cluster import cluster_describe
     from secondlens.disk.files import check_folder
 
     opened = Atlas.open(subject.atlas)

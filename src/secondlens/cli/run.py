@@ -42,7 +42,7 @@ def run_command(
     from secondlens.disk.files import check_folder
     from secondlens.lens import load_model
     from secondlens.pools import open_pool
-    from secondlens.surveys import survey
+    from secondlens.surveys.run import survey
 
     chosen, size = parse_layers(layers), parse_batch_size(batch_size)
     check_folder(out)

@@ -53,7 +53,7 @@ def survey_command(
     from secondlens.atlas import Atlas
     from secondlens.disk.files import check_folder
     from secondlens.lens import load_model
-    from secondlens.surveys import survey, survey_shard
+    from secondlens.surveys.run import survey, survey_shard
 
     chosen, size, limit = subject.chosen, parse_batch_size(batch_size), settings.limit
     if workers is None:
@@ -133,9 +133,9 @@ def say_what_it_takes(subject: SurveySubject, settings: SurveySettings, batch_si
     """`--dry-run`: measure a few batches and print the estimate. workers: processes that decode."""
     from secondlens.data.sources import open_source
     from secondlens.lens import load_model
-    from secondlens.surveys import make_plan
     from secondlens.surveys.batch_size import find_batch_size
     from secondlens.surveys.estimate import estimate
+    from secondlens.surveys.plan import make_plan
 
     model = load_model(subject.model, device=settings.device, dtype=settings.dtype)
     source = open_source(subject.images)

@@ -51,7 +51,7 @@ class SurveySettings:
     @property
     def limit(self) -> int | None:
         """The memory in bytes; None for what is available."""
-        from secondlens.surveys import parse_memory
+        from secondlens.surveys.plan import parse_memory
 
         return None if self.memory is None else parse_memory(self.memory)
 

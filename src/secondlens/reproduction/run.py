@@ -34,8 +34,8 @@ from secondlens.reproduction.presets import Preset
 from secondlens.reproduction.report import write_report
 from secondlens.reproduction.settings import Options, Resolved, resolve
 from secondlens.reproduction.tasks import Task, study_of
-from secondlens.surveys import survey
 from secondlens.surveys.checkpoint import require_same
+from secondlens.surveys.run import survey
 
 RESULT, ATLASES = "result.json", "atlases"
 

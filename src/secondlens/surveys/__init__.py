@@ -1,8 +1,5 @@
-"""Surveys: plan, streaming passes, checkpoints, parts and their merge."""
+"""Surveys: the plan, the pass over images, parts and their merge, here or through Ray.
 
-from secondlens.surveys.job import Part
-from secondlens.surveys.merge import merge_parts
-from secondlens.surveys.plan import SurveyPlan, make_plan, parse_memory
-from secondlens.surveys.run import survey, survey_shard
-
-__all__ = ["Part", "SurveyPlan", "make_plan", "merge_parts", "parse_memory", "survey", "survey_shard"]
+Nothing is imported here: Ray's process that counts images needs no torch. The room is not named `survey`, since
+importing it would replace the function `secondlens.survey`.
+"""

@@ -22,7 +22,7 @@ from secondlens.errors import SurveyError
 from secondlens.lens.layer import LayerStatistics
 from secondlens.lens.model import LensModel
 from secondlens.surveys.plan import make_plan
-from secondlens.surveys.step import finish, update
+from secondlens.surveys.stream import finish, update
 
 BATCH_SIZE = 32
 """On a CPU, and where the search begins."""

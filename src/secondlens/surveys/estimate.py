@@ -23,7 +23,7 @@ from secondlens.numerics.histogram import BINS
 from secondlens.numerics.rank_one import COMPONENTS
 from secondlens.surveys.job import THUMBNAIL_SIZE
 from secondlens.surveys.plan import SurveyPlan
-from secondlens.surveys.step import finish, update
+from secondlens.surveys.stream import finish, update
 
 BATCHES = 3
 """Batches that are timed."""

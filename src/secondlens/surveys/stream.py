@@ -1,19 +1,91 @@
-"""One pass over a part of the images: decode, capture, update the statistics, checkpoint."""
+"""The survey's pass: images to effects to statistics, with checkpoints, until it ends or is interrupted."""
 
+import signal
+import threading
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.data.loader import Skipped
+from secondlens.data.loader import Batch, Skipped
 from secondlens.errors import NotFiniteError, SurveyError
+from secondlens.lens.capture import capture
 from secondlens.lens.layer import LayerStatistics
+from secondlens.lens.model import LensModel
+from secondlens.lens.trace import CaptureRequest
 from secondlens.surveys.checkpoint import Checkpoints, Progress, kept_embeddings
-from secondlens.surveys.interrupt import deferred
 from secondlens.surveys.job import Job, Part, Scan
-from secondlens.surveys.step import update
+
+
+def update(model: LensModel, statistics: Sequence[LayerStatistics], batch: Batch) -> Float[Tensor, "image embed"]:
+    """One captured forward pass into the statistics of some layers; the images' embeddings, unnormalised."""
+    positions = to_device(batch.positions, model.device)
+    request = CaptureRequest(layers=[each.layer for each in statistics], low_precision=True)
+    trace = capture(model.tower, to_device(batch.pixels, model.device), request)
+    for each in statistics:
+        each.update(trace, positions)
+    return trace.embeddings
+
+
+def finish(model: LensModel) -> None:
+    """Wait until an accelerator has done what it was given."""
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor there. From pinned memory, so that nobody waits until a GPU has done what it was given before."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt:
+    """Whether somebody asked to stop; `stop()` raises `KeyboardInterrupt` then."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def stop(self) -> None:
+        """Raise if asked to."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def deferred() -> Iterator[Interrupt]:
+    """Note SIGINT and SIGTERM instead of acting on them; a second one acts as it would have.
+
+    Only the main thread may handle signals: elsewhere nothing is deferred.
+    """
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupt.asked = True
+        restore()
+
+    for number in SIGNALS:
+        signal.signal(number, note)
+    try:
+        yield interrupt
+    finally:
+        restore()
 
 
 @runtime_checkable

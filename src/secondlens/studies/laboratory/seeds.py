@@ -34,8 +34,8 @@ from secondlens.studies.indirect import study_table1
 from secondlens.studies.laboratory.report import summary as laboratory_summary
 from secondlens.studies.laboratory.run import laboratory
 from secondlens.studies.selectivity import distribution, neuron_figures
-from secondlens.surveys import survey
 from secondlens.surveys.checkpoint import require_same
+from secondlens.surveys.run import survey
 from secondlens.world.biases import Biases
 from secondlens.world.dataset import SCENES, write_dataset
 from secondlens.world.sampler import scene_at

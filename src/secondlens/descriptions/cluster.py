@@ -15,11 +15,6 @@ import torch
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
-from secondlens.cluster.costs import Costs, NodeCost
-from secondlens.cluster.crew import Crew, Failure, Piece, guarded, share_out
-from secondlens.cluster.library import connected
-from secondlens.cluster.report import check_reports
-from secondlens.cluster.worker import Arrays, Setup, Worker, to_arrays, to_tensors
 from secondlens.descriptions.describe import describe
 from secondlens.descriptions.parts import Part, decompose_part
 from secondlens.descriptions.store import Descriptions, DescriptionSettings
@@ -27,6 +22,10 @@ from secondlens.lens.load import load_model
 from secondlens.lens.texts import encode_part
 from secondlens.pools.build import open_pool
 from secondlens.progress import Progress, silent
+from secondlens.surveys.cluster.costs import Costs, NodeCost
+from secondlens.surveys.cluster.crew import Crew, Failure, Piece, connected, guarded, share_out
+from secondlens.surveys.cluster.report import check_reports
+from secondlens.surveys.cluster.worker import Arrays, Setup, Worker, to_arrays, to_tensors
 
 
 def cluster_describe(

@@ -14,9 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from secondlens.cluster.crew import Failure, Piece, guarded
-from secondlens.cluster.library import ray_library
-from secondlens.cluster.report import Report, node_name, report
 from secondlens.data.loader import Decoders
 from secondlens.data.sources import ImageSource
 from secondlens.lens.layer import LayerStatistics
@@ -24,6 +21,8 @@ from secondlens.lens.load import load_model
 from secondlens.lens.model import LensModel
 from secondlens.lens.paths import Convention
 from secondlens.surveys.checkpoint import Checkpoints
+from secondlens.surveys.cluster.crew import Failure, Piece, guarded, ray_library
+from secondlens.surveys.cluster.report import Report, node_name, report
 from secondlens.surveys.job import THUMBNAIL_SIZE, Job, Part, Scan
 from secondlens.surveys.parts import survey_part
 from secondlens.surveys.plan import SurveyPlan

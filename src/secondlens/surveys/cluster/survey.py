@@ -16,11 +16,6 @@ import torch
 
 from secondlens.atlas.manifest import EMBEDDINGS, THUMBNAILS
 from secondlens.atlas.store import Atlas
-from secondlens.cluster.costs import Costs, NodeCost
-from secondlens.cluster.crew import Crew, Piece, share_out
-from secondlens.cluster.library import connected
-from secondlens.cluster.report import check_reports
-from secondlens.cluster.worker import Setup, SurveyWorker, Task
 from secondlens.data.loader import batches
 from secondlens.disk.files import make_folder, write_bytes
 from secondlens.errors import ClusterError
@@ -29,11 +24,15 @@ from secondlens.lens.load import load_model
 from secondlens.lens.paths import Convention
 from secondlens.surveys.batch_size import BATCH_SIZE
 from secondlens.surveys.checkpoint import Progress
-from secondlens.surveys.interrupt import deferred
+from secondlens.surveys.cluster.costs import Costs, NodeCost
+from secondlens.surveys.cluster.crew import Crew, Piece, connected, share_out
+from secondlens.surveys.cluster.report import check_reports
+from secondlens.surveys.cluster.worker import Setup, SurveyWorker, Task
 from secondlens.surveys.job import Job, Part, Scan
 from secondlens.surveys.parts import PART, PartialResult, PartManifest, complete, merged_statistics, require_same_images
 from secondlens.surveys.progress import SurveyBar
 from secondlens.surveys.run import Run, Surveyor, in_process, make_job
+from secondlens.surveys.stream import deferred
 
 PER_WORKER = 4
 """Parts per worker in a pass: the last ones end nearly together, and little is lost with a worker."""
