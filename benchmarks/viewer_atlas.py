@@ -25,6 +25,8 @@ from secondlens.atlas.manifest import (
     layer_file,
 )
 from secondlens.atlas.store import embeddings_table
+from secondlens.descriptions.pool import Pool, PoolCard
+from secondlens.descriptions.pools import pools_folder
 from secondlens.descriptions.store import (
     CARD,
     FOLDER,
@@ -36,8 +38,6 @@ from secondlens.descriptions.store import (
 from secondlens.descriptions.tables import texts_table
 from secondlens.disk.files import write_table, write_tensors, write_text
 from secondlens.numerics.histogram import BINS
-from secondlens.pools.build import pools_folder
-from secondlens.pools.pool import Pool, PoolCard
 
 LAYERS, HEADS, EMBED, TOP, COMPONENTS = 12, 12, 512, 100, 4
 SIZES = [4, 8, 16, 32, 64, 128]

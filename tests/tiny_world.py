@@ -11,9 +11,9 @@ from secondlens.applications.audit import Auditor
 from secondlens.applications.audit.similarity import NameSimilarity
 from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions, describe
+from secondlens.descriptions.pools import open_pool
 from secondlens.lens import LensModel, load_model
 from secondlens.lens.classifier import WORLD_TEMPLATES
-from secondlens.pools import open_pool
 from secondlens.world import NOUNS, all_words, scene_at, write_dataset
 from secondlens.world.vocabulary import MEANINGS
 

@@ -20,7 +20,6 @@ ORDER = (
     {"lens"},
     {"atlas"},
     {"plots"},
-    {"pools"},
     {"surveys"},
     {"descriptions"},
     {"applications"},

@@ -9,8 +9,8 @@ from PIL import Image
 import secondlens as sl
 from secondlens.applications.concepts import ConceptFinder
 from secondlens.descriptions import describe
+from secondlens.descriptions.pools import open_pool
 from secondlens.lens import LensModel
-from secondlens.pools import open_pool
 
 LABELS = ("a bat", "a den", "fip", "photo of a gol", "hum", "jat", "ken", "lip", "mol", "num", "bip")
 

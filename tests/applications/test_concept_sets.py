@@ -26,9 +26,9 @@ from secondlens.applications.concepts.evaluate import (
 )
 from secondlens.data.labelled import open_labelled
 from secondlens.descriptions import Descriptions, describe
+from secondlens.descriptions.pools import open_pool
 from secondlens.errors import TextError
 from secondlens.lens import LensModel
-from secondlens.pools import open_pool
 
 CLASSES = ["cat, house cat", "dog", "crane", "fire truck, crane"]
 

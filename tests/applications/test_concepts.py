@@ -18,11 +18,11 @@ from secondlens.applications.concepts.compare import survey_rows
 from secondlens.applications.concepts.words import check_rule, described_pool
 from secondlens.atlas import AtlasLayer
 from secondlens.descriptions import Descriptions, describe
+from secondlens.descriptions.pools import open_pool
 from secondlens.errors import AtlasError, TextError
 from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
 from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
-from secondlens.pools import open_pool
 
 RULES = ("alignment", "signed", "paper")
 LABELS = ("a bat", "a den", "fip", "photo of a gol", "hum", "jat", "ken", "lip", "mol", "num", "bip")

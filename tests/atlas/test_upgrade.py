@@ -19,11 +19,11 @@ from secondlens.atlas.manifest import MANIFEST
 from secondlens.atlas.upgrade import STAGE, upgrade_atlas
 from secondlens.cli import app
 from secondlens.descriptions import Descriptions, describe
+from secondlens.descriptions.pools import open_pool
 from secondlens.descriptions.upgrade import upgrade_descriptions
 from secondlens.disk.files import sha256
 from secondlens.errors import AtlasError
 from secondlens.lens import load_model
-from secondlens.pools import open_pool
 
 RESOLVED = 7
 """Neurons of each layer of the old atlas whose top images a second pass has looked up."""

@@ -10,15 +10,15 @@ import secondlens as sl
 from builders import WORDS
 from secondlens.descriptions import describe, parts
 from secondlens.descriptions.cluster import cluster_describe
-from secondlens.lens import LensModel
-from secondlens.pools import build, open_pool
+from secondlens.descriptions.pools import open_pool
+from secondlens.lens import LensModel, texts
 
 
 def test_descriptions_are_those_of_one_machine(
     ray: Any, loaded: LensModel, plain: sl.Atlas, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "PART", 20)
-    monkeypatch.setattr(build, "ENCODED_AT_ONCE", 16)
+    monkeypatch.setattr(texts, "ENCODED_AT_ONCE", 16)
     words = cache.parent / "words.txt"
     words.write_text("\n".join(WORDS))
     options: dict[str, Any] = {"null_draws": 19}

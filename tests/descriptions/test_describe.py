@@ -18,10 +18,11 @@ from commands import Result
 from secondlens.cli import app
 from secondlens.descriptions import Descriptions, describe, search_neurons
 from secondlens.descriptions import parts as module
+from secondlens.descriptions.pool import Pool
+from secondlens.descriptions.pools import find_pools, open_pool
 from secondlens.errors import AtlasError, ModelError, TextError
 from secondlens.lens import LensModel, load_model
 from secondlens.numerics.sparse.codes import sparse_decompose
-from secondlens.pools import Pool, find_pools, open_pool
 
 SETTINGS: dict[str, Any] = {"nonzero": 6, "null_draws": 19}
 

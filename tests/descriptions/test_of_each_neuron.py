@@ -13,9 +13,9 @@ from PIL import Image
 import secondlens as sl
 from builders import WORDS, Spec, build, save_worded
 from secondlens.descriptions import Descriptions, describe
+from secondlens.descriptions.pools import open_pool
 from secondlens.descriptions.senses import image_senses
 from secondlens.descriptions.store import QUALITY
-from secondlens.pools import open_pool
 
 NEURONS, TOP, NONZERO = 150, 5, 6
 

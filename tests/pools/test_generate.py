@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from commands import Result
 from secondlens.data.generate import CHATTER, PROMPT, GenerationReport, generate_descriptions, parse_descriptions
 from secondlens.data.language import ScriptedModel
+from secondlens.descriptions.pools import open_pool
 from secondlens.errors import EmptyAnswer, LanguageError, TextError
 from secondlens.lens import LensModel
-from secondlens.pools import open_pool
 
 CLASSES = ["heron", "lighthouse", "red fox", "tea pot", "zebra"]
 

@@ -10,11 +10,12 @@ import torch
 from torch.nn.functional import normalize
 
 from builders import WORDS, save_worded
+from secondlens.data.texts import TextRules
+from secondlens.descriptions.pool import CARD, EMBEDDINGS, TEXTS, Pool
+from secondlens.descriptions.pools import BUILTIN, find_pools, open_pool
 from secondlens.errors import ModelError, TextError
 from secondlens.lens import LensModel, load_model
 from secondlens.lens.texts import encode
-from secondlens.pools import BUILTIN, Pool, TextRules, find_pools, open_pool
-from secondlens.pools.pool import CARD, EMBEDDINGS, TEXTS
 
 pytestmark = pytest.mark.usefixtures("cache")
 

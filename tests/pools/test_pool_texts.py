@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secondlens.data.texts import normalised
+from secondlens.data.texts import TextRules, clean_texts, normalised, read_texts
 from secondlens.errors import TextError
-from secondlens.pools import TextRules, clean_texts, read_texts
 
 pieces = st.sampled_from(["A", "a", "b", " ", "\t", "\n", ".", "é", "e\u0301", "ß", "ss", "İ", "\u0301", "\u2002", "-"])
 lists = st.lists(st.one_of(st.lists(pieces, max_size=5).map("".join), st.text(max_size=6)), max_size=30)

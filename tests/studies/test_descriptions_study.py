@@ -14,10 +14,10 @@ import secondlens as sl
 from commands import Result
 from secondlens.data.labelled import open_labelled
 from secondlens.descriptions import describe
+from secondlens.descriptions.pools import open_pool
 from secondlens.errors import ImageError
 from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
-from secondlens.pools import open_pool
 from secondlens.studies.descriptions import study_descriptions
 from secondlens.studies.projections import Projector
 

@@ -32,8 +32,8 @@ from builders import WORDS, save_worded
 from secondlens.atlas import Atlas
 from secondlens.data.sources import open_source
 from secondlens.descriptions import describe
+from secondlens.descriptions.pools import open_pool
 from secondlens.lens import load_model
-from secondlens.pools import open_pool
 from secondlens.surveys.run import survey
 from secondlens.viewer.export import export
 

@@ -13,10 +13,10 @@ from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, facts_of, neuron_r
 
 from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions
+from secondlens.descriptions.pools import open_pool
 from secondlens.errors import AtlasError, SecondLensError
 from secondlens.lens import LensModel
 from secondlens.numerics.sparse.codes import sparse_decompose
-from secondlens.pools import open_pool
 from secondlens.viewer.ablations import read_ablations
 from secondlens.viewer.attacks import read_attack
 from secondlens.viewer.beside import compare_atlases

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from secondlens.atlas import Atlas
+from secondlens.descriptions.pools import open_pool
 from secondlens.lens import LensModel
-from secondlens.pools import open_pool
 from secondlens.viewer.heat import surveyed_images
 from secondlens.viewer.server.analysis import Analysis
 from secondlens.viewer.server.app import Served, create_app

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 import secondlens as sl
 from secondlens.cli.app import app
 from secondlens.descriptions import describe
+from secondlens.descriptions.pools import open_pool
 from secondlens.errors import WorldError
 from secondlens.lens import LensModel
-from secondlens.pools import open_pool
 from secondlens.studies.laboratory.scene_concepts import scene_concepts, scored, truth_of
 from secondlens.world import Scene, SceneObject, scene_at, write_dataset
 

@@ -13,7 +13,7 @@ from secondlens.cli.survey_options import parse_layers
 if TYPE_CHECKING:
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
-    from secondlens.pools.pool import Pool
+    from secondlens.descriptions.pool import Pool
 
 COLUMNS = {
     "baseline": "unchanged",
@@ -61,10 +61,10 @@ def ablate_command(
     from secondlens.atlas import Atlas
     from secondlens.data.labelled import classes_without_images, open_labelled
     from secondlens.data.texts import read_texts
+    from secondlens.descriptions.pools import open_pool
     from secondlens.lens import load_model
     from secondlens.lens.classifier import read_templates
     from secondlens.plots import check_report
-    from secondlens.pools import open_pool
     from secondlens.studies.ablation import ablate
     from secondlens.studies.ablation_report import summary, write_study
     from secondlens.surveys.plan import parse_memory

@@ -47,9 +47,9 @@ def describe_command(
     """Describe every surveyed neuron by texts of a pool; an interrupted run goes on where it was."""
     from secondlens.atlas import Atlas
     from secondlens.descriptions import describe
+    from secondlens.descriptions.pools import open_pool
     from secondlens.disk.files import check_folder
     from secondlens.lens import load_model
-    from secondlens.pools import open_pool
 
     opened = Atlas.open(subject.atlas)
     check_folder(opened.folder)

@@ -66,9 +66,9 @@ def segmentation(
     from secondlens.applications.segmentation.targets import make_targets
     from secondlens.atlas import Atlas
     from secondlens.data.masks import open_masked
+    from secondlens.descriptions.pools import open_pool
     from secondlens.lens import load_model
     from secondlens.plots import check_report
-    from secondlens.pools import open_pool
 
     some = parse_layers(layers)
     options = Options(None if some is None else tuple(some), rule, neurons, share, mixing)

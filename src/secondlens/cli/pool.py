@@ -34,8 +34,9 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Encode a list of texts by a model, once, and keep it for every command."""
+    from secondlens.data.texts import TextRules, read_texts
+    from secondlens.descriptions.pools import open_pool
     from secondlens.lens import load_model
-    from secondlens.pools import TextRules, open_pool, read_texts
 
     blocked = frozenset() if block is None else frozenset(read_texts(block))
     rules = TextRules(blocked, min_length, max_length)
@@ -101,7 +102,7 @@ def generate(
 @app.command(name="list")
 def list_pools(as_json: JsonOption = False) -> None:
     """List the pools that are kept."""
-    from secondlens.pools import find_pools, pools_folder
+    from secondlens.descriptions.pools import find_pools, pools_folder
 
     with warnings_to_stderr():
         found = [{**card.model_dump(), "folder": str(folder)} for folder, card in find_pools()]
@@ -121,8 +122,9 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show pools of a name: where the texts come from, what was left out, and the first of them."""
+    from secondlens.descriptions.pool import Pool
+    from secondlens.descriptions.pools import find_pools
     from secondlens.errors import TextError, closest
-    from secondlens.pools import Pool, find_pools
 
     with warnings_to_stderr():
         known = [(folder, card.name) for folder, card in find_pools()]

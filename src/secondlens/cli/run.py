@@ -39,9 +39,9 @@ def run_command(
 
     from secondlens.data.sources import open_source
     from secondlens.descriptions import describe
+    from secondlens.descriptions.pools import open_pool
     from secondlens.disk.files import check_folder
     from secondlens.lens import load_model
-    from secondlens.pools import open_pool
     from secondlens.surveys.run import survey
 
     chosen, size = parse_layers(layers), parse_batch_size(batch_size)

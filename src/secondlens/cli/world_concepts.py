@@ -22,8 +22,8 @@ def concepts_command(
     """Measure precision and recall of the concepts found in scenes, by every method."""
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
+    from secondlens.descriptions.pools import open_pool
     from secondlens.lens import load_model
-    from secondlens.pools import open_pool
     from secondlens.studies.laboratory.scene_concepts import scene_concepts
 
     opened = Atlas.open(atlas)

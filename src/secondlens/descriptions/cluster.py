@@ -17,10 +17,10 @@ from torch import Tensor
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.describe import describe
 from secondlens.descriptions.parts import Part, decompose_part
+from secondlens.descriptions.pools import open_pool
 from secondlens.descriptions.store import Descriptions, DescriptionSettings
 from secondlens.lens.load import load_model
 from secondlens.lens.texts import encode_part
-from secondlens.pools.build import open_pool
 from secondlens.progress import Progress, silent
 from secondlens.surveys.cluster.costs import Costs, NodeCost
 from secondlens.surveys.cluster.crew import Crew, Failure, Piece, connected, guarded, share_out

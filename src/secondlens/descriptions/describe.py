@@ -22,6 +22,7 @@ import secondlens
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.null import NULLS, p_values
 from secondlens.descriptions.parts import Part, decompose_part, parts_of, sizes_of
+from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.senses import UNGROUPED, find_senses, image_senses
 from secondlens.descriptions.store import (
     CARD,
@@ -38,7 +39,6 @@ from secondlens.descriptions.tables import texts_table
 from secondlens.disk.files import disk_errors, sha256, write_table, write_tensors, write_text
 from secondlens.errors import AtlasError, TextError
 from secondlens.numerics.sparse.dictionary import text_atoms
-from secondlens.pools.pool import Pool
 from secondlens.progress import Progress, silent
 
 Elsewhere = Callable[[DescriptionSettings, list[Part]], Iterable[tuple[Part, dict[str, Tensor]]]]

@@ -5,9 +5,10 @@ from typing import Any
 from pydantic import Field
 
 from secondlens.descriptions import Descriptions, describe
+from secondlens.descriptions.pool import Pool
+from secondlens.descriptions.pools import open_pool
 from secondlens.errors import ReproductionError
 from secondlens.lens.model import LensModel
-from secondlens.pools import Pool, open_pool
 from secondlens.reproduction.datasets import POOLS
 from secondlens.reproduction.tasks import Measured, Settings, Task, percent, register, with_interval
 from secondlens.studies import report

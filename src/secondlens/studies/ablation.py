@@ -21,13 +21,13 @@ from secondlens.atlas.manifest import ids_hash
 from secondlens.atlas.store import Atlas
 from secondlens.data.labelled import LabelledImages
 from secondlens.data.loader import Skipped, batches, processing_order
+from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AtlasError, ImageError
 from secondlens.lens.capture import capture
 from secondlens.lens.classifier import Head, default_templates, make_head
 from secondlens.lens.model import LensModel
 from secondlens.lens.trace import Trace
-from secondlens.pools.pool import Pool
 from secondlens.progress import Progress, silent
 from secondlens.studies.ablation_progress import AblationCheckpoints, Collected
 from secondlens.studies.ablator import LayerAblator, ablator_bytes, group_layers

@@ -27,6 +27,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.data.labelled import LabelledImages
 from secondlens.data.loader import batches, processing_order
 from secondlens.descriptions.dissect import dissect
+from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.lens.capture import capture
 from secondlens.lens.classifier import make_head
@@ -36,7 +37,6 @@ from secondlens.numerics.agreement import auc, overlap, rank_correlation
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.numerics.sparse.omp import refit
-from secondlens.pools.pool import Pool
 from secondlens.progress import Progress, silent
 from secondlens.studies.projections import Projector
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.descriptions.pool import Pool
+from secondlens.descriptions.pools import find_pools
 from secondlens.descriptions.store import Descriptions, texts_file
 from secondlens.descriptions.tables import code_shares
 from secondlens.disk.json_text import json_text
 from secondlens.errors import TextError
 from secondlens.numerics.sparse.codes import SparseCodes
 from secondlens.numerics.sparse.dictionary import text_atoms
-from secondlens.pools.build import find_pools
-from secondlens.pools.pool import Pool
 from secondlens.viewer.held_out import HeldOut
 from secondlens.viewer.layout import Field, pack
 

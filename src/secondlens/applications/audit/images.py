@@ -32,10 +32,10 @@ from secondlens.applications.audit.classes import ClassPair
 from secondlens.applications.audit.scores import Significance, benjamini_hochberg
 from secondlens.applications.audit.similarity import Similarity, mentions
 from secondlens.atlas.store import Atlas
+from secondlens.descriptions.pool import Pool
 from secondlens.errors import AuditError
 from secondlens.lens.classifier import Head
 from secondlens.numerics.sparse.dictionary import text_atoms
-from secondlens.pools.pool import Pool
 
 PRESENT = 0.02
 """Share of the images that show a phrase; the paper's share of those in which a neuron's effect is significant."""

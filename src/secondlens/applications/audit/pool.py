@@ -4,13 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondlens.descriptions.pool import Pool
+from secondlens.descriptions.pools import BUILTIN, find_pools, open_pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError
 from secondlens.lens.model import LensModel
 from secondlens.lens.texts import encode
-from secondlens.pools.build import find_pools, open_pool
-from secondlens.pools.builtin import BUILTIN
-from secondlens.pools.pool import Pool
 
 
 def described_pool(model: LensModel, descriptions: Descriptions) -> Pool:

@@ -10,10 +10,10 @@ from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError
 from secondlens.numerics.sparse.codes import sparse_decompose
-from secondlens.pools.pool import Pool
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from secondlens.applications.concepts.words import AlignedWords, DescribedWords,
 from secondlens.data.labelled import LabelledImages
 from secondlens.data.loader import batches, processing_order
 from secondlens.data.texts import read_utf8
+from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import TextError
 from secondlens.lens.capture import capture
@@ -34,7 +35,6 @@ from secondlens.lens.trace import Trace
 from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.numerics.sparse.dictionary import text_atoms
-from secondlens.pools.pool import Pool
 from secondlens.progress import Progress
 
 SIZES = (1, 5, 10, 20)

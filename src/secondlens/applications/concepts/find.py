@@ -26,6 +26,7 @@ from secondlens.applications.concepts.words import (
     sparse,
 )
 from secondlens.atlas.store import Atlas
+from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import SecondLensError
 from secondlens.lens.capture import capture
@@ -33,7 +34,6 @@ from secondlens.lens.model import LensModel
 from secondlens.lens.paths import Path
 from secondlens.lens.second_order import token_contributions
 from secondlens.lens.trace import Trace
-from secondlens.pools.pool import Pool
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.descriptions.pool import Pool
+from secondlens.descriptions.pools import open_pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import SecondLensError, TextError, closest
 from secondlens.lens.model import LensModel
 from secondlens.numerics.sparse.dictionary import text_atoms
-from secondlens.pools.build import open_pool
-from secondlens.pools.pool import Pool
 
 Rule = Literal["alignment", "signed", "paper"]
 Weights = dict[int, csr_array]

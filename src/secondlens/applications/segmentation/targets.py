@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondlens.data.masks import MaskedImages
+from secondlens.descriptions.pool import Pool
 from secondlens.errors import ImageError, ModelError, closest
 from secondlens.lens.classifier import Head, default_templates, make_head
 from secondlens.lens.model import LensModel
 from secondlens.lens.texts import encode
-from secondlens.pools import Pool
 
 Target = Literal["predicted", "name"]
 

@@ -18,11 +18,11 @@ from PIL import Image
 from secondlens.applications.concepts.evaluate import TextLists
 from secondlens.applications.concepts.find import ConceptFinder
 from secondlens.atlas.store import Atlas
+from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import WorldError
 from secondlens.lens.capture import capture
 from secondlens.lens.model import LensModel
-from secondlens.pools.pool import Pool
 from secondlens.progress import Progress
 from secondlens.world.phrases import concepts_of
 from secondlens.world.render import render

@@ -21,11 +21,11 @@ from secondlens.atlas.store import Atlas
 from secondlens.atlas.surveyed import surveyed_images
 from secondlens.data.labelled import LabelledImages, open_labelled
 from secondlens.descriptions import describe
+from secondlens.descriptions.pools import open_pool
 from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.json_text import json_text
 from secondlens.errors import WorldError
 from secondlens.lens.model import LensModel
-from secondlens.pools import open_pool
 from secondlens.progress import Progress
 from secondlens.studies import ablation_report, first_order_report, indirect_report
 from secondlens.studies.ablation import ablate

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from secondlens.applications.concepts.activity import LayerActivity, layer_meters
 from secondlens.atlas.store import Atlas
+from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.search import search_neurons
 from secondlens.lens.capture import capture
 from secondlens.lens.model import LensModel
 from secondlens.lens.second_order import token_contributions, write_projections
-from secondlens.pools.pool import Pool
 from secondlens.viewer.heat import framing, grid_of
 
 PREDICTIONS = 5

@@ -1,4 +1,4 @@
-"""From a name, a file or a list to a `Pool`: cleaned, encoded once a model, and kept in the cache.
+"""From a name, a file or a list to a `Pool`: cleaned, encoded once per model, and kept in the cache.
 
 The cache is a folder, `$SECONDLENS_CACHE` or `~/.cache/secondlens`. A pool's folder in it is named by a hash of all
 that changes its numbers: texts, templates, truncation, the model's weights and its tokenizer.
@@ -9,19 +9,49 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import secondlens
-from secondlens.data.texts import TextList, TextRules, clean_texts, read_texts, read_utf8
+from secondlens.data.texts import (
+    TextList,
+    TextRules,
+    clean_texts,
+    imagenet_classes,
+    read_texts,
+    read_utf8,
+    wordnet_nouns,
+    words,
+)
+from secondlens.descriptions.pool import CARD, SCHEMA_VERSION, Pool, PoolCard, read_card
 from secondlens.errors import TextError, closest
 from secondlens.lens.model import LensModel
 from secondlens.lens.texts import Encoder, encode
-from secondlens.pools.builtin import BUILTIN
-from secondlens.pools.pool import CARD, SCHEMA_VERSION, Pool, PoolCard, read_card
 from secondlens.progress import Count
+from secondlens.world.phrases import phrases, single_phrases
+
+
+def labels(model: LensModel) -> TextList:
+    """A classifier's own labels; raises `TextError` for a model without any."""
+    if model.classifier is None:
+        raise TextError(
+            f"{model.reference} is no classifier and has no labels; give a pool of words such as words-10k, or a file"
+        )
+    return TextList("labels", list(model.classifier.labels))
+
+
+BUILTIN: dict[str, Callable[[LensModel], TextList]] = {
+    "words-10k": lambda model: TextList("words-10k", words(10_000)),
+    "words-30k": lambda model: TextList("words-30k", words(30_000)),
+    "wordnet-nouns": lambda model: TextList("wordnet-nouns", wordnet_nouns()),
+    "imagenet-classes": lambda model: imagenet_classes(),
+    "labels": labels,
+    "world": lambda model: TextList("world", phrases()),
+    "world-single": lambda model: TextList("world-single", single_phrases()),
+}
+"""Name of a built-in list to what makes it."""
 
 
 def pools_folder() -> Path:
