@@ -1,6 +1,6 @@
 """`cluster_describe`: texts encoded, and directions decomposed over them, by whichever worker is free.
 
-Both are cut into the parts in which one machine does them (`pools.build.encode_part`, `descriptions.parts`), so the
+Both are cut into the parts in which one machine does them (`lens.texts.encode_part`, `descriptions.parts`), so the
 figures are the same; what follows is the code of the plain description. Finished parts are kept: an interrupted run
 goes on, here or on one machine.
 """
