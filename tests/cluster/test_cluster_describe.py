@@ -31,7 +31,7 @@ def test_descriptions_are_those_of_one_machine(
     assert nodes[0].items == len(WORDS) + 2 * (48 + 2 * 19)
     assert {"encoding texts", "decomposing"} <= titles
     pool = open_pool(words, loaded)
-    encoded = build.encode(loaded, pool.texts)
+    encoded = texts.encode(loaded, pool.texts)
     assert torch.equal(pool.embeddings, encoded)
     monkeypatch.setattr(parts, "PART", 20)
     here = describe(plain, pool, 6, name="here", **options)
