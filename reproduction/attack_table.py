@@ -25,7 +25,7 @@ from typing import Any
 
 from audit_cues import found_cues, summary
 
-from secondlens.applications.attack import (
+from secondlens.analysis.attack import (
     AttackFolder,
     AttackPlan,
     make_settings,
@@ -33,13 +33,11 @@ from secondlens.applications.attack import (
     open_judge,
     run_attack,
 )
-from secondlens.applications.attack.gallery import make_gallery
-from secondlens.applications.attack.report import write_report
-from secondlens.applications.attack.sources import open_sources
-from secondlens.applications.audit import Auditor, class_head
-from secondlens.applications.audit.matrix import image_matrix
-from secondlens.applications.audit.similarity import NameSimilarity
-from secondlens.applications.audit.study import class_means, study_removal
+from secondlens.analysis.attack.sources import open_sources
+from secondlens.analysis.audit import Auditor, class_head
+from secondlens.analysis.audit.matrix import image_matrix
+from secondlens.analysis.audit.similarity import NameSimilarity
+from secondlens.analysis.audit.study import class_means, study_removal
 from secondlens.atlas import Atlas
 from secondlens.cli.progress import bar
 from secondlens.cli.survey_options import parse_layers
@@ -48,6 +46,8 @@ from secondlens.descriptions import Descriptions
 from secondlens.disk.files import write_text
 from secondlens.lens import load_model
 from secondlens.lens.classifier import WORLD_TEMPLATES
+from secondlens.viewer.reports.attack import write_report
+from secondlens.viewer.reports.attack_gallery import make_gallery
 from secondlens.world import NOUNS, default_biases
 
 METHODS = ("images", "second-order", "effect", "random", "indirect", "similar-words", "none")

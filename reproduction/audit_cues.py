@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from secondlens.applications.audit import Auditor
-from secondlens.applications.audit.similarity import NameSimilarity
+from secondlens.analysis.audit import Auditor
+from secondlens.analysis.audit.similarity import NameSimilarity
 from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions
 from secondlens.lens import load_model

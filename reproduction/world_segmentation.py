@@ -20,18 +20,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from secondlens.applications.heatmaps import METHODS, HeatMapMethod, Options, make_methods
-from secondlens.applications.heatmaps.attention import Rollout
-from secondlens.applications.segmentation.evaluate import Evaluation, Plan, evaluate_segmentation
-from secondlens.applications.segmentation.metrics import metrics
-from secondlens.applications.segmentation.pictures import make_panels
-from secondlens.applications.segmentation.report import write_report
-from secondlens.applications.segmentation.summary import summary
-from secondlens.applications.segmentation.targets import make_targets
+from secondlens.analysis.heatmaps import METHODS, HeatMapMethod, Options, make_methods
+from secondlens.analysis.heatmaps.attention import Rollout
+from secondlens.analysis.segmentation.evaluate import Evaluation, Plan, evaluate_segmentation
+from secondlens.analysis.segmentation.metrics import metrics
+from secondlens.analysis.segmentation.summary import summary
+from secondlens.analysis.segmentation.targets import make_targets
 from secondlens.atlas import Atlas
 from secondlens.data.masks import read_pairs
 from secondlens.lens import LensModel, load_model
 from secondlens.surveys.run import survey
+from secondlens.viewer.reports.segmentation import make_panels, write_report
 from secondlens.world import scene_at, write_dataset
 
 KINDS = {"alone": (1, 1000, 0), "two": (2, 1001, 7)}

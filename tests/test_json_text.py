@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secondlens.applications.audit.matrix import PairMatrix
+from secondlens.analysis.audit.matrix import PairMatrix
 from secondlens.cli.output import print_json
 from secondlens.disk.json_text import finite, json_text
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from secondlens.cli.app import app
 from secondlens.disk.files import check_file, check_folder, make_folder
 from secondlens.errors import AtlasError, MissingExtra, OutputError
-from secondlens.plots import check_picture, check_report, new_figure, save_figure
+from secondlens.viewer.plots import check_picture, check_report, new_figure, save_figure
 
 # Nothing of these is there: a command that goes on to load them says so, and not what is expected here.
 MODEL, ATLAS, IMAGES = "hf:/nowhere/model", "/nowhere/atlas", "/nowhere/images"

@@ -7,8 +7,8 @@ import pytest
 
 import secondlens as sl
 from builders import save_worded
-from secondlens.applications.audit import Auditor
-from secondlens.applications.audit.similarity import NameSimilarity
+from secondlens.analysis.audit import Auditor
+from secondlens.analysis.audit.similarity import NameSimilarity
 from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions, describe
 from secondlens.descriptions.pools import open_pool

@@ -1,8 +1,7 @@
-"""Check that each package of secondlens imports only packages below it.
+"""Check that each room of secondlens imports only rooms below it, and print the rooms in order.
 
 Imports inside functions and under TYPE_CHECKING count; modules that are named only as strings (`import_module`) do
-not. Today's violations are listed in layers.txt. The list may only shrink: a violation that is not in it fails, and so
-does an entry of it that no longer holds.
+not. `errors` and `progress` may be imported by every room.
 """
 
 import sys
@@ -10,67 +9,81 @@ from pathlib import Path
 
 import grimp
 
-ORDER = (
-    {"errors"},
-    {"progress"},
-    {"world"},
-    {"numerics"},
-    {"disk"},
-    {"data"},
-    {"lens"},
-    {"atlas"},
-    {"plots"},
-    {"surveys"},
-    {"descriptions"},
-    {"applications"},
-    {"studies"},
-    {"reproduction"},
-    {"viewer"},
-    {"demo"},
-    {"cli"},
+SOURCE = Path(__file__).parents[1] / "src" / "secondlens"
+
+ROOMS = (
+    "errors",
+    "progress",
+    "world",
+    "numerics",
+    "disk",
+    "data",
+    "lens",
+    "atlas",
+    "surveys",
+    "descriptions",
+    "analysis",
+    "studies",
+    "viewer",
+    "cli",
 )
-"""From bottom to top; packages of one level may not import each other."""
+"""From bottom to top."""
 
 PAGE = {"secondlens"}
 """The public page imports what it exports; every module may import it, for the version."""
 
-LIBRARIES = {"world": {"numpy", "PIL"}, "numerics": {"torch", "triton", "jaxtyping", "numpy", "scipy", "sklearn"}}
-"""The only libraries that a package may import besides the standard library; others may import any."""
+LIBRARIES = {
+    "world": {"numpy", "PIL"},
+    "numerics": {"torch", "triton", "jaxtyping", "numpy", "scipy", "sklearn"},
+}
+"""The only libraries that a room may import besides the standard library; others may import any."""
 
-LISTED = Path(__file__).with_name("layers.txt")
+LONGEST = 450
+"""Lines that a file may have."""
 
 
 def violations(graph: grimp.ImportGraph) -> set[str]:
     """Return the imports against the order, each as "importer -> imported"."""
-    level = {package: number for number, packages in enumerate(ORDER) for package in packages}
+    level = {room: number for number, room in enumerate(ROOMS)}
     if unknown := {name.split(".")[1] for name in graph.find_children("secondlens")} - set(level):
-        sys.exit(f"PACKAGE WITHOUT A LAYER: expected all in ORDER, got {sorted(unknown)}. Add them to {__file__}.")
+        sys.exit(f"ROOM WITHOUT A PLACE: expected all in ROOMS, got {sorted(unknown)}. Add them to {__file__}.")
     wrong = set()
     for importer in graph.modules - PAGE:
         if graph.is_module_squashed(importer):  # a library
             continue
-        package = importer.split(".")[1]
+        room = importer.split(".")[1]
         for imported in graph.find_modules_directly_imported_by(importer) - PAGE:
             if graph.is_module_squashed(imported):
-                allowed = imported in LIBRARIES.get(package, {imported}) | sys.stdlib_module_names
+                allowed = imported in LIBRARIES.get(room, {imported}) | sys.stdlib_module_names
             else:
                 below = imported.split(".")[1]
-                allowed = below == package or level[below] < level[package]
+                allowed = below == room or level[below] < level[room]
             if not allowed:
                 wrong.add(f"{importer} -> {imported}")
     return wrong
 
 
+def lines_of(room: str) -> list[tuple[int, Path]]:
+    """Return the number of lines of each file of a room."""
+    files = (SOURCE / room).rglob("*.py") if (SOURCE / room).is_dir() else [SOURCE / f"{room}.py"]
+    return [(len(file.read_text(encoding="utf-8").splitlines()), file) for file in files]
+
+
 def main() -> int:
-    """Print the layers and every difference from the list; return 1 where there is one."""
+    """Print the rooms with their files and lines, and what is wrong; return 1 where there is something."""
     graph = grimp.build_graph("secondlens", include_external_packages=True, cache_dir=None)
-    listed, today = set(LISTED.read_text().splitlines()), violations(graph)
-    print("layers:", " < ".join("|".join(sorted(packages)) for packages in ORDER), f"({len(today)} violations listed)")
-    for line in sorted(today - listed):
-        print(f"IMPORT AGAINST THE LAYERS: expected only imports of lower packages, got {line}. Move one of the two.")
-    for line in sorted(listed - today):
-        print(f"VIOLATION IS GONE: expected {line}, got no such import. Delete the line from {LISTED.name}.")
-    return int(listed != today)
+    wrong = violations(graph)
+    for line in sorted(wrong):
+        print(f"IMPORT AGAINST THE ORDER: expected only imports of rooms below, got {line}. Move one of the two.")
+    print("rooms, from bottom to top:")
+    long = []
+    for room in ROOMS:
+        files = lines_of(room)
+        long += [(lines, file) for lines, file in files if lines > LONGEST]
+        print(f"  {room:<13} {len(files):>3} files {sum(lines for lines, _ in files):>6} lines")
+    for lines, file in long:
+        print(f"LONG FILE: expected at most {LONGEST} lines, got {lines} in {file}. Divide it by purpose.")
+    return int(bool(wrong or long))
 
 
 if __name__ == "__main__":

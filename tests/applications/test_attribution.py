@@ -12,10 +12,10 @@ import secondlens as sl
 from builders import Spec, build, pixels
 from commands import secondlens
 from oracle import SlowTower, second_order
-from secondlens.applications.attribution import explain_score, explain_texts
-from secondlens.applications.attribution.picture import waterfall
+from secondlens.analysis.attribution import explain_score, explain_texts
 from secondlens.errors import ModelError
 from secondlens.lens import LensModel
+from secondlens.viewer.reports.image import waterfall
 
 # The forward pass is float32, all sums float64: measured at most 9e-8.
 FLOAT32 = 1e-6

@@ -7,8 +7,8 @@ from slow_maps import SlowPass
 
 from builders import Spec, build, pixels
 from oracle import SlowTower
-from secondlens.applications.heatmaps import METHODS, SharedPass, make_methods, same_for_all
-from secondlens.applications.heatmaps.relevance import split_sum, through_linear, through_product
+from secondlens.analysis.heatmaps import METHODS, SharedPass, make_methods, same_for_all
+from secondlens.analysis.heatmaps.relevance import split_sum, through_linear, through_product
 from secondlens.errors import SecondLensError
 from secondlens.lens import LensModel
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import secondlens as sl
-from secondlens.applications.concepts import ConceptFinder
+from secondlens.analysis.concepts import ConceptFinder
 from secondlens.descriptions import describe
 from secondlens.descriptions.pools import open_pool
 from secondlens.lens import LensModel

@@ -14,9 +14,9 @@ from scipy.stats import fisher_exact
 
 import secondlens as sl
 from commands import Result, secondlens
-from secondlens.applications.concepts import ConceptFinder
-from secondlens.applications.concepts.compare import excesses
-from secondlens.applications.concepts.evaluate import (
+from secondlens.analysis.concepts import ConceptFinder
+from secondlens.analysis.concepts.compare import excesses
+from secondlens.analysis.concepts.evaluate import (
     ConceptRecall,
     by_coefficient,
     concept_recall,

@@ -12,10 +12,10 @@ from PIL import Image
 import secondlens as sl
 from builders import Spec, build
 from oracle import SlowTower, second_order
-from secondlens.applications.concepts import ConceptFinder, norm_thresholds
-from secondlens.applications.concepts.activity import LayerMeter
-from secondlens.applications.concepts.compare import survey_rows
-from secondlens.applications.concepts.words import check_rule, described_pool
+from secondlens.analysis.concepts import ConceptFinder, norm_thresholds
+from secondlens.analysis.concepts.activity import LayerMeter
+from secondlens.analysis.concepts.compare import survey_rows
+from secondlens.analysis.concepts.words import check_rule, described_pool
 from secondlens.atlas import AtlasLayer
 from secondlens.descriptions import Descriptions, describe
 from secondlens.descriptions.pools import open_pool

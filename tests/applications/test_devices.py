@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from builders import SPECS, build
-from secondlens.applications.heatmaps import Options, SharedPass, make_methods, same_for_all
-from secondlens.applications.heatmaps.registry import METHODS
+from secondlens.analysis.heatmaps import Options, SharedPass, make_methods, same_for_all
+from secondlens.analysis.heatmaps.registry import METHODS
 from secondlens.lens import LensModel
 from secondlens.lens.families import clip as hf_clip
 from secondlens.lens.model import Preprocessing

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from secondlens.applications.heatmaps import fit_image, refine
+from secondlens.analysis.heatmaps import fit_image, refine
 from secondlens.errors import ImageError
 from secondlens.lens import LensModel, load_model
 

@@ -7,15 +7,15 @@ import torch
 from slow_maps import SlowPass, shares
 from torch.utils.flop_counter import FlopCounterMode
 
-import secondlens.applications.heatmaps.writes
+import secondlens.analysis.heatmaps.writes
 from builders import Spec, build, pixels
 from oracle import SlowTower, second_order
-from secondlens.applications.heatmaps import METHODS, Options, SharedPass, make_methods, same_for_all
-from secondlens.applications.heatmaps.activation import Activation
-from secondlens.applications.heatmaps.choice import NeuronChoice, carrying
-from secondlens.applications.heatmaps.contribution import Contribution
-from secondlens.applications.heatmaps.mixing import back_to_input
-from secondlens.applications.heatmaps.writes import Writes
+from secondlens.analysis.heatmaps import METHODS, Options, SharedPass, make_methods, same_for_all
+from secondlens.analysis.heatmaps.activation import Activation
+from secondlens.analysis.heatmaps.choice import NeuronChoice, carrying
+from secondlens.analysis.heatmaps.contribution import Contribution
+from secondlens.analysis.heatmaps.mixing import back_to_input
+from secondlens.analysis.heatmaps.writes import Writes
 from secondlens.errors import SecondLensError
 from secondlens.lens import LensModel
 from secondlens.lens.paths import paths_of
@@ -124,7 +124,7 @@ def test_the_order_of_the_sums_does_not_matter(
     texts = targets_of(model, 1)[0]
     slow = SlowTower(build(spec), spec.family)
     expected = torch.stack([second_order(slow, images, layer) for layer in layers])
-    monkeypatch.setattr(secondlens.applications.heatmaps.writes, "BLOCK", 1)
+    monkeypatch.setattr(secondlens.analysis.heatmaps.writes, "BLOCK", 1)
     writes, shared = Writes(model, layers), SharedPass(model, images, layers)
     found = writes.tokens(shared, texts.repeat(copies, 1)[None])
     for row, layer in enumerate(layers):
@@ -146,7 +146,7 @@ def test_chosen_neurons_in_blocks_of_one(
     masks = choice.masks(shared, texts)
     assert {len(mask) for mask in masks.values()} == ({1} if rule == "paper" else {2})
     together = writes.tokens(shared, texts, masks)
-    monkeypatch.setattr(secondlens.applications.heatmaps.writes, "BLOCK", 1)
+    monkeypatch.setattr(secondlens.analysis.heatmaps.writes, "BLOCK", 1)
     each = writes.tokens(shared, texts, masks)
     # The same texts given for every image, and without what `neurons` left behind.
     apart = Writes(model, layers).tokens(shared, texts.expand(2, -1, -1).clone(), masks)

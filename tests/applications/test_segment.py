@@ -10,12 +10,12 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from secondlens.applications.heatmaps import HeatMapper, fit_image, heat_map, normalise, refine, segment, upsample
-from secondlens.applications.heatmaps.fit import assemble
-from secondlens.applications.segmentation import write_segmentation
+from secondlens.analysis.heatmaps import HeatMapper, fit_image, heat_map, normalise, refine, segment, upsample
+from secondlens.analysis.heatmaps.fit import assemble
 from secondlens.cli.app import app
 from secondlens.errors import ImageError, ModelError, SecondLensError
 from secondlens.lens import LensModel
+from secondlens.viewer.reports.segmented import write_segmentation
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_windows_cover_the_image_and_agree_with_themselves(labelled: LensModel) 
 
 
 def to_column(model: LensModel, column: int) -> torch.Tensor:
-    from secondlens.applications.heatmaps.fit import to_pixels
+    from secondlens.analysis.heatmaps.fit import to_pixels
 
     return to_pixels(model, picture(210, 64), (64, 210))[:, :, column]
 

@@ -16,15 +16,15 @@ from torch import Tensor
 
 import secondlens as sl
 from commands import Result
-from secondlens.applications.heatmaps import METHODS, Options, SharedPass, make_methods
-from secondlens.applications.heatmaps.fit import fit_images
-from secondlens.applications.heatmaps.postprocess import upsample
-from secondlens.applications.segmentation.evaluate import Plan, evaluate_segmentation, repr_of
-from secondlens.applications.segmentation.fit import fit_mask
-from secondlens.applications.segmentation.metrics import Scores, metrics, score_map
-from secondlens.applications.segmentation.summary import summary
-from secondlens.applications.segmentation.targets import make_targets
-from secondlens.applications.segmentation.views import View, pixel_maps, views_of
+from secondlens.analysis.heatmaps import METHODS, Options, SharedPass, make_methods
+from secondlens.analysis.heatmaps.fit import fit_images
+from secondlens.analysis.heatmaps.postprocess import upsample
+from secondlens.analysis.segmentation.evaluate import Plan, evaluate_segmentation, repr_of
+from secondlens.analysis.segmentation.fit import fit_mask
+from secondlens.analysis.segmentation.metrics import Scores, metrics, score_map
+from secondlens.analysis.segmentation.summary import summary
+from secondlens.analysis.segmentation.targets import make_targets
+from secondlens.analysis.segmentation.views import View, pixel_maps, views_of
 from secondlens.data.masks import MaskedImages, read_pairs
 from secondlens.errors import ImageError, SecondLensError
 from secondlens.lens import LensModel
@@ -116,7 +116,7 @@ def test_every_registered_method_is_evaluated_on_every_family(
 
 
 def replace_targets(model: LensModel):
-    from secondlens.applications.segmentation.targets import Targets
+    from secondlens.analysis.segmentation.targets import Targets
     from secondlens.lens.classifier import Head
 
     vectors = torch.nn.functional.normalize(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, jaccard_score
 
-from secondlens.applications.segmentation.comparison import compare, with_intervals
-from secondlens.applications.segmentation.metrics import (
+from secondlens.analysis.segmentation.comparison import compare, with_intervals
+from secondlens.analysis.segmentation.metrics import (
     BINS,
     Scores,
     average_precision,

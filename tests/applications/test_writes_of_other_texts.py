@@ -3,8 +3,8 @@
 import torch
 
 from builders import pixels
-from secondlens.applications.heatmaps import SharedPass
-from secondlens.applications.heatmaps.writes import Writes
+from secondlens.analysis.heatmaps import SharedPass
+from secondlens.analysis.heatmaps.writes import Writes
 from secondlens.lens import LensModel
 
 

@@ -10,21 +10,21 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from secondlens.applications.attack import AttackFolder, AttackPlan, Cell, CueSources, make_settings, run_attack
-from secondlens.applications.attack.descriptions import make_prompt, sort_captions
-from secondlens.applications.attack.folder import slug
-from secondlens.applications.attack.gallery import make_gallery
-from secondlens.applications.attack.judges.exact import ExactJudge
-from secondlens.applications.attack.judges.opening import NoJudge
-from secondlens.applications.attack.judging import agreement, all_judgements
-from secondlens.applications.attack.pictures.base import Made, Order
-from secondlens.applications.attack.pictures.folder import FolderMaker
-from secondlens.applications.attack.pictures.scenes import SceneMaker
-from secondlens.applications.attack.report import write_report
-from secondlens.applications.audit import Auditor
+from secondlens.analysis.attack import AttackFolder, AttackPlan, Cell, CueSources, make_settings, run_attack
+from secondlens.analysis.attack.descriptions import make_prompt, sort_captions
+from secondlens.analysis.attack.folder import slug
+from secondlens.analysis.attack.judges.exact import ExactJudge
+from secondlens.analysis.attack.judges.opening import NoJudge
+from secondlens.analysis.attack.judging import agreement, all_judgements
+from secondlens.analysis.attack.pictures.base import Made, Order
+from secondlens.analysis.attack.pictures.folder import FolderMaker
+from secondlens.analysis.attack.pictures.scenes import SceneMaker
+from secondlens.analysis.audit import Auditor
 from secondlens.data.language import ScriptedModel, open_language_model
 from secondlens.errors import AuditError, LanguageError
 from secondlens.lens.classifier import WORLD_TEMPLATES
+from secondlens.viewer.reports.attack import write_report
+from secondlens.viewer.reports.attack_gallery import make_gallery
 
 METHODS = ("second-order", "images", "random", "similar-words", "none")
 

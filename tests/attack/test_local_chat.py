@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from attack.endpoints import Endpoint
-from secondlens.applications.attack import AttackFolder, Cell, make_settings
-from secondlens.applications.attack.descriptions import write_descriptions
+from secondlens.analysis.attack import AttackFolder, Cell, make_settings
+from secondlens.analysis.attack.descriptions import write_descriptions
 from secondlens.data.language import open_language_model
 from secondlens.errors import LanguageError
 

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from secondlens.applications.attack.folder import Cell
-from secondlens.applications.attack.pages import bold
-from secondlens.applications.attack.results import sign_flip, summarise
+from secondlens.analysis.attack.folder import Cell
+from secondlens.analysis.attack.results import sign_flip, summarise
+from secondlens.viewer.reports.attack import bold
 
 
 def rows_of(counts: dict[Cell, int], pictures: int, discarded: int = 0) -> list[dict[str, object]]:

@@ -12,10 +12,10 @@ from PIL import Image
 
 from attack.test_local_chat import CELL, CUES, chat_folder
 from attack.vision_folder import vision_folder
-from secondlens.applications.attack import AttackFolder, make_settings, open_judge
-from secondlens.applications.attack.descriptions import write_descriptions
-from secondlens.applications.attack.judges import Judge
-from secondlens.applications.attack.judging import judge_pictures
+from secondlens.analysis.attack import AttackFolder, make_settings, open_judge
+from secondlens.analysis.attack.descriptions import write_descriptions
+from secondlens.analysis.attack.judges import Judge
+from secondlens.analysis.attack.judging import judge_pictures
 from secondlens.data.language import open_language_model
 from secondlens.data.language.local import LocalVisionModel
 from secondlens.errors import LanguageError
@@ -27,7 +27,7 @@ LINE = {"name": "a", "source_class": "dog", "target_class": "cat", "seed": 1, "m
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random models hardly ever end by themselves."""
-    monkeypatch.setattr("secondlens.applications.attack.judges.vision.MAX_TOKENS", 2)
+    monkeypatch.setattr("secondlens.analysis.attack.judges.vision.MAX_TOKENS", 2)
 
 
 @contextmanager

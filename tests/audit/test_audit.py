@@ -9,21 +9,22 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from secondlens.applications.audit import Auditor, NeuronTable, class_head, class_pair, table_of_directions
-from secondlens.applications.audit.images import image_scores
-from secondlens.applications.audit.matrix import audit_matrix, image_matrix, write_matrix
-from secondlens.applications.audit.pool import described_pool
-from secondlens.applications.audit.scores import (
+from secondlens.analysis.audit import Auditor, NeuronTable, class_head, class_pair, table_of_directions
+from secondlens.analysis.audit.images import image_scores
+from secondlens.analysis.audit.matrix import audit_matrix, image_matrix
+from secondlens.analysis.audit.pool import described_pool
+from secondlens.analysis.audit.scores import (
     benjamini_hochberg,
     neuron_weights,
     score_phrases,
     significance,
     strongest,
 )
-from secondlens.applications.audit.similarity import NameSimilarity, mentions, open_similarity
+from secondlens.analysis.audit.similarity import NameSimilarity, mentions, open_similarity
 from secondlens.errors import AuditError, OutputError
 from secondlens.lens import LensModel
 from secondlens.lens.classifier import WORLD_TEMPLATES, default_templates
+from secondlens.viewer.reports.matrix import write_matrix
 from secondlens.world import NOUNS
 
 
@@ -216,7 +217,7 @@ def test_similarity(auditor: Auditor) -> None:
 
 def test_similarity_of_sentences(auditor: Auditor) -> None:
     pytest.importorskip("sentence_transformers")
-    from secondlens.applications.audit.similarity import local_sentence_model
+    from secondlens.analysis.audit.similarity import local_sentence_model
 
     if local_sentence_model() is None:
         pytest.skip("no sentence model on this machine")

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import secondlens as sl
-from secondlens.applications.audit import Auditor
-from secondlens.applications.audit.carrying import CarriedCues, carried_cues
-from secondlens.applications.audit.images import image_scores
+from secondlens.analysis.audit import Auditor
+from secondlens.analysis.audit.carrying import CarriedCues, carried_cues
+from secondlens.analysis.audit.images import image_scores
 from secondlens.atlas.surveyed import surveyed_images
 from secondlens.data.decode import decode
 from secondlens.errors import AuditError

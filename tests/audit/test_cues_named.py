@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from secondlens.applications.audit import Auditor, class_head
-from secondlens.applications.audit.carrying import CarriedCues
-from secondlens.applications.audit.images import FEWEST, within_classes
-from secondlens.applications.audit.matrix import NAMED, audit_matrix
-from secondlens.applications.audit.pool import described_pool
-from secondlens.applications.audit.similarity import NameSimilarity, TowerSimilarity, mentions
+from secondlens.analysis.audit import Auditor, class_head
+from secondlens.analysis.audit.carrying import CarriedCues
+from secondlens.analysis.audit.images import FEWEST, within_classes
+from secondlens.analysis.audit.matrix import NAMED, audit_matrix
+from secondlens.analysis.audit.pool import described_pool
+from secondlens.analysis.audit.similarity import NameSimilarity, TowerSimilarity, mentions
 from secondlens.lens.classifier import WORLD_TEMPLATES
 from secondlens.world import NOUNS
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 import secondlens as sl
-from secondlens.applications.audit import Auditor
-from secondlens.applications.audit.folder import (
+from secondlens.analysis.audit import Auditor
+from secondlens.analysis.audit.folder import (
     confusions,
     explain_errors,
     presence_by_caption,
     presence_by_embedding,
 )
-from secondlens.applications.audit.removal import Projection, RemovalResult, Remover
-from secondlens.applications.audit.study import study_folder, study_removal
+from secondlens.analysis.audit.removal import Projection, RemovalResult, Remover
+from secondlens.analysis.audit.study import study_folder, study_removal
 from secondlens.atlas import Atlas
 from secondlens.cli.app import main
 from secondlens.data.decode import decode

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from secondlens.applications.audit import Auditor
-from secondlens.applications.audit.images import (
+from secondlens.analysis.audit import Auditor
+from secondlens.analysis.audit.images import (
     PRESENT,
     STRONG,
     WithinClasses,
@@ -16,8 +16,8 @@ from secondlens.applications.audit.images import (
     image_significance,
     pick_image_cues,
 )
-from secondlens.applications.audit.pool import described_pool
-from secondlens.applications.audit.similarity import NameSimilarity, mentions
+from secondlens.analysis.audit.pool import described_pool
+from secondlens.analysis.audit.similarity import NameSimilarity, mentions
 from secondlens.errors import AuditError
 from secondlens.lens.classifier import WORLD_TEMPLATES
 from secondlens.numerics.sparse.dictionary import text_atoms

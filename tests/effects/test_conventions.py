@@ -9,7 +9,7 @@ from jaxtyping import TypeCheckError
 
 import secondlens as sl
 from builders import pixels
-from secondlens.applications.heatmaps.writes import Writes
+from secondlens.analysis.heatmaps.writes import Writes
 from secondlens.lens import LensModel
 from secondlens.lens.layer import LayerStatistics
 from secondlens.lens.paths import write_maps

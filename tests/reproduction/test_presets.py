@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from secondlens.errors import ReproductionError
-from secondlens.reproduction import load_preset, preset_names
-from secondlens.reproduction import run as _registers  # noqa: F401
-from secondlens.reproduction.compare import compare
-from secondlens.reproduction.datasets import DATASETS, POOLS, ROLES, ROOTS
-from secondlens.reproduction.presets import Expectation, parse_preset
-from secondlens.reproduction.report import markdown_table
-from secondlens.reproduction.tasks import study_of
+from secondlens.studies.reproduction import load_preset, preset_names
+from secondlens.studies.reproduction import run as _registers  # noqa: F401
+from secondlens.studies.reproduction.compare import compare
+from secondlens.studies.reproduction.datasets import DATASETS, POOLS, ROLES, ROOTS
+from secondlens.studies.reproduction.presets import Expectation, parse_preset
+from secondlens.studies.reproduction.tasks import study_of
+from secondlens.viewer.reports.reproduction import markdown_table
 
 MINIMAL = "name: mine\ntitle: t\npaper: figure 3\nstudy: ablation\nmodel: hf:x\n"
 KEYS = {

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,11 +15,15 @@ from builders import save_worded
 from secondlens.cli.app import app
 from secondlens.errors import ReproductionError
 from secondlens.lens.classifier import TEMPLATES, WORLD_TEMPLATES
-from secondlens.reproduction import Options, load_preset, preset_names, reproduce
 from secondlens.studies import ablation
+from secondlens.studies.reproduction import Options, load_preset, preset_names, reproduce
+from secondlens.viewer.reports.files import write_files
+from secondlens.viewer.reports.reproduction import write_report
 from secondlens.world import NOUNS, scene_at, write_dataset
 
 LABELS = ["cat", "dog", "crane", "fire truck"]
+
+REPORTS: dict[str, Any] = {"write_files": write_files, "write_report": write_report}
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +63,7 @@ def test_the_list_needs_no_data() -> None:
 
 
 def test_all_that_is_missing_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secondlens.reproduction.missing.find_spec", lambda name: None)
+    monkeypatch.setattr("secondlens.studies.reproduction.missing.find_spec", lambda name: None)
     with pytest.raises(ReproductionError) as caught:
         call(
             "figure-3", "figure-10", "table-2", "--data", f"imagenet-r={tmp_path / 'nowhere'}", "--out", tmp_path / "o"
@@ -83,9 +88,9 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_root_stands_for_both_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secondlens.reproduction.missing.find_spec", lambda name: name)
-    from secondlens.reproduction.missing import missing
-    from secondlens.reproduction.settings import resolve
+    monkeypatch.setattr("secondlens.studies.reproduction.missing.find_spec", lambda name: name)
+    from secondlens.studies.reproduction.missing import missing
+    from secondlens.studies.reproduction.settings import resolve
 
     for name in preset_names():
         run = resolve(load_preset(name), Options(data={"imagenet": str(tmp_path), "imagenet-r": str(tmp_path)}), ())
@@ -124,7 +129,7 @@ def test_finished_studies_are_not_run_again(
     given: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["figure-3", "table-1", *given, "--layers", "2", "--set", "neurons=2"]
-    killed = "secondlens.reproduction.measures.study_table1"
+    killed = "secondlens.studies.reproduction.measures.study_table1"
 
     def kill(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -136,7 +141,7 @@ def test_finished_studies_are_not_run_again(
     assert "## figure-3" in (tmp_path / "out" / "REPORT.md").read_text()
     with monkeypatch.context() as patch:
         # Neither the first study nor the survey runs a second time.
-        patch.setattr("secondlens.reproduction.measures.ablate", kill)
+        patch.setattr("secondlens.studies.reproduction.measures.ablate", kill)
         patch.setattr("secondlens.surveys.run.in_process", kill)
         first = json.loads(call(*arguments, "--json").stdout)["presets"]
     assert [preset["reused"] for preset in first] == [True, False]
@@ -190,6 +195,7 @@ def test_what_cannot_be(given: list[object], tmp_path: Path) -> None:
             [preset],
             tmp_path / "bare",
             Options(data={"evaluation": str(given[5]).partition("=")[2]}, model=str(given[1])),
+            **REPORTS,
         )
 
 
@@ -228,7 +234,9 @@ def test_other_data_get_the_templates_that_fit_the_model(
     drawn = write_dataset(tmp_path / "scenes", scenes, size=32, masks=False)
     data = {"survey": str(drawn / "images"), "evaluation": str(drawn / "labels.csv")}
     options = Options(data=data, model=f"hf:{folder}", layers=[1], batch_size=64)
-    (found,) = reproduce([load_preset("figure-3")], tmp_path / "out", options)
+    (found,) = reproduce(
+        [load_preset("figure-3")], tmp_path / "out", options, write_files=write_files, write_report=write_report
+    )
     assert found.key["templates"] == list(expected)
     assert all(f'"{template}"' in found.setting["classifier"] for template in expected)
 
@@ -253,7 +261,15 @@ def test_on_the_embedded_world(tmp_path: Path) -> None:
         batch_size=64,
     )
     names = ["figure-3", "figure-4", "table-1", "table-2"]
-    outcomes = {o.name: o for o in reproduce([load_preset(name) for name in names], tmp_path / "out", options)}
+    outcomes = {
+        o.name: o
+        for o in reproduce(
+            [load_preset(name) for name in names],
+            tmp_path / "out",
+            options,
+            **REPORTS,
+        )
+    }
     assert outcomes["figure-3"].key["top"] == 8
     assert outcomes["figure-3"].key["templates"] == ["a {}", "a photo of a {}"]
     assert outcomes["figure-3"].setting["evaluation"].startswith("40 images")
@@ -279,7 +295,13 @@ def test_on_photographs_with_a_real_model(shared: Path, tmp_path: Path) -> None:
         limit=12,
         settings={"neurons": 2},
     )
-    figure, table = reproduce([load_preset("figure-3"), load_preset("table-1")], tmp_path / "out", options)
+    figure, table = reproduce(
+        [load_preset("figure-3"), load_preset("table-1")],
+        tmp_path / "out",
+        options,
+        write_files=write_files,
+        write_report=write_report,
+    )
     # 828 of 1,000 such photographs are right; 12 at random: at least 6 but once in a thousand draws.
     assert figure.values["baseline"] >= 50
     # Shares of 12 images, as float32 and as float64.

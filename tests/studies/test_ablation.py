@@ -21,8 +21,8 @@ from secondlens.errors import AtlasError, ImageError, MissingExtra, SecondLensEr
 from secondlens.lens import LensModel
 from secondlens.lens.classifier import make_head, read_templates
 from secondlens.numerics.intervals import paired_difference
-from secondlens.studies.ablation import AblationStudy, ablate
-from secondlens.studies.ablation_report import draw, summary, write_study
+from secondlens.studies.ablation import AblationStudy, ablate, summary
+from secondlens.viewer.reports.ablation import draw, write_study
 
 NAMES = ["cat, house cat", "dog", "crane", "fire truck, crane"]
 VARIANTS = {"baseline", "without_all", "without_large", "without_small", "rank_one"}

@@ -65,7 +65,7 @@ def test_accuracies_are_those_of_the_dense_reconstruction(vit: LensModel, table:
     pool = open_pool("labels", vit)
     described = describe(atlas, pool, 3, null_draws=10)
     images = open_labelled(table, vit)
-    studies = study_descriptions(vit, atlas, images, [(described, pool)], batch_size=7)
+    studies = study_descriptions(vit, atlas, images, [(described, pool)], batch_size=7).layers
     assert [study.layer for study in studies] == [0, 1]
     opened = atlas.layer(1)
     pixels = vit.preprocess([Image.open(file).convert("RGB") for file in images.source.ids])
@@ -165,7 +165,7 @@ def test_words_of_a_real_model_predict_its_images(shared: Path, tmp_path: Path) 
     atlas = sl.survey(model, tables[0], tmp_path / "atlas", layers=[8], top=30)
     pool = open_pool("labels", model)
     described = describe(atlas, pool, 64, null_draws=50)
-    (study,) = study_descriptions(model, atlas, open_labelled(tables[1], model), [(described, pool)])
+    (study,) = study_descriptions(model, atlas, open_labelled(tables[1], model), [(described, pool)]).layers
     figures = study.neurons["labels"]
     # Measured: 0.60 against 0.50; the bound is halfway.
     assert float(figures["auc"].nanmedian()) > 0.55

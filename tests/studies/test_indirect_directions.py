@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from secondlens.analysis import indirect_directions
+from secondlens.analysis.indirect_directions import write_indirect_directions
 from secondlens.atlas import Atlas
 from secondlens.atlas.surveyed import surveyed_images
 from secondlens.cli.app import app
@@ -17,8 +19,6 @@ from secondlens.errors import AtlasError, SecondLensError
 from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
 from secondlens.lens.indirect import MeanActivations, indirect_effects
-from secondlens.studies import indirect_directions
-from secondlens.studies.indirect_directions import write_indirect_directions
 from tiny_world import world_cache, world_folder, world_model
 
 __all__ = ["world_cache", "world_folder", "world_model"]

@@ -17,7 +17,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from viewer_world import HOSTILE_TEXTS, World, application, encoded, new_picture, row_of
 
-from secondlens.applications.concepts import ConceptFinder
+from secondlens.analysis.concepts import ConceptFinder
 from secondlens.descriptions import Descriptions, search_neurons
 from secondlens.lens import patch_contributions, second_order_effects
 from secondlens.viewer.card import full_card

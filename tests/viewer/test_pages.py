@@ -11,7 +11,7 @@ import pytest
 import torch
 from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, encoded, go, new_picture
 
-from secondlens.applications.concepts import ConceptFinder
+from secondlens.analysis.concepts import ConceptFinder
 from secondlens.descriptions import Descriptions
 from secondlens.viewer.card import full_card
 

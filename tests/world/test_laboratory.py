@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from secondlens.applications.audit import Auditor
+from secondlens.analysis.audit import Auditor
 from secondlens.atlas import Atlas
 from secondlens.descriptions import Descriptions
 from secondlens.errors import WorldError
 from secondlens.lens import LensModel
 from secondlens.studies.laboratory.agreement import agreement, word_weights
 from secondlens.studies.laboratory.cues import FIRST, cue_ranks, pairs_of, recall
-from secondlens.studies.laboratory.report import summary, write_laboratory
-from secondlens.studies.laboratory.run import laboratory
+from secondlens.studies.laboratory.run import laboratory, summary
 from secondlens.studies.laboratory.seeds import SeedSettings, intervals, study_seeds
 from secondlens.studies.laboratory.selectivity import Selectivity, presence, projections, selectivity
 from secondlens.studies.projections import Projector
+from secondlens.viewer.reports.laboratory import write_laboratory
 from secondlens.world import NOUNS, Biases, scene_at
 from secondlens.world.phrases import CONCEPTS, concepts_of, phrases, single_phrases
 

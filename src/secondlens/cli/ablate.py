@@ -64,10 +64,10 @@ def ablate_command(
     from secondlens.descriptions.pools import open_pool
     from secondlens.lens import load_model
     from secondlens.lens.classifier import read_templates
-    from secondlens.plots import check_report
-    from secondlens.studies.ablation import ablate
-    from secondlens.studies.ablation_report import summary, write_study
+    from secondlens.studies.ablation import ablate, summary
     from secondlens.surveys.plan import parse_memory
+    from secondlens.viewer.plots import check_report
+    from secondlens.viewer.reports.ablation import write_study
 
     chosen = parse_layers(layers)
     room = None if memory is None else parse_memory(memory)

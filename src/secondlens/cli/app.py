@@ -12,7 +12,6 @@ from secondlens.cli import (
     audit,
     cluster,
     concepts,
-    demo,
     describe,
     evaluate,
     explain,
@@ -28,6 +27,7 @@ from secondlens.cli import (
     view,
     world,
 )
+from secondlens.cli.demo.command import demo_command
 from secondlens.errors import SecondLensError
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ app.add_typer(attack.app, name="attack")
 app.add_typer(study.app, name="study")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(world.app, name="world")
-app.command(name="demo")(demo.demo_command)
+app.command(name="demo")(demo_command)
 app.command(name="survey")(survey.survey_command)
 app.command(name="describe")(describe.describe_command)
 app.command(name="ablate")(ablate.ablate_command)

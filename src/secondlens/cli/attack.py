@@ -69,7 +69,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run all stages and write the report; an interrupted run goes on where it was and pays for nothing twice."""
-    from secondlens.applications.attack import (
+    from secondlens.analysis.attack import (
         AttackFolder,
         AttackPlan,
         make_settings,
@@ -77,9 +77,9 @@ def run(
         open_judge,
         run_attack,
     )
-    from secondlens.applications.attack.run import STAGES
-    from secondlens.applications.attack.sources import open_sources
-    from secondlens.applications.audit import class_pair
+    from secondlens.analysis.attack.run import STAGES
+    from secondlens.analysis.attack.sources import open_sources
+    from secondlens.analysis.audit import class_pair
     from secondlens.data.language import open_language_model
     from secondlens.disk.files import check_folder
     from secondlens.errors import AuditError
@@ -125,8 +125,8 @@ def judge(
     """Judge the pictures by eye, on a page of this machine: accept or reject with one key each."""
     import webbrowser
 
-    from secondlens.applications.attack import AttackFolder
-    from secondlens.applications.attack.judges.person import PersonPage
+    from secondlens.analysis.attack import AttackFolder
+    from secondlens.viewer.judging import PersonPage
 
     opened = AttackFolder(folder)
     page = PersonPage(opened, _pictures(opened), port, name)
@@ -151,10 +151,10 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Write the report again, e.g. with a person's verdicts."""
-    from secondlens.applications.attack import AttackFolder, AttackPlan, AttackSettings
-    from secondlens.applications.attack.judging import all_judgements
-    from secondlens.applications.attack.results import join
-    from secondlens.applications.audit import class_pair
+    from secondlens.analysis.attack import AttackFolder, AttackPlan, AttackSettings
+    from secondlens.analysis.attack.judging import all_judgements
+    from secondlens.analysis.attack.results import join
+    from secondlens.analysis.audit import class_pair
     from secondlens.errors import AuditError, closest
 
     opened = AttackFolder(folder)
@@ -169,7 +169,7 @@ def report(
         pairs, tuple(card["methods"]), AttackSettings(**card["settings"]), card["classes"], tuple(card["templates"])
     )
     cells = set(plan.cells())
-    from secondlens.applications.attack import Cell
+    from secondlens.analysis.attack import Cell
 
     images = [line for line in _pictures(opened) if Cell.of(line) in cells]
     predictions = {line["name"]: line for line in opened.lines("predictions")}
@@ -180,8 +180,8 @@ def report(
 
 
 def _report(folder: Any, plan: Any, rows: Any, model: Any, atlas: Any, judge: str, maker: str) -> dict[str, Any]:
-    from secondlens.applications.attack.gallery import make_gallery
-    from secondlens.applications.attack.report import write_report
+    from secondlens.viewer.reports.attack import write_report
+    from secondlens.viewer.reports.attack_gallery import make_gallery
 
     layers = list(plan.settings.layers or atlas.layers)
     exhibits = make_gallery(folder, rows, model, plan.pairs, layers, maker, atlas.manifest.convention)
@@ -226,7 +226,7 @@ def _pictures(folder: Any) -> list[dict[str, Any]]:
 
 
 def _all_methods(indirect: bool, classes: bool) -> tuple[str, ...]:
-    from secondlens.applications.attack.settings import DEFAULT_METHODS
+    from secondlens.analysis.attack.settings import DEFAULT_METHODS
 
     possible = {"indirect": indirect, "images": classes}
     return tuple(name for name in DEFAULT_METHODS if possible.get(name, True))

@@ -14,8 +14,8 @@ from secondlens.cli.output import JsonOption, print_facts, print_json, print_tab
 from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 
 if TYPE_CHECKING:
-    from secondlens.applications.audit import Auditor
-    from secondlens.applications.audit.results import Kind
+    from secondlens.analysis.audit import Auditor
+    from secondlens.analysis.audit.results import Kind
 
 DEFAULT = "pair"
 
@@ -128,12 +128,13 @@ def matrix(
     as_json: JsonOption = False,
 ) -> None:
     """Audit all pairs of a set of classes: which can be exploited most, and by which cues."""
-    from secondlens.applications.audit import class_head
-    from secondlens.applications.audit.matrix import TABLES, audit_matrix, draw_matrix, image_matrix, write_matrix
-    from secondlens.applications.audit.study import class_means
+    from secondlens.analysis.audit import class_head
+    from secondlens.analysis.audit.matrix import audit_matrix, image_matrix
+    from secondlens.analysis.audit.study import class_means
     from secondlens.disk.files import check_file
     from secondlens.errors import AuditError
-    from secondlens.plots import check_picture
+    from secondlens.viewer.plots import check_picture
+    from secondlens.viewer.reports.matrix import TABLES, draw_matrix, write_matrix
 
     check_file(out, *TABLES, ".json")
     check_picture(picture)
@@ -206,7 +207,7 @@ def folder(
     as_json: JsonOption = False,
 ) -> None:
     """Ask of your own labelled images which errors are explained by which cues."""
-    from secondlens.applications.audit.study import study_folder
+    from secondlens.analysis.audit.study import study_folder
 
     _prepare(out)
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
@@ -255,7 +256,7 @@ def removal(
     as_json: JsonOption = False,
 ) -> None:
     """Hold the neurons that carry a cue at their mean: what it costs on clean images, what it saves on adversarial."""
-    from secondlens.applications.audit.study import study_removal
+    from secondlens.analysis.audit.study import study_removal
 
     _prepare(out)
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
@@ -289,7 +290,7 @@ def _prepare(out: Path | None) -> None:
 
 def _kept(kind: "Kind", auditor: "Auditor", facts: dict[str, Any], out: Path | None) -> dict[str, Any]:
     """The facts with what they are of, written where that was asked for."""
-    from secondlens.applications.audit.results import audit_facts, write_audit
+    from secondlens.analysis.audit.results import audit_facts, write_audit
 
     marked = audit_facts(kind, auditor.atlas, facts)
     if out is not None:

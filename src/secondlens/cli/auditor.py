@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from secondlens.applications.audit import Auditor
+    from secondlens.analysis.audit import Auditor
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
     from secondlens.lens import LensModel
@@ -24,7 +24,7 @@ def make_auditor(
     device: str,
 ) -> "Auditor":
     """What all audits share, from the command line's words."""
-    from secondlens.applications.audit import Auditor, open_similarity
+    from secondlens.analysis.audit import Auditor, open_similarity
     from secondlens.cli.survey_options import parse_layers
 
     opened, loaded, described = open_described(model, atlas, pool, device)

@@ -11,7 +11,7 @@ from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 from secondlens.errors import ImageError
 
 if TYPE_CHECKING:
-    from secondlens.applications.concepts import Concept, ImageConcepts
+    from secondlens.analysis.concepts import Concept, ImageConcepts
     from secondlens.descriptions import Descriptions
     from secondlens.lens import LensModel
 
@@ -44,15 +44,15 @@ def concepts_command(
     as_json: JsonOption = False,
 ) -> None:
     """Name what a picture shows, with the neurons, heads and patches behind each word; or what a set shows most."""
-    from secondlens.applications.concepts import ConceptFinder
-    from secondlens.applications.concepts.compare import compare
-    from secondlens.applications.concepts.picture import draw_concepts
-    from secondlens.applications.concepts.words import check_rule
+    from secondlens.analysis.concepts import ConceptFinder
+    from secondlens.analysis.concepts.compare import compare
+    from secondlens.analysis.concepts.words import check_rule
     from secondlens.atlas import Atlas
     from secondlens.data.sources import open_source
     from secondlens.descriptions import Descriptions
     from secondlens.lens import load_model
-    from secondlens.plots import check_picture
+    from secondlens.viewer.plots import check_picture
+    from secondlens.viewer.reports.image import draw_concepts
 
     if min(limit, first, batch_size) < 1:
         raise ImageError("expected --limit, --first and --batch-size of 1 or more")
@@ -142,9 +142,9 @@ def evaluate_command(
     as_json: JsonOption = False,
 ) -> None:
     """Measure how often the label is among the first k concepts, beside texts read off the embedding itself."""
-    from secondlens.applications.concepts import ConceptFinder
-    from secondlens.applications.concepts.evaluate import concept_recall, read_synonyms, summary
-    from secondlens.applications.concepts.words import described_pool
+    from secondlens.analysis.concepts import ConceptFinder
+    from secondlens.analysis.concepts.evaluate import concept_recall, read_synonyms, summary
+    from secondlens.analysis.concepts.words import described_pool
     from secondlens.atlas import Atlas
     from secondlens.data.labelled import open_labelled
     from secondlens.descriptions import Descriptions

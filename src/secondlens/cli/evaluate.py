@@ -44,9 +44,9 @@ def descriptions(
     from secondlens.descriptions import describe
     from secondlens.descriptions.pools import open_pool
     from secondlens.lens import load_model
-    from secondlens.plots import check_report
-    from secondlens.studies.descriptions import study_descriptions
-    from secondlens.studies.report import summary, write_report
+    from secondlens.studies.descriptions import study_descriptions, summary
+    from secondlens.viewer.plots import check_report
+    from secondlens.viewer.reports.descriptions import write_report
 
     check_report(out)
     opened = Atlas.open(atlas)
@@ -59,7 +59,7 @@ def descriptions(
             texts = open_pool(name, loaded, progress=lambda done, total: advance("encoding texts", done, total))
             size = min(128, len(texts.texts)) if nonzero is None else nonzero
             described.append((describe(opened, texts, size, device=device, progress=advance), texts))
-        studies = study_descriptions(
+        study = study_descriptions(
             loaded,
             opened,
             labelled,
@@ -69,9 +69,8 @@ def descriptions(
             workers=min(4, os.cpu_count() or 1) if workers is None else workers,
             progress=advance,
         )
-    found = [description for description, _ in described]
-    written = write_report(studies, found, out)
-    facts = summary(studies, found)
+    written = write_report(study, out)
+    facts = summary(study)
     if as_json:
         print_json({**facts, "files": [str(path) for path in written]})
         return

@@ -58,17 +58,16 @@ def segmentation(
     as_json: JsonOption = False,
 ) -> None:
     """Score every heat map method against masks: pixel accuracy, mIoU and mAP, with intervals and paired tests."""
-    from secondlens.applications.heatmaps import Options, make_methods
-    from secondlens.applications.segmentation.evaluate import Plan, evaluate_segmentation
-    from secondlens.applications.segmentation.pictures import make_panels
-    from secondlens.applications.segmentation.report import write_report
-    from secondlens.applications.segmentation.summary import summary
-    from secondlens.applications.segmentation.targets import make_targets
+    from secondlens.analysis.heatmaps import Options, make_methods
+    from secondlens.analysis.segmentation.evaluate import Plan, evaluate_segmentation
+    from secondlens.analysis.segmentation.summary import summary
+    from secondlens.analysis.segmentation.targets import make_targets
     from secondlens.atlas import Atlas
     from secondlens.data.masks import open_masked
     from secondlens.descriptions.pools import open_pool
     from secondlens.lens import load_model
-    from secondlens.plots import check_report
+    from secondlens.viewer.plots import check_report
+    from secondlens.viewer.reports.segmentation import make_panels, write_report
 
     some = parse_layers(layers)
     options = Options(None if some is None else tuple(some), rule, neurons, share, mixing)

@@ -11,7 +11,7 @@ from secondlens.cli.progress import interruptible
 from secondlens.errors import SecondLensError
 
 if TYPE_CHECKING:
-    from secondlens.applications.attribution import Attribution
+    from secondlens.analysis.attribution import Attribution
     from secondlens.descriptions import Descriptions
 
 
@@ -30,12 +30,12 @@ def explain_command(
     as_json: JsonOption = False,
 ) -> None:
     """Split the score of a picture and a text, or the difference between two texts, into what made it."""
-    from secondlens.applications.attribution import explain_texts
-    from secondlens.applications.attribution.picture import draw_attribution, waterfall
+    from secondlens.analysis.attribution import explain_texts
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
     from secondlens.lens import load_model
-    from secondlens.plots import check_picture
+    from secondlens.viewer.plots import check_picture
+    from secondlens.viewer.reports.image import draw_attribution, waterfall
 
     if not 1 <= len(text) <= 2:
         raise SecondLensError(f"expected --text once or twice, got it {len(text)} times")

@@ -11,7 +11,7 @@ from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 from secondlens.cli.survey_options import parse_layers
 
 if TYPE_CHECKING:
-    from secondlens.reproduction import Outcome, Preset
+    from secondlens.studies.reproduction import Outcome, Preset
 
 
 def reproduce_command(
@@ -45,8 +45,10 @@ def reproduce_command(
     import os
 
     from secondlens.disk.files import check_folder
-    from secondlens.reproduction import Options, load_preset, preset_names, reproduce
-    from secondlens.reproduction.run import plain
+    from secondlens.studies.reproduction import Options, load_preset, preset_names, reproduce
+    from secondlens.studies.reproduction.run import plain
+    from secondlens.viewer.reports.files import write_files
+    from secondlens.viewer.reports.reproduction import write_report
 
     chosen = [load_preset(name) for name in presets or preset_names()]
     if list_presets:
@@ -68,7 +70,7 @@ def reproduce_command(
     )
     check_folder(out)
     with interruptible(), warnings_to_stderr(), bar() as advance:
-        outcomes = reproduce(chosen, out, options, advance)
+        outcomes = reproduce(chosen, out, options, advance, write_files=write_files, write_report=write_report)
     report = out / "REPORT.md"
     if as_json:
         print_json({"presets": plain(outcomes), "report": str(report)})

@@ -41,12 +41,12 @@ def segment_command(
     as_json: JsonOption = False,
 ) -> None:
     """Write an overlay, the mask, and heat maps as pictures and arrays."""
-    from secondlens.applications.heatmaps import HeatMapper, Options
-    from secondlens.applications.segmentation import write_segmentation
+    from secondlens.analysis.heatmaps import HeatMapper, Options
     from secondlens.atlas import Atlas
     from secondlens.data import decode, open_source
     from secondlens.disk.files import check_file, check_folder
     from secondlens.lens import load_model
+    from secondlens.viewer.reports.segmented import write_segmentation
 
     chosen = parse_layers(layers)
     options = Options(

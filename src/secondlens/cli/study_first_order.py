@@ -26,9 +26,9 @@ def first_order(
     from secondlens.data.labelled import open_labelled
     from secondlens.data.sources import open_source
     from secondlens.lens import load_model
-    from secondlens.plots import check_report
-    from secondlens.studies.first_order import study_first_order
-    from secondlens.studies.first_order_report import summary, write_report
+    from secondlens.studies.first_order import study_first_order, summary
+    from secondlens.viewer.plots import check_report
+    from secondlens.viewer.reports.first_order import write_report
 
     check_report(out)
     with interruptible(), warnings_to_stderr(), bar() as advance:

@@ -35,9 +35,9 @@ def table1(
     from secondlens.data.labelled import open_labelled
     from secondlens.data.sources import open_source
     from secondlens.lens import load_model
-    from secondlens.plots import check_report
-    from secondlens.studies.indirect import study_table1
-    from secondlens.studies.indirect_report import summary, write_report
+    from secondlens.studies.indirect import study_table1, summary
+    from secondlens.viewer.plots import check_report
+    from secondlens.viewer.reports.indirect import write_report
 
     check_report(out)
     opened = Atlas.open(atlas)
@@ -93,13 +93,13 @@ def indirect(
     as_json: JsonOption = False,
 ) -> None:
     """Directions of the exact indirect effects of every neuron of some layers, for `attack run --indirect`."""
+    from secondlens.analysis.indirect_directions import write_indirect_directions
     from secondlens.atlas import Atlas
     from secondlens.atlas.surveyed import surveyed_images
     from secondlens.cli.survey_options import parse_layers
     from secondlens.data.sources import open_source
     from secondlens.disk.files import check_file
     from secondlens.lens import load_model
-    from secondlens.studies.indirect_directions import write_indirect_directions
 
     check_file(out)
     opened = Atlas.open(atlas)

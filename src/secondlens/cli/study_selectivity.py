@@ -43,9 +43,10 @@ def selectivity(
     from secondlens.atlas import Atlas
     from secondlens.data.sources import open_source
     from secondlens.lens import load_model
-    from secondlens.plots import check_report
-    from secondlens.studies.selectivity_report import selectivity_summary, write_selectivity
+    from secondlens.studies.selectivity import selectivity_summary
     from secondlens.studies.shuffles import ShuffleTest, shuffle_tests
+    from secondlens.viewer.plots import check_report
+    from secondlens.viewer.reports.selectivity import write_selectivity
 
     chosen = parse_layers(layers)
     check_report(out)

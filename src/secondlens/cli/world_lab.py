@@ -28,9 +28,9 @@ def lab_command(
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
     from secondlens.lens import load_model
-    from secondlens.plots import check_report
-    from secondlens.studies.laboratory.report import summary, write_laboratory
-    from secondlens.studies.laboratory.run import laboratory
+    from secondlens.studies.laboratory.run import laboratory, summary
+    from secondlens.viewer.plots import check_report
+    from secondlens.viewer.reports.laboratory import write_laboratory
     from secondlens.world.biases import Biases
 
     chosen = parse_layers(layers)

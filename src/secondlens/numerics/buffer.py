@@ -160,3 +160,25 @@ class Buffer:
         self._host.copy_(self.filled.max(), non_blocking=True)
         if self._event is not None:
             self._event.record()
+
+
+TIED = 2.0**-40
+"""Relative difference up to which two float64 norms count as equal."""
+
+
+def descending(
+    norms: Float[Tensor, "neuron slot"], positions: Int[Tensor, "neuron slot"]
+) -> tuple[Int[Tensor, "neuron slot"], Float[Tensor, "neuron slot"]]:
+    """Return the slots by norm, descending, of tied norms the lower position first; and the norms, tied ones equal.
+
+    Norms are tied where each equals the next to within rounding: equal rows in different slots may differ in the last
+    bits. Rounding each norm instead would part those that lie on either side of a midpoint.
+    """
+    values, slots = norms.sort(dim=1, descending=True)
+    opens = torch.ones_like(values, dtype=torch.bool)
+    opens[:, 1:] = values[:, :-1] - values[:, 1:] > TIED * values[:, :-1]
+    group = opens.cumsum(dim=1)
+    by_position = positions.gather(1, slots).argsort(dim=1)
+    within = by_position.gather(1, group.gather(1, by_position).argsort(dim=1, stable=True))
+    first = torch.where(opens, torch.arange(values.shape[1], device=values.device), 0).cummax(dim=1).values
+    return slots.gather(1, within), values.gather(1, first)

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from secondlens.errors import NotFiniteError, SecondLensError
 from secondlens.numerics import kernels
-from secondlens.numerics.buffer import Buffer, slots_for
+from secondlens.numerics.buffer import Buffer, descending, slots_for
 from secondlens.numerics.evictions import Evictions
 from secondlens.numerics.histogram import LOWEST, PER_OCTAVE, NormHistogram
 from secondlens.numerics.norms import PathNorms
@@ -45,8 +45,6 @@ from secondlens.numerics.sums import CompensatedSum
 GROWTH = 1.25
 """Factor by which the number of images grows between two references."""
 
-TIED = 2.0**-40
-"""Relative difference up to which two float64 norms count as equal."""
 
 SLACK = 2.0**-16
 """Slack of a certificate per error of a float32 norm, at least 2^-21 of any norm: covers `TIED` and float64 sums."""
@@ -201,14 +199,14 @@ class LargestEffects:
         mean = self.mean
         rows, positions, occupied = self._buffer.coefficients, self._buffer.positions, self._buffer.occupied
         norms = self.norms_of.upcast(rows.double() - mean[:, None]).norm(dim=2)
-        chosen = _descending(norms.masked_fill(~occupied, -1.0), positions)[0][:, :top_k]
+        chosen = descending(norms.masked_fill(~occupied, -1.0), positions)[0][:, :top_k]
         # In the order of their positions, whatever slots they had.
         chosen = chosen.gather(1, positions.gather(1, chosen).argsort(dim=1))
         neuron = torch.arange(len(rows), device=rows.device)[:, None]
         positions = positions[neuron, chosen]
         centred = rows[neuron, chosen].double() - mean[:, None]
         images = self.norms_of.upcast(centred)
-        order, norms = _descending(images.norm(dim=2), positions)
+        order, norms = descending(images.norm(dim=2), positions)
         bound = self.evictions.bound_around(self.norms_of, mean)
         if self._evicted:
             assert self.reference is not None
@@ -435,21 +433,3 @@ class LargestEffects:
 def _grown(count: int) -> int:
     """Return the number of images at which the reference moves next."""
     return math.ceil(GROWTH * count)
-
-
-def _descending(
-    norms: Float[Tensor, "neuron slot"], positions: Int[Tensor, "neuron slot"]
-) -> tuple[Int[Tensor, "neuron slot"], Float[Tensor, "neuron slot"]]:
-    """Return the slots by norm, descending, of tied norms the lower position first; and the norms, tied ones equal.
-
-    Norms are tied where each equals the next to within rounding: equal rows in different slots may differ in the last
-    bits. Rounding each norm instead would part those that lie on either side of a midpoint.
-    """
-    values, slots = norms.sort(dim=1, descending=True)
-    opens = torch.ones_like(values, dtype=torch.bool)
-    opens[:, 1:] = values[:, :-1] - values[:, 1:] > TIED * values[:, :-1]
-    group = opens.cumsum(dim=1)
-    by_position = positions.gather(1, slots).argsort(dim=1)
-    within = by_position.gather(1, group.gather(1, by_position).argsort(dim=1, stable=True))
-    first = torch.where(opens, torch.arange(values.shape[1], device=values.device), 0).cummax(dim=1).values
-    return slots.gather(1, within), values.gather(1, first)

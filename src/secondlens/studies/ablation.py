@@ -10,8 +10,9 @@ picture has the same embedding whatever its file is called.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,9 +29,10 @@ from secondlens.lens.capture import capture
 from secondlens.lens.classifier import Head, default_templates, make_head
 from secondlens.lens.model import LensModel
 from secondlens.lens.trace import Trace
+from secondlens.numerics.intervals import bootstrap_interval, paired_difference
 from secondlens.progress import Progress, silent
 from secondlens.studies.ablation_progress import AblationCheckpoints, Collected
-from secondlens.studies.ablator import LayerAblator, ablator_bytes, group_layers
+from secondlens.studies.ablator import BASELINE, LayerAblator, ablator_bytes, group_layers
 from secondlens.studies.descriptions import reconstructions
 from secondlens.surveys.plan import free_memory
 
@@ -255,3 +257,35 @@ class _KnownImages:
         unit = torch.nn.functional.normalize(trace.embeddings.float(), dim=1)
         nearest = self.embeddings[(unit @ self.embeddings.T).argmax(dim=1)]
         return ((unit - nearest).norm(dim=1) < self.distance).cpu()
+
+
+def summary(study: AblationStudy) -> dict[str, Any]:
+    """Plain data. A layer's accuracies stand under the variants' names, as plain numbers; `intervals` holds 95 %
+    bootstrap intervals, `differences` each variant less the baseline (paired; `PairedDifference`), `large_fraction` the
+    share of (image, neuron) pairs above the survey's thresholds.
+    """
+    return {
+        "images": len(study.positions),
+        "classes": len(study.images.classes),
+        "skipped": len(study.skipped),
+        "surveyed_images": int(study.surveyed.sum()),
+        "classifier": "own head" if study.own_head else "zero-shot",
+        "templates": list(study.templates),
+        "passes": study.passes,
+        "layers": [_layer(study, layer) for layer in study.layers],
+    }
+
+
+def _layer(study: AblationStudy, layer: LayerAblation) -> dict[str, Any]:
+    right = {name: study.right(layer, name) for name in layer.predicted}
+    return {
+        "layer": layer.layer,
+        **{name: float(values.double().mean()) for name, values in right.items()},
+        "intervals": {name: list(bootstrap_interval(values)) for name, values in right.items()},
+        "differences": {
+            name: asdict(paired_difference(right[BASELINE], values))
+            for name, values in right.items()
+            if name != BASELINE
+        },
+        "large_fraction": float(layer.large.double().mean()),
+    }

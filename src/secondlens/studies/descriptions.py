@@ -17,6 +17,7 @@ For every layer, over held-out labelled images:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from secondlens.lens.classifier import make_head
 from secondlens.lens.layer import LayerStatistics
 from secondlens.lens.model import LensModel
 from secondlens.numerics.agreement import auc, overlap, rank_correlation
+from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.numerics.sparse.omp import refit
@@ -56,6 +58,14 @@ class LayerStudy:
     labels: dict[str, list[str]]
 
 
+@dataclass(frozen=True)
+class DescriptionStudy:
+    """What was found of all layers, and the descriptions that were studied."""
+
+    layers: list[LayerStudy]
+    described: list[Descriptions]
+
+
 @dataclass
 class _Collected:
     x: list[Tensor] = field(default_factory=list)
@@ -76,7 +86,7 @@ def study_descriptions(
     workers: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
-) -> list[LayerStudy]:
+) -> DescriptionStudy:
     """Study the descriptions of an atlas, over one or several pools, on labelled images that it was not made of.
 
     templates: of a zero-shot classifier; default: those that fit the model.
@@ -136,7 +146,7 @@ def study_descriptions(
         directions = again[index].result(min(top, len(found))).directions.cpu()
         studies.append(_layer_study(atlas, index, described, rebuilt[index], collected[index], found, directions, seed))
     tell("neurons", len(atlas.layers), len(atlas.layers))
-    return studies
+    return DescriptionStudy(studies, [description for description, _ in described])
 
 
 def name_of(pool: str, size: int) -> str:
@@ -244,3 +254,37 @@ def _word_stability(
 def _overlaps(words: Tensor, others: Tensor) -> Tensor:
     pairs = zip(words.tolist(), others.tolist(), strict=True)
     return torch.tensor([overlap([w for w in mine if w >= 0], theirs) for mine, theirs in pairs])
+
+
+REFERENCES = ("baseline", "rank_one", "without_all")
+
+
+def summary(found: DescriptionStudy) -> dict[str, Any]:
+    """Accuracies with 95 % intervals, and medians over neurons, by layer."""
+    layers = []
+    for study in found.layers:
+        curve = [
+            {
+                "pool": description.name,
+                "texts": size,
+                **{
+                    way: _accuracy(study, f"{name_of(description.card.settings.pool, size)} {way}")
+                    for way in ("paper", "released")
+                },
+            }
+            for description in found.described
+            for size in description.sizes
+        ]
+        neurons = {
+            pool: {name: float(torch.nanmedian(values)) for name, values in figures.items()}
+            for pool, figures in study.neurons.items()
+        }
+        accuracies = {name: _accuracy(study, name) for name in REFERENCES}
+        layers.append({"layer": study.layer, **accuracies, "reconstructed": curve, "neurons": neurons})
+    return {"images": len(found.layers[0].right["baseline"]), "layers": layers}
+
+
+def _accuracy(study: LayerStudy, name: str) -> dict[str, float]:
+    right = study.right[name]
+    low, high = bootstrap_interval(right)
+    return {"accuracy": float(right.float().mean()), "low": low, "high": high}

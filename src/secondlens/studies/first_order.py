@@ -14,6 +14,7 @@ MLPs and every single neuron's direct effect.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,6 +31,7 @@ from secondlens.lens.model import LensModel
 from secondlens.lens.tower import VisionTower
 from secondlens.lens.trace import POOL_MLP, CaptureRequest, Trace
 from secondlens.progress import Progress, silent
+from secondlens.studies.indirect import accuracy
 
 CURVES = ("attentions", "MLPs", "attentions, MLPs held")
 
@@ -197,3 +199,30 @@ class _NeuronMoments:
             norms = self.norms[layer]
             found[layer] = ((mean.abs() * norms).float().cpu(), (variance.sqrt() * norms).float().cpu())
         return found
+
+
+TINY = 1e-12
+
+
+def summary(study: FirstOrderStudy) -> dict[str, Any]:
+    """Accuracy after each step of each curve, and by MLP how constant direct effects of single neurons are.
+
+    `held`: how many layers, from the last down, are at their means. `relative_spread`: median over a layer's neurons of
+    spread / |mean|.
+    """
+    curves = {
+        name: [{"held": held, **accuracy(right)} for held, right in enumerate(steps)]
+        for name, steps in study.curves.items()
+    }
+    neurons = [
+        {"layer": layer, "relative_spread": float((spread / mean.clamp(min=TINY)).median()),
+         "largest_spread": float(spread.max())}
+        for layer, (mean, spread) in study.neurons.items()
+    ]  # fmt: skip
+    return {
+        "images": len(study.right),
+        "reference_images": study.moments.count,
+        "baseline": accuracy(study.right),
+        "curves": curves,
+        "neurons": neurons,
+    }

@@ -10,6 +10,7 @@ The share that a neuron's first principal component explains is taken from as ma
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,6 +35,7 @@ from secondlens.lens.indirect import (
 from secondlens.lens.layer import LayerResult, LayerStatistics
 from secondlens.lens.model import LensModel
 from secondlens.lens.trace import CaptureRequest
+from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.progress import Progress, silent
 from secondlens.studies.projections import Projector
 
@@ -154,3 +156,33 @@ def _sample(total: int, neurons: int | Sequence[int], seed: int) -> Int[Tensor, 
         drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
         return drawn[: min(neurons, total)].sort().values
     return torch.tensor(list(neurons), dtype=torch.int64)
+
+
+def summary(study: Table1) -> dict[str, Any]:
+    """The two rows, each with accuracy (95 % interval) and mean, median and quartiles of the explained variance."""
+    explained = study.explained()
+    return {
+        "layer": study.layer,
+        "images": len(study.right["baseline"]),
+        "reference_images": study.reference,
+        "neurons": len(study.neurons),
+        "top": study.top,
+        "certified": float(study.indirect.certified.float().mean()),
+        "baseline": accuracy(study.right["baseline"]),
+        "rows": [
+            {"effect": name, **accuracy(study.right[name]), "explained_variance": _spread(explained[name])}
+            for name in EFFECTS
+        ],
+    }
+
+
+def accuracy(right: Tensor) -> dict[str, float]:
+    """Share of images classified right, and its 95 % interval."""
+    low, high = bootstrap_interval(right)
+    return {"accuracy": float(right.float().mean()), "low": low, "high": high}
+
+
+def _spread(values: Tensor) -> dict[str, float]:
+    quartiles = torch.quantile(values.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
+    names = ("lower_quartile", "median", "upper_quartile")
+    return {"mean": float(values.double().mean()), **dict(zip(names, quartiles, strict=True))}

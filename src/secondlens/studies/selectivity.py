@@ -15,14 +15,16 @@ sum_I x(I)^2 and sum to one. From w = |share|: the largest, the effective number
 many paths make up nine tenths of sum w.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondlens.atlas.store import AtlasLayer
+from secondlens.atlas.store import Atlas, AtlasLayer
 from secondlens.numerics.histogram import norm_above
+from secondlens.studies.shuffles import STATISTICS, ShuffleTest
 
 MEDIANS = (2, 4, 8)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -65,3 +67,42 @@ def distribution(values: Float[Tensor, " neuron"]) -> dict[str, float]:
     found = torch.quantile(values.double(), torch.tensor(QUANTILES, dtype=torch.float64))
     names = [f"q{round(100 * q):02d}" for q in QUANTILES]
     return {"mean": float(values.double().mean()), **dict(zip(names, found.tolist(), strict=True))}
+
+
+SIGNIFICANT = 0.05
+
+
+def selectivity_summary(
+    atlas: Atlas, layers: Sequence[int] | None = None, tests: Sequence[ShuffleTest] = ()
+) -> dict[str, Any]:
+    """Plain data: by layer, the distribution over neurons of each figure (mean and quantiles), the paths, and of a
+    shuffle test the medians observed and under the null, and the share of neurons with p < 0.05.
+    """
+    by_layer = {test.layer: test for test in tests}
+    found = []
+    for index in atlas.layers if layers is None else sorted(set(layers)):
+        layer = atlas.layer(index)
+        entry: dict[str, Any] = {
+            "layer": index,
+            "neurons": {name: distribution(values) for name, values in neuron_figures(layer).items()},
+            "paths": path_figures(layer),
+        }
+        if index in by_layer:
+            entry["shuffled"] = _shuffled(by_layer[index])
+        found.append(entry)
+    return {"images": atlas.manifest.images.count, "top": atlas.manifest.top, "layers": found}
+
+
+def _shuffled(test: ShuffleTest) -> dict[str, Any]:
+    return {
+        "neurons": len(test.neurons),
+        **{
+            name: {
+                "observed": float(test.observed[name].median()),
+                "null": float(test.null[name].median()),
+                "significant": float((test.p_values[name] < SIGNIFICANT).float().mean()),
+            }
+            for name in STATISTICS
+        },
+        "pairs_above_half_of_largest": distribution(test.pairs.flatten()),
+    }

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from secondlens.applications.audit.audit import PairAudit
-from secondlens.applications.audit.folder import ExplainedError
-from secondlens.applications.audit.results import Kind
+from secondlens.analysis.audit.audit import PairAudit
+from secondlens.analysis.audit.folder import ExplainedError
+from secondlens.analysis.audit.results import Kind
 from secondlens.atlas.store import Atlas
 from secondlens.disk.json_text import json_text
 from secondlens.errors import AtlasError

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from secondlens.applications.audit import Auditor
+from secondlens.analysis.audit import Auditor
 from secondlens.progress import Progress
 from secondlens.world.biases import Biases
 from secondlens.world.phrases import concepts_of

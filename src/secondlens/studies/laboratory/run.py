@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from secondlens.applications.audit import Auditor, open_similarity
+from secondlens.analysis.audit import Auditor, open_similarity
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import WorldError
@@ -14,9 +16,10 @@ from secondlens.lens.classifier import default_templates
 from secondlens.lens.model import LensModel
 from secondlens.progress import Progress
 from secondlens.studies.laboratory.agreement import Agreement, agreement, cosine_weights, word_weights
-from secondlens.studies.laboratory.cues import CueRank, cue_ranks, pairs_of
+from secondlens.studies.laboratory.cues import CueRank, cue_ranks, pairs_of, recall
 from secondlens.studies.laboratory.selectivity import Selectivity, presence, projections, selectivity
 from secondlens.world.biases import Biases
+from secondlens.world.phrases import CONCEPT_KINDS, CONCEPTS
 from secondlens.world.sampler import scene_at
 from secondlens.world.vocabulary import NOUNS
 
@@ -93,3 +96,41 @@ def laboratory(
             auditor = Auditor(model, atlas, descriptions, similarity, templates, scoring, list(NOUNS), layers)
             cues[scoring] = cue_ranks(auditor, table, pairs, progress=progress)
     return Laboratory(scenes, shown, found, cues)
+
+
+def summary(found: Laboratory) -> dict[str, Any]:
+    """Plain data. By layer: the share of selective neurons, medians of the best auc, of which kind the best concept is,
+    and how words and directions agree with the truth; and the recall of planted cues by scoring.
+    """
+    return {
+        "scenes": found.scenes,
+        "concepts": len(CONCEPTS),
+        "layers": [_layer(layer) for layer in found.layers],
+        "cues": {scoring: recall(ranks) for scoring, ranks in found.cues.items()},
+    }
+
+
+def _layer(layer: LayerLaboratory) -> dict[str, Any]:
+    truth = layer.truth
+    auc = truth.auc.nan_to_num(0.5)
+    best, place = auc.max(dim=1)
+    kinds = [CONCEPTS[index][0] for index in place.tolist()]
+    return {
+        "layer": layer.layer,
+        "neurons": len(auc),
+        "selective_fraction": float(truth.selective.float().mean()),
+        "chance_auc": 0.5 + truth.null,
+        "best_auc": dict(
+            zip(("q05", "q50", "q95"), np.quantile(best.numpy(), [0.05, 0.5, 0.95]).tolist(), strict=True)
+        ),
+        "best_kind": {kind: kinds.count(kind) / len(kinds) for kind in CONCEPT_KINDS},
+        "concepts_per_neuron": float(((auc - 0.5) > truth.null).sum(dim=1).float().median()),
+        **{
+            name: {figure: _agreement(value) for figure, value in figures.items()}
+            for name, figures in layer.agreement.items()
+        },
+    }
+
+
+def _agreement(found: Agreement) -> dict[str, float]:
+    return {"observed": found.observed, "chance": found.chance, "p_value": found.p_value}

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from secondlens.applications.concepts.evaluate import TextLists
-from secondlens.applications.concepts.find import ConceptFinder
+from secondlens.analysis.concepts.evaluate import TextLists
+from secondlens.analysis.concepts.find import ConceptFinder
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions

@@ -27,12 +27,12 @@ from secondlens.disk.json_text import json_text
 from secondlens.errors import WorldError
 from secondlens.lens.model import LensModel
 from secondlens.progress import Progress
-from secondlens.studies import ablation_report, first_order_report, indirect_report
+from secondlens.studies import ablation, first_order, indirect
 from secondlens.studies.ablation import ablate
 from secondlens.studies.first_order import study_first_order
 from secondlens.studies.indirect import study_table1
-from secondlens.studies.laboratory.report import summary as laboratory_summary
 from secondlens.studies.laboratory.run import laboratory
+from secondlens.studies.laboratory.run import summary as laboratory_summary
 from secondlens.studies.selectivity import distribution, neuron_figures
 from secondlens.surveys.checkpoint import require_same
 from secondlens.surveys.run import survey
@@ -154,7 +154,7 @@ def _measure(
 ) -> dict[str, Any]:
     pool = open_pool("world-single", model)
     described = describe(atlas, pool, settings.texts, null_draws=100)
-    study = ablation_report.summary(
+    study = ablation.summary(
         ablate(model, atlas, images, described=[(described, pool)], sizes=(settings.texts,), batch_size=64)
     )
     lab = laboratory_summary(
@@ -194,10 +194,10 @@ def _accuracies(layer: dict[str, Any]) -> dict[str, float]:
 def _whole(
     model: LensModel, atlas: Atlas, images: LabelledImages, layer: int, settings: SeedSettings, lab: dict[str, Any]
 ) -> dict[str, float]:
-    table = indirect_report.summary(
+    table = indirect.summary(
         study_table1(model, atlas, images, surveyed_images(atlas), layer, neurons=settings.neurons, limit=500)
     )
-    first = first_order_report.summary(study_first_order(model, images, limit=500))
+    first = first_order.summary(study_first_order(model, images, limit=500))
     whole = {"layer that matters most": float(layer), "table 1 baseline": table["baseline"]["accuracy"]}
     for row in table["rows"]:
         whole[f"table 1 {row['effect']}"] = row["accuracy"]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.applications.concepts.activity import LayerActivity, layer_meters
+from secondlens.analysis.concepts.activity import LayerActivity, layer_meters
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.search import search_neurons

@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from secondlens.applications.attribution import explain_texts
-from secondlens.applications.attribution.picture import waterfall as largest_parts
-from secondlens.applications.concepts import ConceptFinder
-from secondlens.applications.concepts.activity import LayerMeter
+from secondlens.analysis.attribution import explain_texts
+from secondlens.analysis.concepts import ConceptFinder
+from secondlens.analysis.concepts.activity import LayerMeter
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import SecondLensError
 from secondlens.lens.model import LensModel
+from secondlens.viewer.reports.image import waterfall as largest_parts
 
 BEHIND = 5
 """Neurons that are named behind a concept."""

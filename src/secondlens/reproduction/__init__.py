@@ -1,7 +1,0 @@
-"""The paper's tables and figures as presets, on its own data or on any other: survey, study, report."""
-
-from secondlens.reproduction.presets import Preset, load_preset, preset_names
-from secondlens.reproduction.run import Outcome, reproduce
-from secondlens.reproduction.settings import Options
-
-__all__ = ["Options", "Outcome", "Preset", "load_preset", "preset_names", "reproduce"]
