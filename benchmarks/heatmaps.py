@@ -15,8 +15,7 @@ import torch
 from benchmarks.report import record, timed
 from benchmarks.survey import SIZES, random_model
 from secondlens.analysis.heatmaps import HeatMapMethod, Options, SharedPass, make_methods, same_for_all
-from secondlens.analysis.heatmaps.choice import NeuronChoice
-from secondlens.analysis.heatmaps.contribution import Contribution
+from secondlens.analysis.heatmaps.neurons import Contribution, NeuronChoice
 from secondlens.analysis.heatmaps.writes import Writes
 from secondlens.lens import LensModel
 

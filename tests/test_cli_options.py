@@ -8,8 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from secondlens.cli.app import app
-from secondlens.cli.spread import spread
-from secondlens.cli.survey_options import SurveySettings, SurveySubject
+from secondlens.cli.survey_options import SurveySettings, SurveySubject, spread
 
 
 @dataclass(frozen=True)

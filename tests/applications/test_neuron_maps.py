@@ -11,10 +11,8 @@ import secondlens.analysis.heatmaps.writes
 from builders import Spec, build, pixels
 from oracle import SlowTower, second_order
 from secondlens.analysis.heatmaps import METHODS, Options, SharedPass, make_methods, same_for_all
-from secondlens.analysis.heatmaps.activation import Activation
-from secondlens.analysis.heatmaps.choice import NeuronChoice, carrying
-from secondlens.analysis.heatmaps.contribution import Contribution
 from secondlens.analysis.heatmaps.mixing import back_to_input
+from secondlens.analysis.heatmaps.neurons import Activation, Contribution, NeuronChoice, carrying
 from secondlens.analysis.heatmaps.writes import Writes
 from secondlens.errors import SecondLensError
 from secondlens.lens import LensModel

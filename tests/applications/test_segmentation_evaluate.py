@@ -20,11 +20,10 @@ from secondlens.analysis.heatmaps import METHODS, Options, SharedPass, make_meth
 from secondlens.analysis.heatmaps.fit import fit_images
 from secondlens.analysis.heatmaps.postprocess import upsample
 from secondlens.analysis.segmentation.evaluate import Plan, evaluate_segmentation, repr_of
-from secondlens.analysis.segmentation.fit import fit_mask
 from secondlens.analysis.segmentation.metrics import Scores, metrics, score_map
 from secondlens.analysis.segmentation.summary import summary
 from secondlens.analysis.segmentation.targets import make_targets
-from secondlens.analysis.segmentation.views import View, pixel_maps, views_of
+from secondlens.analysis.segmentation.views import View, fit_mask, pixel_maps, views_of
 from secondlens.data.masks import MaskedImages, read_pairs
 from secondlens.errors import ImageError, SecondLensError
 from secondlens.lens import LensModel

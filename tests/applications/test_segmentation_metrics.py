@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, jaccard_score
 
-from secondlens.analysis.segmentation.comparison import compare, with_intervals
 from secondlens.analysis.segmentation.metrics import (
     BINS,
     Scores,
@@ -16,6 +15,7 @@ from secondlens.analysis.segmentation.metrics import (
     score_map,
     unit_range,
 )
+from secondlens.analysis.segmentation.summary import compare, with_intervals
 from secondlens.errors import SecondLensError
 from secondlens.numerics.intervals import holm, sign_flip_test
 

@@ -13,12 +13,9 @@ from PIL import Image
 from secondlens.analysis.attack import AttackFolder, AttackPlan, Cell, CueSources, make_settings, run_attack
 from secondlens.analysis.attack.descriptions import make_prompt, sort_captions
 from secondlens.analysis.attack.folder import slug
-from secondlens.analysis.attack.judges.exact import ExactJudge
-from secondlens.analysis.attack.judges.opening import NoJudge
+from secondlens.analysis.attack.image_makers import FolderMaker, Made, Order, SceneMaker
+from secondlens.analysis.attack.judges import ExactJudge, NoJudge
 from secondlens.analysis.attack.judging import agreement, all_judgements
-from secondlens.analysis.attack.pictures.base import Made, Order
-from secondlens.analysis.attack.pictures.folder import FolderMaker
-from secondlens.analysis.attack.pictures.scenes import SceneMaker
 from secondlens.analysis.audit import Auditor
 from secondlens.data.language import ScriptedModel, open_language_model
 from secondlens.errors import AuditError, LanguageError

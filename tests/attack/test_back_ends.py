@@ -15,10 +15,9 @@ from PIL import Image
 
 from attack.endpoints import Endpoint, png
 from secondlens.analysis.attack import AttackFolder, open_image_maker, open_judge
-from secondlens.analysis.attack.judges.second import SecondModelJudge
-from secondlens.analysis.attack.judges.vision import open_vision_judge, yes_or_no
+from secondlens.analysis.attack.image_makers import Made, Order, save_marked
+from secondlens.analysis.attack.judges import SecondModelJudge, open_vision_judge, yes_or_no
 from secondlens.analysis.attack.judging import all_judgements, judge_pictures
-from secondlens.analysis.attack.pictures.base import Made, Order, save_marked
 from secondlens.errors import AuditError, LanguageError
 from secondlens.lens import LensModel
 from secondlens.viewer.judging import PersonPage

@@ -27,7 +27,7 @@ LINE = {"name": "a", "source_class": "dog", "target_class": "cat", "seed": 1, "m
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random models hardly ever end by themselves."""
-    monkeypatch.setattr("secondlens.analysis.attack.judges.vision.MAX_TOKENS", 2)
+    monkeypatch.setattr("secondlens.analysis.attack.judges.MAX_TOKENS", 2)
 
 
 @contextmanager

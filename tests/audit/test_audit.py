@@ -12,7 +12,6 @@ from scipy.sparse import csr_matrix
 from secondlens.analysis.audit import Auditor, NeuronTable, class_head, class_pair, table_of_directions
 from secondlens.analysis.audit.images import image_scores
 from secondlens.analysis.audit.matrix import audit_matrix, image_matrix
-from secondlens.analysis.audit.pool import described_pool
 from secondlens.analysis.audit.scores import (
     benjamini_hochberg,
     neuron_weights,
@@ -20,7 +19,7 @@ from secondlens.analysis.audit.scores import (
     significance,
     strongest,
 )
-from secondlens.analysis.audit.similarity import NameSimilarity, mentions, open_similarity
+from secondlens.analysis.audit.similarity import NameSimilarity, described_pool, mentions, open_similarity
 from secondlens.errors import AuditError, OutputError
 from secondlens.lens import LensModel
 from secondlens.lens.classifier import WORLD_TEMPLATES, default_templates

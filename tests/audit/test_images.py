@@ -16,8 +16,7 @@ from secondlens.analysis.audit.images import (
     image_significance,
     pick_image_cues,
 )
-from secondlens.analysis.audit.pool import described_pool
-from secondlens.analysis.audit.similarity import NameSimilarity, mentions
+from secondlens.analysis.audit.similarity import NameSimilarity, described_pool, mentions
 from secondlens.errors import AuditError
 from secondlens.lens.classifier import WORLD_TEMPLATES
 from secondlens.numerics.sparse.dictionary import text_atoms

@@ -8,8 +8,7 @@ from secondlens.errors import ReproductionError
 from secondlens.studies.reproduction import load_preset, preset_names
 from secondlens.studies.reproduction import run as _registers  # noqa: F401
 from secondlens.studies.reproduction.compare import compare
-from secondlens.studies.reproduction.datasets import DATASETS, POOLS, ROLES, ROOTS
-from secondlens.studies.reproduction.presets import Expectation, parse_preset
+from secondlens.studies.reproduction.presets import DATASETS, POOLS, ROLES, ROOTS, Expectation, parse_preset
 from secondlens.studies.reproduction.tasks import study_of
 from secondlens.viewer.reports.reproduction import markdown_table
 

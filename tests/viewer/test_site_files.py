@@ -17,11 +17,9 @@ from secondlens.descriptions.pools import open_pool
 from secondlens.errors import AtlasError, SecondLensError
 from secondlens.lens import LensModel
 from secondlens.numerics.sparse.codes import sparse_decompose
-from secondlens.viewer.ablations import read_ablations
-from secondlens.viewer.attacks import read_attack
 from secondlens.viewer.beside import compare_atlases
-from secondlens.viewer.export import export
-from secondlens.viewer.exported import ExportedSite
+from secondlens.viewer.export import ExportedSite, export
+from secondlens.viewer.findings import read_ablations, read_attack
 from secondlens.viewer.heat import heat_maps, surveyed_images
 from secondlens.viewer.layout import Field, pack, slices
 from secondlens.viewer.neurons import COLUMNS

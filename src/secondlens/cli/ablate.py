@@ -5,9 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
+from secondlens.cli.output import (
+    JsonOption,
+    bar,
+    interruptible,
+    print_facts,
+    print_json,
+    print_table,
+    warnings_to_stderr,
+)
 from secondlens.cli.pool import SOURCE
-from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 from secondlens.cli.survey_options import parse_layers
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Merge the parts of a survey into an atlas, exactly."""
-    from secondlens.cli.progress import bar, interruptible
+    from secondlens.cli.output import bar, interruptible
     from secondlens.cli.survey import report
     from secondlens.disk.files import check_folder
     from secondlens.surveys.merge import merge_parts
@@ -58,8 +58,7 @@ def upgrade(
     """Bring an atlas of an older schema and its descriptions to the present one, in place and without the model."""
     from secondlens.atlas.manifest import SCHEMA_VERSION
     from secondlens.atlas.upgrade import upgrade_atlas
-    from secondlens.cli.output import print_facts
-    from secondlens.cli.progress import bar, interruptible
+    from secondlens.cli.output import bar, interruptible, print_facts
     from secondlens.descriptions.upgrade import upgrade_descriptions
     from secondlens.disk.files import check_folder
 

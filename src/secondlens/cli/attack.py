@@ -14,8 +14,15 @@ from secondlens.cli.audit import (
     TemplateOption,
 )
 from secondlens.cli.auditor import classes_of, open_described, split_pair, templates_of
-from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
-from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+from secondlens.cli.output import (
+    JsonOption,
+    bar,
+    interruptible,
+    print_facts,
+    print_json,
+    print_table,
+    warnings_to_stderr,
+)
 from secondlens.cli.survey_options import parse_layers
 
 app = typer.Typer(help="Make images that a model takes for another class, and measure how often.", no_args_is_help=True)

@@ -10,12 +10,19 @@ import typer
 from typer.core import TyperGroup
 
 from secondlens.cli.auditor import make_auditor, split_pair
-from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
-from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+from secondlens.cli.output import (
+    JsonOption,
+    bar,
+    interruptible,
+    print_facts,
+    print_json,
+    print_table,
+    warnings_to_stderr,
+)
 
 if TYPE_CHECKING:
     from secondlens.analysis.audit import Auditor
-    from secondlens.analysis.audit.results import Kind
+    from secondlens.analysis.audit.folder import Kind
 
 DEFAULT = "pair"
 
@@ -290,7 +297,7 @@ def _prepare(out: Path | None) -> None:
 
 def _kept(kind: "Kind", auditor: "Auditor", facts: dict[str, Any], out: Path | None) -> dict[str, Any]:
     """The facts with what they are of, written where that was asked for."""
-    from secondlens.analysis.audit.results import audit_facts, write_audit
+    from secondlens.analysis.audit.folder import audit_facts, write_audit
 
     marked = audit_facts(kind, auditor.atlas, facts)
     if out is not None:

@@ -11,12 +11,10 @@ import typer
 
 from secondlens.cli.describe import DescribeOptions, DescribeSubject
 from secondlens.cli.describe import report as report_description
-from secondlens.cli.output import JsonOption, print_table
-from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
-from secondlens.cli.spread import spread
+from secondlens.cli.output import JsonOption, bar, interruptible, print_table, warnings_to_stderr
 from secondlens.cli.survey import report as report_survey
 from secondlens.cli.survey import say_what_it_takes
-from secondlens.cli.survey_options import DeviceOption, SurveySettings, SurveySubject
+from secondlens.cli.survey_options import DeviceOption, SurveySettings, SurveySubject, spread
 
 if TYPE_CHECKING:
     from secondlens.surveys.cluster.costs import NodeCost

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
+from secondlens.cli.output import (
+    JsonOption,
+    bar,
+    interruptible,
+    print_facts,
+    print_json,
+    print_table,
+    warnings_to_stderr,
+)
 from secondlens.cli.pool import SOURCE
-from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
-from secondlens.cli.spread import spread
-from secondlens.cli.survey_options import DeviceOption
+from secondlens.cli.survey_options import DeviceOption, spread
 
 if TYPE_CHECKING:
     from secondlens.descriptions import Descriptions

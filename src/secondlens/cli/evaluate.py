@@ -1,14 +1,122 @@
-"""`secondlens evaluate`: is it right?"""
+"""`secondlens evaluate`: is it right?
+
+`secondlens evaluate segmentation`: heat maps against masks.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from secondlens.cli.evaluate_segmentation import segmentation
-from secondlens.cli.output import JsonOption, print_json, print_table
+from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table, warnings_to_stderr
 from secondlens.cli.pool import SOURCE
-from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+from secondlens.cli.survey_options import parse_layers
+
+SHOWN = ("pixel_accuracy", "miou", "map", "miou_at_mean")
+
+
+def segmentation(
+    model: Annotated[str, typer.Argument(help="The model of the atlas.")],
+    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
+    pairs: Annotated[Path | None, typer.Option(help="A CSV with the columns image, mask and perhaps name.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Instead of pairs: imagenet-segmentation, voc or coco, under --root.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="The data set's folder or file.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of voc (default val) or coco (default val2017).")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="predicted: the class that the model predicts, the released rule; name: the given one. Default: name "
+            "where the model encodes any text and all images have a name, else predicted."
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="A pool of class names to predict from, for a model without labels; default: the names."),
+    ] = None,
+    methods: Annotated[str | None, typer.Option(help="Names with commas; default: all that apply.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Neurons of these, e.g. 8,9,10; default: the atlas's.")] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="How neurons are chosen: paper, signed, share or all; default: each method's own."),
+    ] = None,
+    neurons: Annotated[int, typer.Option(help="How many, for the rules paper and signed.")] = 200,
+    share: Annotated[float, typer.Option(help="Of the score, for the rule share.")] = 0.5,
+    mixing: Annotated[str, typer.Option(help="How traced methods go back: norms, attention or block.")] = "norms",
+    reference: Annotated[str | None, typer.Option(help="The method that the others are compared with.")] = None,
+    resolution: Annotated[
+        str, typer.Option(help="model: score on the model's square, as the harnesses do; image: at the image's size.")
+    ] = "model",
+    views: Annotated[int, typer.Option(help="1; 2: and mirrored; 8: and moved by half a patch; for all methods.")] = 1,
+    void: Annotated[int | None, typer.Option(help="A value of the masks of --pairs that counts nowhere.")] = None,
+    first: Annotated[int, typer.Option(help="The first image, from 0.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Images at most.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report; a killed run goes on there. Default: no report.")
+    ] = None,
+    grid: Annotated[int, typer.Option(help="Images in the report's grid.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Score every heat map method against masks: pixel accuracy, mIoU and mAP, with intervals and paired tests."""
+    from secondlens.analysis.heatmaps import Options, make_methods
+    from secondlens.analysis.segmentation.evaluate import Plan, evaluate_segmentation
+    from secondlens.analysis.segmentation.summary import summary
+    from secondlens.analysis.segmentation.targets import make_targets
+    from secondlens.atlas import Atlas
+    from secondlens.data.masks import open_masked
+    from secondlens.descriptions.pools import open_pool
+    from secondlens.lens import load_model
+    from secondlens.viewer.plots import check_report
+    from secondlens.viewer.reports.segmentation import make_panels, write_report
+
+    some = parse_layers(layers)
+    options = Options(None if some is None else tuple(some), rule, neurons, share, mixing)
+    check_report(out)
+    opened = Atlas.open(atlas)
+    images = open_masked(pairs, dataset, root, split, by_class=target == "name", void=void)
+    files = []
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        loaded = load_model(model, device=device)
+        opened.require_model(loaded)
+        chosen = None if methods is None else [name.strip() for name in methods.split(",")]
+        made = make_methods(loaded, chosen, opened, options)
+        pool = None if classes is None else open_pool(classes, loaded)
+        wanted = make_targets(loaded, images, target, pool)
+        plan = Plan(resolution, views, batch_size, first, limit)
+        evaluation = evaluate_segmentation(loaded, images, made, wanted, plan, out, opened, advance)
+        found = summary(evaluation, reference)
+        if out is not None:
+            panels = make_panels(loaded, images, made, wanted, evaluation, plan, grid) if grid else []
+            files = write_report(found, panels, out)
+    if as_json:
+        print_json({**found, "files": [str(path) for path in files]})
+        return
+    rows = [
+        [name, *(_cell(values, key) for key in SHOWN)]
+        for name, values in sorted(found["methods"].items(), key=lambda item: -(item[1]["miou"] or 0))
+    ]
+    counted = found["counted"]
+    print_table(
+        ["method", *(found["metrics"][key] for key in SHOWN)],
+        rows,
+        f"{counted['images']} images, target {found['settings']['target']}; per cent (95 % interval)",
+    )
+    for what in ("skipped", "without_foreground", "constant_maps"):
+        if counted[what]:
+            typer.echo(f"{what.replace('_', ' ')}: {counted[what]}", err=True)
+    for path in files:
+        typer.echo(f"wrote {path}", err=True)
+
+
+def _cell(values: dict[str, float | None], key: str) -> str:
+    value, low, high = values[key], values[f"{key}_low"], values[f"{key}_high"]
+    if value is None or low is None or high is None:
+        return "-"
+    return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
 
 app = typer.Typer(help="Test what is said of neurons on images.", no_args_is_help=True)
 app.command()(segmentation)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secondlens.cli.concepts import read_picture
-from secondlens.cli.output import JsonOption, print_json, print_table
-from secondlens.cli.progress import interruptible
+from secondlens.cli.output import JsonOption, interruptible, print_json, print_table
 from secondlens.errors import SecondLensError
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from secondlens.cli.output import JsonOption, print_facts, print_json
-from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+from secondlens.cli.output import JsonOption, bar, interruptible, print_facts, print_json, warnings_to_stderr
 
 
 def export_command(

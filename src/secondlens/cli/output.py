@@ -1,6 +1,9 @@
-"""What commands print: tables for people, one JSON object for machines."""
+"""What commands print: tables, JSON on stdout, progress and warnings on stderr."""
 
-from collections.abc import Iterable, Sequence
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from secondlens.disk.json_text import json_text
+from secondlens.progress import Progress as Report
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")]
 
@@ -43,3 +47,44 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.1e}" if value and abs(value) < 1e-3 else f"{value:.3f}"
     return str(value)
+
+
+@contextmanager
+def bar() -> Iterator[Report]:
+    """One bar a title, each at the number that was last given."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(file=sys.stderr)) as shown:
+
+        def advance(title: str, done: int, total: int) -> None:
+            if title not in tasks:
+                tasks[title] = shown.add_task(title, total=total)
+            shown.update(tasks[title], completed=done, total=total)
+
+        yield advance
+
+
+@contextmanager
+def warnings_to_stderr() -> Iterator[None]:
+    """Warnings of ours as one plain line each, when the bar is gone."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            print(f"secondlens: {warning.message}", file=sys.stderr)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C says in one line that what was finished is kept, and exits with code 130."""
+    import typer
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("secondlens: interrupted; what was finished is kept: the same command goes on from there", err=True)
+        raise typer.Exit(130) from None

@@ -5,8 +5,15 @@ from typing import Annotated
 
 import typer
 
-from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
-from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+from secondlens.cli.output import (
+    JsonOption,
+    bar,
+    interruptible,
+    print_facts,
+    print_json,
+    print_table,
+    warnings_to_stderr,
+)
 
 app = typer.Typer(help="Make and look at pools of texts.", no_args_is_help=True)
 

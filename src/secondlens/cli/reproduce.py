@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secondlens.cli.output import JsonOption, print_json, print_table
-from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
+from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table, warnings_to_stderr
 from secondlens.cli.survey_options import parse_layers
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secondlens.cli.describe import SizeOption, report
-from secondlens.cli.output import JsonOption, print_table
+from secondlens.cli.output import JsonOption, bar, interruptible, print_table, warnings_to_stderr
 from secondlens.cli.pool import SOURCE
-from secondlens.cli.progress import bar, interruptible, warnings_to_stderr
 from secondlens.cli.survey import AutoBatchOption, parse_batch_size
 from secondlens.cli.survey_options import DeviceOption, LayersOption, OutOption, parse_layers
 

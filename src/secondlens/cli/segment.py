@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from secondlens.cli.neurons import AtlasArgument
-from secondlens.cli.output import JsonOption, print_json, print_table
-from secondlens.cli.progress import bar, interruptible
+from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table
 from secondlens.cli.survey_options import parse_layers
 from secondlens.errors import ImageError, SecondLensError
 

@@ -5,10 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secondlens.cli.output import print_facts, print_json, print_table
-from secondlens.cli.progress import interruptible
-from secondlens.cli.spread import spread
-from secondlens.cli.survey_options import SurveySettings, SurveySubject
+from secondlens.cli.output import interruptible, print_facts, print_json, print_table
+from secondlens.cli.survey_options import SurveySettings, SurveySubject, spread
 from secondlens.errors import SurveyError
 
 if TYPE_CHECKING:

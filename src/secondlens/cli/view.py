@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secondlens.cli.progress import warnings_to_stderr
+from secondlens.cli.output import warnings_to_stderr
 from secondlens.errors import AtlasError, MissingExtra
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _served(
     device: str,
     more: dict[str, Path | None],
 ) -> "Served":
-    from secondlens.viewer.exported import ExportedSite, is_exported
+    from secondlens.viewer.export import ExportedSite, is_exported
     from secondlens.viewer.server.app import Served
 
     if is_exported(folder):

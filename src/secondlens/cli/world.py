@@ -1,15 +1,206 @@
-"""`secondlens world`: scenes of the embedded world, and the training of its model."""
+"""`secondlens world`: scenes of the embedded world, the training of its model, and its laboratory."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from secondlens.cli.output import JsonOption, print_facts, print_json
-from secondlens.cli.progress import bar, interruptible
-from secondlens.cli.world_concepts import concepts_command
-from secondlens.cli.world_lab import lab_command
-from secondlens.cli.world_seeds import seeds_command
+from secondlens.cli.output import (
+    JsonOption,
+    bar,
+    interruptible,
+    print_facts,
+    print_json,
+    print_table,
+    warnings_to_stderr,
+)
+from secondlens.cli.survey_options import parse_layers
+
+
+def concepts_command(
+    model: Annotated[str, typer.Argument(help="A model of the world.")],
+    atlas: Annotated[Path, typer.Argument(help="Its atlas, described over the pool 'world' or 'world-single'.")],
+    pool: Annotated[str | None, typer.Option(help="Which description; default: the latest.")] = None,
+    scenes: Annotated[int, typer.Option(help="Unbiased scenes.")] = 500,
+    objects: Annotated[int | None, typer.Option(help="Things a scene, 1 to 3; default: mixed.")] = None,
+    percentile: Annotated[float, typer.Option(help="Of the norms above which a neuron is active.")] = 98.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure precision and recall of the concepts found in scenes, by every method."""
+    from secondlens.atlas import Atlas
+    from secondlens.descriptions import Descriptions
+    from secondlens.descriptions.pools import open_pool
+    from secondlens.lens import load_model
+    from secondlens.studies.laboratory.scene_concepts import scene_concepts
+
+    opened = Atlas.open(atlas)
+    described = Descriptions.open(opened, pool)
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        loaded = load_model(model, device=device)
+        found = scene_concepts(
+            loaded,
+            opened,
+            described,
+            open_pool(described.card.settings.pool, loaded),
+            scenes=scenes,
+            objects=objects,
+            percentile=percentile,
+            progress=advance,
+        )
+    if as_json:
+        print_json({"scenes": scenes, "pool": described.card.settings.pool, "methods": found})
+        return
+    rows = [
+        [name, row["k"], *(_percent(row[figure], row[f"{figure}_within"]) for figure in ("precision", "recall"))]
+        for name, figures in found.items()
+        for row in figures
+    ]
+    print_table(["method", "first texts", "precision %", "recall %"], rows, f"over {scenes} unbiased scenes")
+
+
+def _percent(value: float, within: float) -> str:
+    return f"{100 * value:.1f} (+-{100 * within:.1f})"
+
+
+def lab_command(
+    model: Annotated[str, typer.Argument(help="A model of the world.")],
+    atlas: Annotated[Path, typer.Argument(help="Its atlas, described (best over the pool 'world').")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for laboratory.json, concepts.parquet, cues.parquet, laboratory.png.")
+    ] = None,
+    scenes: Annotated[int, typer.Option(help="Unbiased scenes that the truth is measured on.")] = 2000,
+    shown: Annotated[int, typer.Option(help="Audits a predicted class, 0 for none.")] = 2,
+    pool: Annotated[str | None, typer.Option(help="Which description to compare; default: the latest.")] = None,
+    layers: Annotated[str | None, typer.Option(help="e.g. 2,3,4; default: the atlas's.")] = None,
+    biases: Annotated[str | None, typer.Option(help="The table that the model was trained with.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Compare neurons' words, and the cues that audits find, with the truth that drawn scenes know."""
+    from secondlens.atlas import Atlas
+    from secondlens.descriptions import Descriptions
+    from secondlens.lens import load_model
+    from secondlens.studies.laboratory.run import laboratory, summary
+    from secondlens.viewer.plots import check_report
+    from secondlens.viewer.reports.laboratory import write_laboratory
+    from secondlens.world.biases import Biases
+
+    chosen = parse_layers(layers)
+    check_report(out)
+    opened = Atlas.open(atlas)
+    described = Descriptions.open(opened, pool)
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        found = laboratory(
+            load_model(model, device=device),
+            opened,
+            described,
+            scenes=scenes,
+            shown_each=shown,
+            layers=chosen,
+            biases=Biases.load(biases),
+            progress=advance,
+        )
+    facts = summary(found)
+    files = [] if out is None else [str(path) for path in write_laboratory(found, out)]
+    if as_json:
+        print_json({**facts, "files": files})
+        return
+    _print(facts)
+    for path in files:
+        typer.echo(f"wrote {path}", err=True)
+
+
+def _print(facts: dict[str, Any]) -> None:
+    rows = []
+    for layer in facts["layers"]:
+        cells: list[object] = [layer["layer"], f"{100 * layer['selective_fraction']:.0f} %", layer["best_auc"]["q50"]]
+        for name in ("words", "cosine"):
+            found = layer[name].get("precision@1")
+            cells.append(f"{100 * found['observed']:.1f} / {100 * found['chance']:.1f}" if found else "")
+            rho = layer[name].get("rank_correlation")
+            cells.append(f"{rho['observed']:.3f}" if rho else "")
+        rows.append(cells)
+    print_table(
+        ["layer", "selective", "best auc", "words: first right %", "rho", "direction: first right %", "rho"],
+        rows,
+        f"true selectivity for {facts['concepts']} concepts over {facts['scenes']} scenes, and whether words and "
+        "direction name the concept that is told best / chance",
+    )
+    rows = [
+        [scoring, kind, figures["cues"], *(_recall(figures, size) for size in (1, 3, 5, 10))]
+        for scoring, groups in facts["cues"].items()
+        for kind, figures in groups.items()
+    ]
+    if rows:
+        columns = ["scoring", "kind", "cues", *(f"first {size}" for size in (1, 3, 5, 10))]
+        print_table(columns, rows, "planted cues found by the audit, % / where they were not planted")
+
+
+def _recall(figures: dict[str, Any], size: int) -> str:
+    return f"{100 * figures[f'recall@{size}']:.0f} / {100 * figures[f'chance@{size}']:.0f}"
+
+
+SHOWN = {
+    "baseline": "unchanged",
+    "without_all": "none",
+    "without_small": "only large",
+    "without_large": "only small",
+    "rank_one": "rank one",
+}
+
+
+def seeds_command(
+    model: Annotated[str, typer.Argument(help="A model of the world.")],
+    out: Annotated[Path, typer.Option(help="Folder: a sub-folder a seed, and seeds.json.")],
+    seeds: Annotated[int, typer.Option(help="How many.")] = 5,
+    scenes: Annotated[int, typer.Option(help="Scenes surveyed a seed.")] = 2000,
+    labelled: Annotated[int, typer.Option(help="Scenes that accuracies are measured on.")] = 1000,
+    labels: Annotated[str, typer.Option(help="Properties that make up a class.")] = "colour,texture,noun",
+    biases: Annotated[str | None, typer.Option(help="The table that the model was trained with.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Repeat the paper's studies and the laboratory over newly drawn scenes: means with 95 % intervals."""
+    from secondlens.disk.files import check_folder
+    from secondlens.lens import load_model
+    from secondlens.studies.laboratory.seeds import SeedSettings, study_seeds
+
+    settings = SeedSettings(
+        scenes=scenes, labelled=labelled, labels=tuple(part.strip() for part in labels.split(",")), biases=biases
+    )
+    check_folder(out)
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        facts = study_seeds(load_model(model, device=device), out, seeds, settings, advance)
+    if as_json:
+        print_json(facts)
+        return
+    print_table(
+        ["layer", *SHOWN.values(), "large keep", "explained", "first word right"],
+        [
+            [
+                layer["layer"],
+                *(_with_interval(layer.get(name)) for name in SHOWN),
+                _with_interval(layer.get("kept by large effects")),
+                _with_interval(layer.get("median explained_variance")),
+                _with_interval(layer.get("words precision@1")),
+            ]
+            for layer in facts["layers"]
+        ],
+        f"%, mean over {facts['seeds']} seeds +- half of the 95 % interval",
+    )
+    print_table(
+        ["figure", "value"],
+        [[name, _with_interval(value)] for name, value in facts["whole"].items() if "layer" not in name],
+        "of the layer that matters most, and of the whole model",
+    )
+
+
+def _with_interval(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value['mean']:.1f} +- {50 * (value['high'] - value['low']):.1f}"
+
 
 app = typer.Typer(help="The embedded world: scenes, and the CLIP that was trained on them.", no_args_is_help=True)
 app.command(name="lab")(lab_command)

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -26,6 +26,7 @@ class ClassNames:
     rows: dict[str, int]
 
 
+@runtime_checkable
 class HasClasses(Protocol):
     """What is asked of a model that labelled images are opened for."""
 

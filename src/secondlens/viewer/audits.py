@@ -13,12 +13,11 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter
 
 from secondlens.analysis.audit.audit import PairAudit
-from secondlens.analysis.audit.folder import ExplainedError
-from secondlens.analysis.audit.results import Kind
+from secondlens.analysis.audit.folder import ExplainedError, Kind
 from secondlens.atlas.store import Atlas
 from secondlens.disk.json_text import json_text
 from secondlens.errors import AtlasError
-from secondlens.viewer.reading import reading
+from secondlens.viewer.findings import reading
 
 CLASSES, STRONGEST, TESTS = 30, 30, 200
 """Of a matrix: classes drawn and pairs listed at most; of a folder: tests listed at most."""

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 
 from secondlens.analysis.attack.folder import AttackFolder
-from secondlens.analysis.attack.judges.base import Judgement
+from secondlens.analysis.attack.judges import Judgement
 from secondlens.analysis.attack.judging import PERSON, journal_of
 
 LARGEST_BODY = 10_000

@@ -19,14 +19,12 @@ from secondlens.descriptions.store import Descriptions
 from secondlens.disk.json_text import json_text
 from secondlens.lens.model import LensModel
 from secondlens.numerics.histogram import HIGHEST, LOWEST, PER_OCTAVE
-from secondlens.viewer.ablations import read_ablations
-from secondlens.viewer.attacks import read_attack
 from secondlens.viewer.audits import read_audits
 from secondlens.viewer.beside import compare_atlases
+from secondlens.viewer.findings import read_ablations, read_attack
 from secondlens.viewer.heat import HeatMaps, framing, grid_of, heat_fields
 from secondlens.viewer.layout import SLICE, slices
-from secondlens.viewer.neurons import COLUMNS, NeuronFiles
-from secondlens.viewer.pictures import IDS, PER_SPRITE, PictureFiles
+from secondlens.viewer.neurons import COLUMNS, IDS, PER_SPRITE, NeuronFiles, PictureFiles
 from secondlens.viewer.words import TEXTS, WordFiles
 
 FORMAT = 2

@@ -2,8 +2,8 @@
 
 from secondlens.analysis.attack.cues import CueSources
 from secondlens.analysis.attack.folder import AttackFolder, Cell
+from secondlens.analysis.attack.image_makers import open_image_maker
 from secondlens.analysis.attack.judges import open_judge
-from secondlens.analysis.attack.pictures import open_image_maker
 from secondlens.analysis.attack.run import AttackPlan, run_attack
 from secondlens.analysis.attack.settings import METHODS, PRESETS, AttackSettings, make_settings
 

@@ -11,9 +11,8 @@ from secondlens.analysis.attack.settings import AttackSettings
 from secondlens.analysis.audit.audit import select_cues
 from secondlens.analysis.audit.classes import ClassPair
 from secondlens.analysis.audit.images import STRONG, WithinClasses, pick_image_cues
-from secondlens.analysis.audit.pool import described_pool
 from secondlens.analysis.audit.scores import neuron_weights, score_phrases, similar_words, strongest
-from secondlens.analysis.audit.similarity import Similarity
+from secondlens.analysis.audit.similarity import Similarity, described_pool
 from secondlens.analysis.audit.table import NeuronTable
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError

@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 from secondlens.analysis.attack.folder import ADVICE, AttackFolder, slug, stopped
-from secondlens.analysis.attack.judges.base import Judge, Judgement
+from secondlens.analysis.attack.judges import Judge, Judgement
 from secondlens.disk.journal import Journal
 from secondlens.errors import AuditError, SecondLensError
 from secondlens.progress import Progress

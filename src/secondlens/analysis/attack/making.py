@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secondlens.analysis.attack.folder import AttackFolder, Cell, stopped
-from secondlens.analysis.attack.pictures.base import ImageMaker, Order, save_marked
+from secondlens.analysis.attack.image_makers import ImageMaker, Order, save_marked
 from secondlens.analysis.attack.settings import AttackSettings
 from secondlens.disk.files import make_folder, write_text
 from secondlens.errors import SecondLensError

@@ -8,10 +8,10 @@ import secondlens
 from secondlens.analysis.attack.cues import CueSources, cells_of, find_cues
 from secondlens.analysis.attack.descriptions import write_descriptions
 from secondlens.analysis.attack.folder import AttackFolder, Cell
-from secondlens.analysis.attack.judges.base import Judge
+from secondlens.analysis.attack.image_makers import ImageMaker
+from secondlens.analysis.attack.judges import Judge
 from secondlens.analysis.attack.judging import all_judgements, judge_pictures
 from secondlens.analysis.attack.making import make_pictures
-from secondlens.analysis.attack.pictures.base import ImageMaker
 from secondlens.analysis.attack.predictions import find_predictions
 from secondlens.analysis.attack.results import join
 from secondlens.analysis.attack.settings import AttackSettings, check_methods

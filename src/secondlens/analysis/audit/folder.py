@@ -10,11 +10,14 @@ For a pair (a, b) and a cue, among the images of class a:
 Whether an image has a cue is read from its own caption where there is one. Else the model itself says: an image has
 the cue where <z - z_a, t> is among the upper quarter of its class. That is the same embedding that makes the errors, so
 such a difference shows what the model *sees* go with an error, not what is there: look at the images, or give captions.
+
+Results of audits as JSON files, which the viewer shows: a command's facts, their kind, and of which atlas.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +26,9 @@ from torch import Tensor
 
 from secondlens.analysis.audit.scores import benjamini_hochberg
 from secondlens.analysis.audit.similarity import mentions
+from secondlens.atlas.store import Atlas
+from secondlens.disk.files import check_file, make_folder, write_text
+from secondlens.disk.json_text import json_text
 from secondlens.errors import AuditError
 
 UPPER = 0.75
@@ -108,3 +114,18 @@ def explain_errors(
     q = benjamini_hochberg(np.array([row["p_value"] for row in rows]))
     found = [ExplainedError(**row, q_value=float(value)) for row, value in zip(rows, q, strict=True)]
     return sorted(found, key=lambda row: (row.p_value, -row.difference))
+
+
+Kind = Literal["pair", "matrix", "folder", "removal"]
+
+
+def audit_facts(kind: Kind, atlas: Atlas, facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts with `audit`, their kind, and `atlas`, when the atlas was made: neuron numbers mean nothing in another."""
+    return {"audit": kind, "atlas": atlas.manifest.created, **facts}
+
+
+def write_audit(path: Path, facts: dict[str, Any]) -> None:
+    """Write what `audit_facts` gives, atomically. Raises `OutputError` for another ending than .json."""
+    check_file(path, ".json")
+    make_folder(path.parent)
+    write_text(path, json_text(facts, 1) + "\n")

@@ -19,8 +19,8 @@ from secondlens.analysis.audit.folder import (
     presence_by_caption,
     presence_by_embedding,
 )
-from secondlens.analysis.audit.pool import described_pool
 from secondlens.analysis.audit.removal import SIZES, Projection, RemovalResult, Remover, predictions
+from secondlens.analysis.audit.similarity import described_pool
 from secondlens.atlas.surveyed import surveyed_images
 from secondlens.data.decode import decode
 from secondlens.data.labelled import LabelledImages, open_labelled

@@ -1,7 +1,7 @@
 """Concepts: what an image shows, and what a set of images shows more than others, through active neurons."""
 
+from secondlens.analysis.concepts.activity import Thresholds, norm_thresholds
 from secondlens.analysis.concepts.find import ActiveNeuron, Concept, ConceptFinder, ImageConcepts, NeuronTerm
-from secondlens.analysis.concepts.thresholds import Thresholds, norm_thresholds
 
 __all__ = [
     "ActiveNeuron",

@@ -1,4 +1,4 @@
-"""Heat maps from attention alone: the same for every target."""
+"""Heat maps from attention alone, and from the direct contributions of heads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.analysis.heatmaps.base import PlainMethod, SharedPass
+from secondlens.analysis.heatmaps.base import PlainMethod, SharedPass, distinct
 from secondlens.analysis.heatmaps.mixing import Mixing, back_to_input
+from secondlens.lens.first_order import read_directions, reader_contributions
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,59 @@ class Rollout(PlainMethod):
             row = shared.trace.readouts[0].attention.mean(dim=1)
         rows = back_to_input({len(mixing): row[:, None]}, mixing)
         return shared.to_grid(rows).expand(-1, targets.shape[1], -1, -1)
+
+
+@dataclass(frozen=True)
+class TextSpan(PlainMethod):
+    """First-order token map (Gandelsman et al. 2024, section 5): each token's direct contribution through all heads.
+
+    H[i] = sum_{readers, heads} a[h,i] <Proj diag(g_post) C W_O[h] (W_V[h] x[i] + b_V[h]), t> / (sigma_post |z|)
+
+    used: how many of the last readers; None: all. traced: each reader's part followed back to the input through the
+    attention before it, as in `Contribution`; it keeps the sum over tokens. before: how many layers the last reader has
+    before it.
+    """
+
+    before: int
+    used: int | None = None
+    traced: bool = False
+    mixing: Mixing = "norms"
+    name: str = "text-span"
+
+    @property
+    def direct(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def depths(self) -> Mapping[Mixing, int]:
+        """Of the attentions before the last reader."""
+        return {self.mixing: self.before} if self.traced else {}
+
+    @torch.no_grad()
+    def maps(
+        self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
+    ) -> Float[Tensor, "image target row column"]:
+        """No pass beyond the shared one; signed, in units of the score."""
+        shared.check_targets(targets)
+        sets = distinct(targets)
+        if len(sets) == 1:
+            found = self._rows(shared, sets[0], slice(None))
+        else:
+            parts = [self._rows(shared, sets[image], slice(image, image + 1)) for image in range(shared.images)]
+            found = {depth: torch.cat([part[depth] for part in parts]) for depth in parts[0]}
+        if self.traced:
+            return shared.to_grid(back_to_input(found, shared.mixing(self.mixing, self.before)))
+        return shared.to_grid(torch.stack(list(found.values())).sum(dim=0))
+
+    def _rows(self, shared: SharedPass, targets: Float[Tensor, "target embed"], images: slice) -> dict[int, Tensor]:
+        """By how many layers come before the reader, [image, target, token]."""
+        readers, seen = shared.model.tower.readers, shared.direct
+        reads = read_directions(shared.model.tower, targets.to(seen[0].tokens))
+        scale = shared.scale[images, None, None]
+        start = 0 if self.used is None else max(len(seen) - self.used, 0)
+        return {
+            reader.layers_before: scale
+            * reader_contributions(reader.weights(), reads, read.tokens[images], read.attention[images])
+            for reader, read in list(zip(readers, seen, strict=True))[start:]
+        }

@@ -8,15 +8,12 @@ from typing import cast, get_args
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.analysis.heatmaps.activation import Activation
-from secondlens.analysis.heatmaps.attention import RawAttention, Rollout
+from secondlens.analysis.heatmaps.attention import RawAttention, Rollout, TextSpan
 from secondlens.analysis.heatmaps.base import HeatMapMethod
-from secondlens.analysis.heatmaps.choice import NeuronChoice, Rule
-from secondlens.analysis.heatmaps.contribution import Contribution
-from secondlens.analysis.heatmaps.direct import TextSpan
 from secondlens.analysis.heatmaps.gradcam import GradCam, LeGrad
-from secondlens.analysis.heatmaps.lrp import LRP, GenericAttribution, PartialLRP, TransformerAttribution
 from secondlens.analysis.heatmaps.mixing import Mixing
+from secondlens.analysis.heatmaps.neurons import Activation, Contribution, NeuronChoice, Rule
+from secondlens.analysis.heatmaps.relevance import LRP, GenericAttribution, PartialLRP, TransformerAttribution
 from secondlens.analysis.heatmaps.writes import Writes
 from secondlens.atlas.store import Atlas
 from secondlens.errors import SecondLensError, closest

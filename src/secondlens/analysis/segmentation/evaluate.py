@@ -17,11 +17,10 @@ import numpy as np
 from secondlens.analysis.heatmaps import HeatMapMethod, SharedPass
 from secondlens.analysis.heatmaps.fit import fit_images
 from secondlens.analysis.heatmaps.postprocess import upsample
-from secondlens.analysis.segmentation.fit import Size, fit_mask
 from secondlens.analysis.segmentation.metrics import Scores, score_map
 from secondlens.analysis.segmentation.progress import Done, Shards
 from secondlens.analysis.segmentation.targets import Targets
-from secondlens.analysis.segmentation.views import pixel_maps, views_of
+from secondlens.analysis.segmentation.views import Size, fit_mask, pixel_maps, views_of
 from secondlens.atlas.store import Atlas
 from secondlens.data import UnreadableImage
 from secondlens.data.masks import Masked, MaskedImages, UnusableMask

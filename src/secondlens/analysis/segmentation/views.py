@@ -3,17 +3,27 @@
 A patch grid samples the image at one phase only. A view moves the picture by part of a patch (the border is repeated)
 or mirrors it; the map, on pixels, is moved back; the raw maps of all views are averaged. The target stays that of the
 unchanged image.
+
+Masks at the resolution at which maps are scored.
+
+The harnesses resize image and mask to the model's square, the mask by its nearest pixel. A model's own preprocessing
+may crop, and then map and mask don't cover the same pixels (the paper's released code crops the image and squeezes
+the mask). So the image is squeezed too, by `heatmaps.fit_images`, and only normalised as the model does.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
 from secondlens.analysis.heatmaps import HeatMapMethod, SharedPass
 from secondlens.analysis.heatmaps.postprocess import upsample
+from secondlens.data.masks import Masked
 from secondlens.errors import SecondLensError
 from secondlens.lens.model import LensModel
 
@@ -77,3 +87,19 @@ def _moved(pixels: Float[Tensor, "*lead y x"], down: int, right: int) -> Float[T
     rows = (torch.arange(height, device=pixels.device) - down).clamp(0, height - 1)
     columns = (torch.arange(width, device=pixels.device) - right).clamp(0, width - 1)
     return pixels[..., rows, :][..., columns]
+
+
+Size = Literal["model", "image"]
+
+
+def fit_mask(
+    masked: Masked, model_size: tuple[int, int], size: str
+) -> tuple[Bool[np.ndarray, "y x"], Bool[np.ndarray, "y x"]]:
+    """Foreground and valid pixels at the evaluation's resolution, a `Size`; model_size: (height, width)."""
+    if size == "image":
+        return masked.mask, masked.valid
+    mask, valid = (
+        np.asarray(Image.fromarray(part.astype(np.uint8)).resize(model_size[::-1], Image.Resampling.NEAREST)) > 0
+        for part in (masked.mask, masked.valid)
+    )
+    return mask, valid

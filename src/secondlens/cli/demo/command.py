@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secondlens.cli.output import JsonOption, print_json
-from secondlens.cli.progress import interruptible
+from secondlens.cli.output import JsonOption, interruptible, print_json
 
 if TYPE_CHECKING:
     from secondlens.cli.demo.run import DemoRun
-    from secondlens.cli.demo.step import Done, Step
+    from secondlens.cli.demo.settings import Done, Step
 
 
 def demo_command(

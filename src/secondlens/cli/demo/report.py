@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from secondlens.cli.demo.step import Done, Table
+from secondlens.cli.demo.settings import Done, Table
 from secondlens.disk.files import write_text
 
 TITLE = "secondlens: the embedded world"

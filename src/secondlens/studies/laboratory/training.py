@@ -34,11 +34,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from secondlens.progress import Progress, silent
-from secondlens.studies.laboratory.batches import Scenes, draw_batch, generator_of
-from secondlens.studies.laboratory.checkpoints import read_checkpoint, write_checkpoint
 from secondlens.studies.laboratory.model import SPECIAL, make_model, save
-from secondlens.studies.laboratory.rendered import DENSE, Recipe, Rendered
-from secondlens.studies.laboratory.settings import Settings
+from secondlens.studies.laboratory.rendered import DENSE, Recipe, Rendered, Scenes, draw_batch, generator_of
+from secondlens.studies.laboratory.settings import Settings, read_checkpoint, write_checkpoint
 from secondlens.world.captions import all_words
 
 CHECKPOINT = 500

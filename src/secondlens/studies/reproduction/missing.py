@@ -1,4 +1,4 @@
-"""Everything that presets need and that is not there, before anything runs."""
+"""What is missing before presets can run: data sets that a person must fetch, libraries, pools."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from secondlens.errors import ReproductionError
 from secondlens.lens.classifier import OPENAI
-from secondlens.studies.reproduction.datasets import DATASETS
+from secondlens.studies.reproduction.presets import DATASETS
 from secondlens.studies.reproduction.settings import Resolved
 
 EXTRAS = {"open_clip": "openclip", "wordfreq": "words", "matplotlib": "plots"}

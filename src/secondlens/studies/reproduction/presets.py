@@ -3,6 +3,7 @@
 `presets/NAME.yaml` holds a `Preset`. A file of your own in the same form does too.
 """
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ class _Card(BaseModel):
 
 
 class DataCard(_Card):
-    """A set of images: a name of `datasets.DATASETS`; every step-th of it; how many images that should make."""
+    """A set of images: a name of `presets.DATASETS`; every step-th of it; how many images that should make."""
 
     dataset: str
     every: int | None = Field(default=None, ge=1)
@@ -122,3 +123,43 @@ def first_problem(error: ValidationError) -> str:
     """Where and what, of the first thing that pydantic found."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']} (got {first['input']!r:.60})"
+
+
+ROLES = ("survey", "evaluation", "classes")
+"""What stands for a part of any preset, whatever data it asks for."""
+
+
+@dataclass(frozen=True)
+class KnownData:
+    """A data set. layouts: what its path may hold. root: a name that stands for it together with others."""
+
+    title: str
+    layouts: str
+    root: str = ""
+
+
+DATASETS = {
+    "imagenet-train": KnownData(
+        "ImageNet's training images (ILSVRC 2012)",
+        "the folder train/ with a sub-folder a WNID, or ILSVRC2012_img_train.tar as downloaded",
+        "imagenet",
+    ),
+    "imagenet-val": KnownData(
+        "ImageNet's validation images",
+        "the folder val/ with a sub-folder a WNID, or ILSVRC2012_img_val.tar with ILSVRC2012_devkit_t12.tar.gz beside "
+        "it",
+        "imagenet",
+    ),
+    "imagenet-r": KnownData("ImageNet-R", "the folder imagenet-r/ with a sub-folder a WNID, as unpacked"),
+    "cifar-10": KnownData("CIFAR-10", "the folder cifar-10-batches-bin/ of the binary version"),
+    "cifar-100": KnownData("CIFAR-100", "the folder cifar-100-binary/ of the binary version"),
+}
+
+
+ROOTS = {"imagenet": "a folder with train/ and val/, or both tars and the devkit: imagenet-train and imagenet-val"}
+
+
+POOLS = {
+    "class-descriptions": "descriptions of ImageNet's classes by a language model, a text file with one a line "
+    "(`secondlens pool generate` writes one); left out where it is not given"
+}

@@ -7,8 +7,7 @@ from typing import Any
 from secondlens.errors import ReproductionError, closest
 from secondlens.lens.classifier import default_templates, read_templates
 from secondlens.lens.model import LensModel
-from secondlens.studies.reproduction.datasets import DATASETS, POOLS, ROLES, ROOTS
-from secondlens.studies.reproduction.presets import Preset
+from secondlens.studies.reproduction.presets import DATASETS, POOLS, ROLES, ROOTS, Preset
 
 
 @dataclass(frozen=True)

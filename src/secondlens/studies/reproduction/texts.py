@@ -10,12 +10,12 @@ from secondlens.descriptions.pools import open_pool
 from secondlens.errors import ReproductionError
 from secondlens.lens.model import LensModel
 from secondlens.studies.descriptions import REFERENCES, study_descriptions, summary
-from secondlens.studies.reproduction.datasets import POOLS
+from secondlens.studies.reproduction.presets import POOLS
 from secondlens.studies.reproduction.tasks import Measured, Settings, Task, percent, register, with_interval
 
 
 class PoolSettings(Settings):
-    """pools: lists, files, or names of `datasets.POOLS`. nonzero: texts a neuron. null_draws: for p-values."""
+    """pools: lists, files, or names of `presets.POOLS`. nonzero: texts a neuron. null_draws: for p-values."""
 
     pools: tuple[str, ...] = Field(min_length=1)
     nonzero: int = Field(default=128, ge=1)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from secondlens.analysis.attack.folder import AttackFolder
-from secondlens.analysis.attack.pictures.base import Made, Order, save_marked
+from secondlens.analysis.attack.image_makers import Made, Order, save_marked
 from secondlens.analysis.attack.settings import OURS
 from secondlens.analysis.audit.classes import ClassPair
 from secondlens.data.decode import decode

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.analysis.attribution.explain import Attribution, Part
+from secondlens.analysis.attribution import Attribution, Part
 from secondlens.analysis.concepts.find import ImageConcepts
 from secondlens.lens.model import LensModel
 from secondlens.viewer.plots import new_figure, save_figure

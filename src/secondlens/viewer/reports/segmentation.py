@@ -12,10 +12,9 @@ from PIL import Image
 from secondlens.analysis.heatmaps import HeatMapMethod, SharedPass
 from secondlens.analysis.heatmaps.fit import fit_images
 from secondlens.analysis.segmentation.evaluate import Evaluation, Plan
-from secondlens.analysis.segmentation.fit import fit_mask
 from secondlens.analysis.segmentation.metrics import unit_range
 from secondlens.analysis.segmentation.targets import Targets
-from secondlens.analysis.segmentation.views import pixel_maps, views_of
+from secondlens.analysis.segmentation.views import fit_mask, pixel_maps, views_of
 from secondlens.data.masks import MaskedImages
 from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.json_text import json_text

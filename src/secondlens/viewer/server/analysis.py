@@ -1,20 +1,28 @@
-"""What the model says of a picture: its prediction, the neurons that act on it, and where a text comes from."""
+"""What the model says of a picture: its prediction, the neurons that act on it, and where a text comes from.
 
-from collections.abc import Sequence
+Applications that the image page shows, as handlers of the model's worker: concepts, and a score's waterfall.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.analysis.concepts.activity import LayerActivity, layer_meters
+from secondlens.analysis.attribution import explain_texts
+from secondlens.analysis.concepts import ConceptFinder
+from secondlens.analysis.concepts.activity import LayerActivity, LayerMeter, layer_meters
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.search import search_neurons
+from secondlens.descriptions.store import Descriptions
+from secondlens.errors import SecondLensError
 from secondlens.lens.capture import capture
 from secondlens.lens.model import LensModel
 from secondlens.lens.second_order import token_contributions, write_projections
 from secondlens.viewer.heat import framing, grid_of
+from secondlens.viewer.reports.image import waterfall as largest_parts
 
 PREDICTIONS = 5
 NEURONS = 40
@@ -115,3 +123,60 @@ def _largest(scores: Float[Tensor, "image text"], names: Sequence[str], measure:
         }
         for rows, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]  # fmt: skip
+
+
+BEHIND = 5
+"""Neurons that are named behind a concept."""
+
+
+def concepts(
+    model: LensModel, atlas: Atlas, meters: dict[int, LayerMeter]
+) -> Callable[[Sequence[tuple[Tensor, int]]], list[dict[str, Any]]] | None:
+    """Of (pixels, limit) the concepts of a picture; None without a description, or without its pool."""
+    if not Descriptions.names(atlas):
+        return None
+    try:
+        finder = ConceptFinder(model, atlas, Descriptions.open(atlas), meters=meters)
+    except SecondLensError:
+        # The pool is not on this machine any more: the page does without concepts.
+        return None
+
+    def find(asked: Sequence[tuple[Tensor, int]]) -> list[dict[str, Any]]:
+        return [
+            {
+                "concepts": [
+                    {
+                        "text": concept.text,
+                        "score": concept.score,
+                        "neurons": [
+                            {"layer": term.layer, "neuron": term.neuron, "contribution": term.contribution}
+                            for term in concept.neurons[:BEHIND]
+                        ],
+                    }
+                    for concept in finder.find(pixels, limit).concepts
+                ]
+            }
+            for pixels, limit in asked
+        ]
+
+    return find
+
+
+def waterfall(model: LensModel) -> Callable[[Sequence[tuple[Tensor, str, str | None]]], list[dict[str, Any]]] | None:
+    """Of (pixels, text, other text or None) the parts of the score; None for a model without texts."""
+    if model.text_encoder is None:
+        return None
+
+    def explain(asked: Sequence[tuple[Tensor, str, str | None]]) -> list[dict[str, Any]]:
+        found = [explain_texts(model, pixels, text, against) for pixels, text, against in asked]
+        return [
+            {
+                "score": each.score,
+                "parts": [
+                    {"label": part.label, "kind": part.kind, "value": part.value} for part in largest_parts(each)
+                ],
+            }
+            for each in found
+        ]
+
+    return explain

@@ -23,7 +23,7 @@ from secondlens.data.sources import ImageSource
 from secondlens.errors import AtlasError, ModelError, SecondLensError
 from secondlens.viewer.card import full_card
 from secondlens.viewer.heat import heat_maps
-from secondlens.viewer.server import parts
+from secondlens.viewer.server import analysis
 from secondlens.viewer.server.analysis import Analysis
 from secondlens.viewer.server.answers import (
     Card,
@@ -109,8 +109,8 @@ class Served:
         if self.source is not None:
             self.handlers["maps"] = self._maps
         for name, handler in {
-            "concepts": parts.concepts(model, self.analysis.atlas, self.analysis.meters),
-            "waterfall": parts.waterfall(model),
+            "concepts": analysis.concepts(model, self.analysis.atlas, self.analysis.meters),
+            "waterfall": analysis.waterfall(model),
         }.items():
             if handler is not None:
                 self.handlers[name] = handler

@@ -1,6 +1,6 @@
 """The steps of the demo, in order. A step whose commands are not there is left out."""
 
-from secondlens.cli.demo.step import Step
+from secondlens.cli.demo.settings import Step
 from secondlens.cli.demo.story.applications import CONCEPTS, EXPLANATION, MEASURED, SEGMENTATION
 from secondlens.cli.demo.story.audit import ATTACK, AUDIT
 from secondlens.cli.demo.story.beginning import MODEL, SCENES

@@ -3,8 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from secondlens.cli.demo.settings import DemoSettings
-from secondlens.cli.demo.step import Facts, Stage, Step, Table, Told
+from secondlens.cli.demo.settings import DemoSettings, Facts, Stage, Step, Table, Told
 from secondlens.world.dataset import read_scenes
 
 METHODS = ("activation", "contribution", "traced-contribution", "raw-attention", "grad-cam", "legrad", "text-span")

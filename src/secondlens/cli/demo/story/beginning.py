@@ -1,7 +1,6 @@
 """The model and the scenes."""
 
-from secondlens.cli.demo.settings import EVALUATION_SEED, PICTURE_SEED, SURVEY_SEED
-from secondlens.cli.demo.step import Stage, Step, Table, Told
+from secondlens.cli.demo.settings import EVALUATION_SEED, PICTURE_SEED, SURVEY_SEED, Stage, Step, Table, Told
 from secondlens.world.dataset import read_scenes
 from secondlens.world.sheet import sheet
 

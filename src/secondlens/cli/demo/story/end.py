@@ -1,6 +1,6 @@
 """What only drawn scenes can tell, and the atlas to browse."""
 
-from secondlens.cli.demo.step import Stage, Step, Table, Told
+from secondlens.cli.demo.settings import Stage, Step, Table, Told
 
 
 def _laboratory(stage: Stage) -> Told:

@@ -1,6 +1,6 @@
 """What neurons write, and words for it."""
 
-from secondlens.cli.demo.step import Stage, Step, Table, Told
+from secondlens.cli.demo.settings import Stage, Step, Table, Told
 
 TEXTS = 8
 """Texts a neuron: embeddings have 128 dimensions, and as many texts would fit anything."""

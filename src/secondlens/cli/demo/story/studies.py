@@ -1,6 +1,6 @@
 """What the effects do for accuracy."""
 
-from secondlens.cli.demo.step import Stage, Step, Table, Told
+from secondlens.cli.demo.settings import Stage, Step, Table, Told
 
 COLUMNS = {
     "baseline": "unchanged",
