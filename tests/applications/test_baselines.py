@@ -11,6 +11,8 @@ from secondlens.analysis.heatmaps import METHODS, SharedPass, make_methods, same
 from secondlens.analysis.heatmaps.relevance import split_sum, through_linear, through_product
 from secondlens.errors import SecondLensError
 from secondlens.lens import LensModel
+from secondlens.lens.capture import capture
+from secondlens.lens.trace import CaptureRequest
 
 # Two float64 passes through a few layers; relevance divides by sums that may cancel. Measured at most 4e-10.
 FLOAT64 = 1e-7
@@ -127,3 +129,23 @@ def test_images_do_not_see_each_other(spec: Spec, double_model: LensModel, name:
         method.maps(SharedPass(double_model, images, method.layers), same),
         method.maps(SharedPass(double_model, images, method.layers), same.clone()),
     )
+
+
+def test_mask_clip_is_the_model_with_attention_to_one_token(double_model: LensModel, spec: Spec) -> None:
+    """Run upstream's last attention with all weight on one token, without the residual stream before it."""
+    tower, images, targets = double_model.tower, pixels(2, spec.size).double(), targets_of(double_model)
+    method = make_methods(double_model, ["mask-clip"])[0]
+    found = method.maps(SharedPass(double_model, images, method.layers), targets).flatten(2)
+    trace = capture(tower, images, CaptureRequest(layers=[0], resid_pre=True))
+    reader = tower.readers[-1]
+    resid = trace.readouts[len(tower.readers) - 1].resid_pre
+    assert resid is not None
+    x, weights = reader.norm(resid), reader.weights()
+    for token in range(tower.prefix_tokens, x.shape[1]):
+        written = weights.output_bias.double().expand(2, -1).clone()
+        for head in range(tower.heads):
+            value = x[:, token] @ weights.value[head].double().T + weights.value_bias[head].double()
+            written += value @ weights.output[head].double().T
+        embedding = tower.finish(written)
+        expected = torch.einsum("be,bte->bt", embedding / embedding.norm(dim=1, keepdim=True), targets)
+        close(found[:, :, token - tower.prefix_tokens], expected)

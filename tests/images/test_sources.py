@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,9 +148,9 @@ def test_things_that_hold_no_pictures(given: object) -> None:
 
 
 def test_a_file_of_an_unknown_kind(tmp_path: Path) -> None:
-    (tmp_path / "x.zip").write_bytes(b"PK")
-    with pytest.raises(ImageError, match=r"came the file .*x.zip"):
-        open_source(tmp_path / "x.zip")
+    (tmp_path / "x.rar").write_bytes(b"PK")
+    with pytest.raises(ImageError, match=r"came the file .*x.rar"):
+        open_source(tmp_path / "x.rar")
 
 
 @pytest.fixture
@@ -388,3 +389,61 @@ def test_map_style_dataset_that_decodes_by_itself() -> None:
 
     with pytest.raises(UnreadableImage, match=r"^damaged: cannot identify"):
         open_source(Decoding([1])).read(0)
+
+
+@pytest.fixture
+def archive(folder: Path, tmp_path: Path) -> Path:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.mkdir("empty")
+        for file in sorted(folder.rglob("*"), reverse=True):
+            if file.is_file():
+                opened.write(file, file.relative_to(folder))
+        opened.writestr("__MACOSX/._a.webp", b"resource fork")
+    return tmp_path / "photos.zip"
+
+
+def test_zip_is_the_folder_that_it_was_made_of(folder: Path, archive: Path) -> None:
+    source, unpacked = open_source(str(archive)), open_source(folder)
+    assert source.ids == unpacked.ids
+    assert [pixels(source, row) for row in range(4)] == [pixels(unpacked, row) for row in range(4)]
+    assert source.description == {"kind": "zip", "location": str(archive)}
+    assert source.path(0) is None
+    assert_portable(source)
+    assert open_source(source.description["location"]).ids == source.ids
+
+
+def test_damaged_members_are_skipped_with_a_reason(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(archive)
+    with zipfile.ZipFile(archive) as opened:
+        member = opened.getinfo("b/2.JPG")
+    content = bytearray(archive.read_bytes())
+    content[member.header_offset + 200] ^= 0xFF
+    archive.write_bytes(content)
+    with pytest.raises(UnreadableImage, match=r"damaged: .*b/2\.JPG"):
+        source.read(source.ids.index("b/2.JPG"))
+    assert pixels(source, 0)
+    # Encrypted: the flag in the header is what a reader goes by.
+    content = bytearray(archive.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    while bytes(content[directory + 46 : directory + 52]) != b"a.webp":
+        directory = content.index(b"PK\x01\x02", directory + 4)
+    content[directory + 8] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(UnreadableImage, match=r"encrypted: "):
+        source.read(source.ids.index("a.webp"))
+    monkeypatch.setattr("secondlens.data.sources.zip.LARGEST", 100)
+    with pytest.raises(UnreadableImage, match=r"too large: .* at most 100"):
+        source.read(source.ids.index("b/10.png"))
+
+
+def test_zips_that_cannot_be_used(archive: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(archive.read_bytes()[:-100])
+    with pytest.raises(ImageError, match=r"as a zip archive: .* download it again"):
+        open_source(broken)
+    with pytest.raises(ImageError, match=r"does not exist|as a zip archive"):
+        open_source(tmp_path / "none.zip")
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as opened:
+        opened.writestr("readme.txt", "no images")
+    with pytest.raises(ImageError, match=r"found none; extensions looked for: .*\.jpg"):
+        open_source(tmp_path / "texts.zip")

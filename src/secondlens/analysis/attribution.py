@@ -4,7 +4,7 @@ The score is <z/|z|, d> for a direction d: a text's unit-norm embedding, or the 
 without a remainder; none mixes with another, so nothing is counted twice.
 
 1. **By writer** (first order): the class token's start, every head, every MLP, output biases.
-2. **By source**: as 1, but each head's contribution is split by where the head read it (`effects.sources`): neurons
+2. **By source**: as 1, but each head's contribution is split by where the head read it (`lens.sources`): neurons
    of an earlier layer (their second-order effect), what an earlier attention wrote to the tokens, token embeddings,
    biases. What MLPs write directly stands beside what their neurons write through later heads: two ways, each once.
 3. **By place**: what all heads read at each token; everything else is one constant.

@@ -145,7 +145,7 @@ class Atlas:
 
 
 class AtlasLayer:
-    """One layer of an atlas: the tensors of `effects.layer.LayerResult`, each read when asked for.
+    """One layer of an atlas: the tensors of `lens.layer.LayerResult`, each read when asked for.
 
     directions, mean_effects: [neuron, embed]. explained_variance: [neuron]. top_norms, top_images: [neuron, top],
     descending, ids as in `atlas.image_ids`.

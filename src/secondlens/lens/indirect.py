@@ -4,13 +4,13 @@
 
 z_n is the embedding with neuron n's post-activation value replaced at every token i by m[i,n], its mean at that token
 over a reference set, and everything above run again: attention, layer norms and later MLPs respond, which is why later
-layers can repair it (Gandelsman et al. 2025, section 4.1 and table 1). `effects.upper` runs that for many neurons from
+layers can repair it (Gandelsman et al. 2025, section 4.1 and table 1). `lens.upper` runs that for many neurons from
 one clean pass; the result is that of replacing the activation in a full forward pass, to float precision.
 
 Statistics of indirect effects over images: the same rule as for second-order effects, so that the two compare.
 
 A neuron's direction is the first right singular vector of its largest effects, centred on the mean over all images,
-and its explained variance that component's share (`effects.rank_one`). Indirect effects do not factor into paths, so
+and its explained variance that component's share (`numerics.rank_one`). Indirect effects do not factor into paths, so
 what `numerics.largest` keeps an image is the effect itself: its "paths" are the dimensions of the joint space, in an
 orthonormal basis already.
 """

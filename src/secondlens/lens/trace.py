@@ -91,7 +91,7 @@ class Trace:
         final_sigma: Sigma of the final layer norm at the pooled token; ones where there is no such norm.
         pooled_activations: With `first_order`, layer to activations at token 0; `POOL_MLP` is the pooling head's MLP.
         pooled_resid_post: With `first_order`, the input of the final layer norm at token 0.
-        path_weights: Computed by `effects.paths` when they are first needed.
+        path_weights: Computed by `lens.paths` when they are first needed.
     """
 
     embeddings: Float[Tensor, "image embed"]

@@ -2,7 +2,7 @@
 
     activation: p[n,i](I)          effect: e[n,i](I) = p[n,i](I) sum_k b[k,i](I) <u[n,k], r[n]>
 
-with b as in `effects.patches` and r the neuron's direction. Summed over all tokens, e is the projection of the whole
+with b as in `lens.second_order` and r the neuron's direction. Summed over all tokens, e is the projection of the whole
 effect, <phi[n](I), r[n]>: the survey's projection plus that of the mean effect. Maps are kept as signed bytes, each
 with its largest size: 127 stands for it.
 """

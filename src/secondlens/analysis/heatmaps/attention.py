@@ -67,6 +67,38 @@ class Rollout(PlainMethod):
 
 
 @dataclass(frozen=True)
+class MaskCLIP(PlainMethod):
+    """The text's similarity to the embedding that each token alone would give (Zhou, Loy and Dai, ECCV 2022).
+
+    H[i] = <e[i] / |e[i]|, t>,    e[i] = finish(sum_h W_O[h] (W_V[h] x[i] + b_V[h]) + b_O)
+
+    x[i] is the output of the layer norm before the last readout attention, `finish` what follows that attention: the
+    final layer norm and the projection, or the rest of an attention-pooling head.
+    """
+
+    name: str = "mask-clip"
+
+    @property
+    def direct(self) -> bool:
+        """Return True: the tokens of the last readout attention are read."""
+        return True
+
+    @torch.no_grad()
+    def maps(
+        self, shared: SharedPass, targets: Float[Tensor, "image target embed"]
+    ) -> Float[Tensor, "image target row column"]:
+        """Return cosine similarities, from the shared pass alone."""
+        shared.check_targets(targets)
+        tower, tokens = shared.model.tower, shared.direct[-1].tokens
+        weights = tower.readers[-1].weights()
+        values = torch.einsum("biw,hdw->bihd", tokens, weights.value.to(tokens)) + weights.value_bias.to(tokens)
+        output = torch.einsum("bihd,hwd->biw", values, weights.output.to(tokens)) + weights.output_bias.to(tokens)
+        alone = tower.finish(output.flatten(0, 1).to(shared.model.dtype)).unflatten(0, output.shape[:2])
+        alone = torch.nn.functional.normalize(alone.to(tokens), dim=-1)
+        return shared.to_grid(torch.einsum("bie,bte->bti", alone, targets.to(tokens)))
+
+
+@dataclass(frozen=True)
 class TextSpan(PlainMethod):
     """First-order token map (Gandelsman et al. 2024, section 5): each token's direct contribution through all heads.
 

@@ -132,7 +132,7 @@ class Contribution(PlainMethod):
 
     H[i] = sum_{n, k} b[k,i] p[n,i] <u[n,k], t>        b = a / (sigma sigma_post |z|)
 
-    Summed over all tokens it is the neurons' share of <z/|z|, t> (see `effects.patches`); the map holds the patches.
+    Summed over all tokens it is the neurons' share of <z/|z|, t> (see `lens.second_order`); the map holds the patches.
     choice: only the neurons chosen for the text; None for all of the layers.
 
     traced: by layer l of the neurons, followed back to the input through what mixed the tokens before:

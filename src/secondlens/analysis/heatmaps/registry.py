@@ -8,7 +8,7 @@ from typing import cast, get_args
 from jaxtyping import Float
 from torch import Tensor
 
-from secondlens.analysis.heatmaps.attention import RawAttention, Rollout, TextSpan
+from secondlens.analysis.heatmaps.attention import MaskCLIP, RawAttention, Rollout, TextSpan
 from secondlens.analysis.heatmaps.base import HeatMapMethod
 from secondlens.analysis.heatmaps.gradcam import GradCam, LeGrad
 from secondlens.analysis.heatmaps.mixing import Mixing
@@ -120,7 +120,7 @@ Factory = Callable[[Build], HeatMapMethod]
 @dataclass(frozen=True)
 class Entry:
     """A registered method. ours: of this project or its paper, not a baseline. atlas: whether it needs directions.
-    units: whether its values are parts of the score <z/|z|, t>, so that those of different texts can be compared.
+    units: whether its values for different texts can be compared, as parts of the score <z/|z|, t> or cosines can.
     class_token: whether it is defined for towers with a class token only.
     """
 
@@ -158,6 +158,7 @@ METHODS: dict[str, Entry] = {
         ours=True,
         units=True,
     ),
+    "mask-clip": Entry(lambda *_: MaskCLIP(), "similarity of each token's value alone (Zhou et al. 2022)", units=True),
     "raw-attention": Entry(lambda *_: RawAttention(), "last attention of the pooled token"),
     "rollout": Entry(
         lambda build: Rollout(len(build.model.tower.attentions)),

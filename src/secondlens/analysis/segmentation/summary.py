@@ -1,6 +1,6 @@
 """An evaluation in numbers: methods with intervals, and paired comparisons between them.
 
-Each figure is a function of sums over images, which is what resampling needs (`studies.paired`). The reference
+Each figure is a function of sums over images, which is what resampling needs (`numerics.intervals`). The reference
 must be chosen before looking, or on other images: the best of many on the same images is flattered.
 """
 

@@ -9,6 +9,7 @@ from secondlens.data.sources.files import FileListSource, FolderSource
 from secondlens.data.sources.parquet import ParquetSource
 from secondlens.data.sources.remote import RemoteFolderSource, RemoteTarSource, is_url
 from secondlens.data.sources.tar import TarSource
+from secondlens.data.sources.zip import ZipSource
 from secondlens.errors import ImageError
 
 _TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -23,6 +24,7 @@ def open_source(images: Any) -> ImageSource:
     `str` or `Path` of a folder                         `FolderSource`
     ... of a `.csv` or `.txt`, or of one picture        `FileListSource`
     ... of a `.tar`, or a brace or glob pattern of them `TarSource`
+    ... of a `.zip`                                     `ZipSource`
     ... of a `.parquet`, or a glob pattern of them      `ParquetSource`
     `"datasets:FOLDER[:split]"`                         `DatasetSource`
     a URL (`s3://...`) of a folder, `.tar`, `.parquet`  `RemoteFolderSource`, `RemoteTarSource`, `ParquetSource`
@@ -80,6 +82,8 @@ def _open_path(path: Path) -> ImageSource:
         return TarSource.of(path)
     if name.endswith(_PARQUET):
         return ParquetSource.of(path)
+    if name.endswith(".zip"):
+        return ZipSource(path)
     if not path.exists():
         raise ImageError(f"expected a folder, a table or tar shards of pictures, {path} does not exist; check the path")
     if name.endswith(_TABLE_SUFFIXES):
@@ -87,6 +91,6 @@ def _open_path(path: Path) -> ImageSource:
     if has_picture_extension(name):
         return FileListSource.of([path])
     raise ImageError(
-        f"expected a folder, a .csv or .txt table, .tar shards, .parquet files or a picture, came the file {path}; "
-        "give it one of those extensions if it is one"
+        f"expected a folder, a .csv or .txt table, .tar shards, a .zip, .parquet files or a picture, came the file "
+        f"{path}; give it one of those extensions if it is one"
     )

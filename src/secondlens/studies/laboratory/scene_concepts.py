@@ -6,7 +6,7 @@ texts of a list that name any concept:
     precision@k = share of the texts of which every concept is in T
     recall@k    = share of T that such texts name
 
-Every method of `applications.concepts.evaluate` over the same scenes. Intervals are normal, over scenes.
+Every method of `analysis.concepts.evaluate` over the same scenes. Intervals are normal, over scenes.
 """
 
 from collections.abc import Sequence

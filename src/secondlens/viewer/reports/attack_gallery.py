@@ -34,7 +34,7 @@ def attribution_map(
 ) -> Float[Tensor, "row column"]:
     """Each patch's contribution, through the neurons of some layers, to <z/|z|, v/|v|>; the class token's is left out.
 
-    Positive where a patch speaks for the predicted class. Sums over layers are exact: see `effects.patches`.
+    Positive where a patch speaks for the predicted class. Sums over layers are exact: see `lens.second_order`.
     """
     direction = torch.nn.functional.normalize(vector, dim=0)[None].to(model.device)
     pixels = model.preprocess([picture])
