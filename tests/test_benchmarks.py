@@ -55,7 +55,7 @@ def test_operations_of_a_batch_agree_with_torch_flop_counter() -> None:
 
 
 def test_statistics_alone_hold_no_more_of_more_images() -> None:
-    found = statistics_alone((200, 1000), neurons=4, paths=3, top=5, batch=50)
+    found = statistics_alone((1000, 3000), neurons=4, paths=3, top=5, batch=50)
     first, last = found["points"]
     assert first["state"] == last["state"]
     assert found["certified"] == 1

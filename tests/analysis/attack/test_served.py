@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attack.test_local_chat import CELL, CUES, chat_folder
-from attack.vision_folder import vision_folder
+from analysis.attack.test_local_chat import CELL, CUES, chat_folder
+from analysis.attack.vision_folder import vision_folder
 from secondlens.analysis.attack import AttackFolder, make_settings, open_judge
 from secondlens.analysis.attack.descriptions import write_descriptions
 from secondlens.analysis.attack.judges import Judge

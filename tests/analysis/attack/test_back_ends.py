@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attack.endpoints import Endpoint, png
+from analysis.attack.endpoints import Endpoint, png
 from secondlens.analysis.attack import AttackFolder, open_image_maker, open_judge
 from secondlens.analysis.attack.image_makers import Made, Order, save_marked
 from secondlens.analysis.attack.judges import SecondModelJudge, open_vision_judge, yes_or_no

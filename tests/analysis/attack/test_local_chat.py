@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attack.endpoints import Endpoint
+from analysis.attack.endpoints import Endpoint
 from secondlens.analysis.attack import AttackFolder, Cell, make_settings
 from secondlens.analysis.attack.descriptions import write_descriptions
 from secondlens.data.language import open_language_model

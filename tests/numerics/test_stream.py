@@ -151,6 +151,7 @@ def test_errors_of_norms_are_within_their_bound(low_precision: bool, paths: int)
             assert bool(((norms - exact).abs() <= error[:, None]).all())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("everywhere")
 def test_a_survey_through_the_kernels(
     clip: LensModel, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
