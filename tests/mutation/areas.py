@@ -18,7 +18,7 @@ CONCEPTS = ["tests/analysis/test_concepts.py", "tests/analysis/test_concept_sets
 STUDIES = [f"tests/studies/test_{name}.py" for name in ("ablator", "indirect_directions", "ablation", "agreement")]
 
 AREAS = {
-    "effects": Area(
+    "lens": Area(
         16,
         ("lens/*.py",),
         [*EFFECTS, "tests/lens/test_intervention.py", "tests/analysis/test_attribution.py"],
@@ -37,7 +37,7 @@ AREAS = {
         ["tests/numerics", "tests/lens/test_golden.py", "tests/surveys/test_survey.py"],
         ["tests/surveys", "tests/studies"],
     ),
-    "text": Area(
+    "sparse": Area(
         10, ("numerics/sparse/*.py",), ["tests/numerics"], ["tests/descriptions", "tests/studies", "tests/analysis"]
     ),
     "descriptions": Area(
