@@ -121,3 +121,25 @@ def test_help_does_not_import_torch() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "False False\n"
     assert "survey" in in_a_process("--help").stdout
+
+
+def test_an_atlas_names_its_model(command: Run, worded: LensModel, pictures: Path, tmp_path: Path) -> None:
+    atlas, model = tmp_path / "worded", worded.reference
+    assert command("survey", model, pictures, "--out", atlas, "--layers", 1, "--top", 4).returncode == 0
+    both = command("concepts", model, atlas, pictures / "3.png", "--json")
+    assert "has no descriptions yet" in both.stderr
+    assert command("concepts", "--json", atlas, pictures / "3.png") == both
+    named = command("neurons", "search", model, atlas, "word5", "--json")
+    assert named.returncode == 0, named.stderr
+    for arguments in ((atlas, "word5", "--limit", 20, "--json"), ("--limit", "20", "--json", atlas, "word5")):
+        assert command("neurons", "search", *arguments) == named
+
+
+def test_a_neuron_has_one_address(command: Run, atlas: Path) -> None:
+    shown = command("neurons", "show", atlas, "1/7", "--json")
+    assert json.loads(shown.stdout)["neuron"] == 7
+    assert command("neurons", "show", atlas, 1, 7, "--json").stdout == shown.stdout
+    for address in (["1"], ["1/"], ["a/7"], ["1/7", "2"], ["1/7/2"]):
+        wrong = command("neurons", "show", atlas, *address)
+        assert wrong.returncode == 2
+        assert "expected a neuron as LAYER/NEURON such as 9/2914, got" in wrong.stderr

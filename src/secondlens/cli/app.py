@@ -27,6 +27,7 @@ from secondlens.cli import (
     view,
     world,
 )
+from secondlens.cli.arguments import let_atlases_name_their_model
 from secondlens.cli.demo.command import demo_command
 from secondlens.errors import SecondLensError
 
@@ -58,6 +59,7 @@ app.command(name="reproduce")(reproduce.reproduce_command)
 app.command(name="concepts")(concepts.concepts_command)
 app.command(name="explain")(explain.explain_command)
 evaluate.app.command(name="concepts")(concepts.evaluate_command)
+let_atlases_name_their_model(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secondlens.cli.arguments import neuron_address
 from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
 from secondlens.errors import AtlasError
 
@@ -55,8 +56,8 @@ def list_neurons(
 @app.command()
 def show(
     atlas: AtlasArgument,
-    layer: Annotated[int, typer.Argument(help="Layer.")],
-    neuron: Annotated[int, typer.Argument(help="Neuron.")],
+    layer: Annotated[str, typer.Argument(help="LAYER/NEURON, such as 9/2914; or the layer alone.", metavar="UNIT")],
+    neuron: Annotated[int | None, typer.Argument(help="The neuron, where UNIT is the layer alone.")] = None,
     top: Annotated[int, typer.Option(help="How many of its top images to print.")] = 10,
     pool: Annotated[str | None, typer.Option(help="Which description to show; default: the latest.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of the top images to this PNG.")] = None,
@@ -70,10 +71,11 @@ def show(
 
     if sheet is not None:
         check_file(sheet, ".png")
+    index, row = neuron_address(layer, neuron)
     opened = Atlas.open(atlas)
-    card = neuron_card(opened, layer, neuron)
+    card = neuron_card(opened, index, row)
     if pool is not None or Descriptions.names(opened):
-        card |= Descriptions.open(opened, pool).neuron(layer, neuron)
+        card |= Descriptions.open(opened, pool).neuron(index, row)
     if sheet is not None:
         contact_sheet(opened, card["top_images"][:top], sheet)
         typer.echo(f"wrote {sheet}", err=True)
