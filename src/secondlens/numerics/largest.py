@@ -289,8 +289,7 @@ class LargestEffects:
         else:
             # Exact, and so the same for any batches, where a batch's coefficients along a path span less than 2^24.
             self.total.add(coefficients.sum(dim=1, dtype=torch.float64))
-            for extreme in (coefficients.amax(dim=1), -coefficients.amin(dim=1)):
-                torch.maximum(self.extent, extreme, out=self.extent)
+            torch.maximum(self.extent, torch.linalg.vector_norm(coefficients, math.inf, dim=1), out=self.extent)
             if self.reference is None:
                 self._buffer.append_all(coefficients, positions)
                 if self.count == self.capacity:
