@@ -10,7 +10,6 @@ from secondlens.studies.reproduction import run as _registers  # noqa: F401
 from secondlens.studies.reproduction.compare import compare
 from secondlens.studies.reproduction.presets import DATASETS, POOLS, ROLES, ROOTS, Expectation, parse_preset
 from secondlens.studies.reproduction.tasks import study_of
-from secondlens.viewer.reports.reproduction import markdown_table
 
 MINIMAL = "name: mine\ntitle: t\npaper: figure 3\nstudy: ablation\nmodel: hf:x\n"
 KEYS = {
@@ -122,10 +121,6 @@ def test_digits_claims_and_words_are_judged() -> None:
     shown = compare(expected, good, True)
     assert (shown[0].paper, shown[0].ours) == ("63.3 +- 0.5", "63.8")
     assert shown[3].ours == "+snowy +x -closings (2 of 2)"
-
-
-def test_bars_do_not_break_a_table() -> None:
-    assert markdown_table(["a", "b"], [["|x|", 2]]).splitlines()[2] == "| \\|x\\| | 2 |"
 
 
 def test_the_documented_preset_is_one() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from secondlens.analysis.attack.folder import Cell
 from secondlens.analysis.attack.results import sign_flip, summarise
-from secondlens.viewer.reports.attack import bold
+from secondlens.viewer.reports.attack import cues_marked
 
 
 def rows_of(counts: dict[Cell, int], pictures: int, discarded: int = 0) -> list[dict[str, object]]:
@@ -58,9 +58,8 @@ def test_sign_flips_are_all_patterns() -> None:
     assert sign_flip(np.zeros(5)) == 1
 
 
-def test_cues_are_bold_and_the_rest_escaped() -> None:
-    import html
-
-    found = bold("a <red> dog on Snow, reds", ["red", "snow, ice"], ("<b>", "</b>"), html.escape)
-    assert found == "a &lt;<b>red</b>&gt; dog on <b>Snow</b>, <b>reds</b>"
-    assert bold("a dog", [], ("**", "**")) == "a dog"
+def test_cues_are_bold() -> None:
+    found = cues_marked("a <red> dog on Snow, reds", ["red", "snow, ice"])
+    assert "".join(text for text, _ in found) == "a <red> dog on Snow, reds"
+    assert [text for text, style in found if style == "strong"] == ["red", "Snow", "reds"]
+    assert cues_marked("a dog", []) == (("a dog", ""),)

@@ -50,14 +50,14 @@ def _after(done: "Done") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from secondlens.cli.demo.report import cell
     from secondlens.cli.output import print_table
+    from secondlens.viewer.document import cell_text
 
     console = Console()
     for sentence in done.told.says:
         console.print(Text(sentence))
     for table in done.told.tables:
-        print_table(table.columns, [[cell(value) for value in row] for row in table.rows], table.title)
+        print_table(table.columns, [[cell_text(value) for value in row] for row in table.rows], table.title)
     if done.told.look:
         console.print(Text("Look at " + done.told.look, style="bold"))
     for picture, caption in done.told.pictures:

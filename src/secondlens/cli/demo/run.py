@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 import secondlens
-from secondlens.cli.demo.report import write_html, write_markdown
+from secondlens.cli.demo.report import write_report
 from secondlens.cli.demo.settings import DemoSettings, Done, Stage, Step
 from secondlens.cli.demo.story import STORY
 from secondlens.disk.files import make_folder, write_text
@@ -115,6 +115,5 @@ def run_demo(
         done.append(Done(step, told, commands.ran, commands.seconds))
         if after is not None:
             after(done[-1])
-    write_markdown(done, settings.out / "report.md")
-    write_html(done, settings.out / "report.html")
-    return DemoRun(done, sum(one.seconds for one in done), settings.out / "report.html", stage.facts)
+    report = write_report(done, settings.out)
+    return DemoRun(done, sum(one.seconds for one in done), report, stage.facts)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from secondlens.viewer.document import Table
+
 SURVEY_SEED, EVALUATION_SEED, PICTURE_SEED = 70_001, 70_002, 70_003
 """Of scenes that neither the training nor the model card's figures use."""
 
@@ -77,15 +79,6 @@ class DemoSettings:
 
 
 Facts = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns and rows of cells to show."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
 
 
 @dataclass(frozen=True)

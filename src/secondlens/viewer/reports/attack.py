@@ -1,9 +1,8 @@
 """The report of an attack: results.json and pages in Markdown and HTML."""
 
-import html
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +14,10 @@ from secondlens.analysis.attack.settings import METHODS
 from secondlens.analysis.audit.similarity import names_of
 from secondlens.disk.files import make_folder, write_table, write_text
 from secondlens.disk.json_text import json_text
+from secondlens.viewer.document import Document, Figure, Section, Spans, Table, marked, write_document
 from secondlens.viewer.reports.attack_gallery import Exhibit
 
+TITLE = "Semantic adversarial images"
 INTENDED_USE = (
     "**What this is for.** To find out, before others do, by which spurious cues a vision model can be led astray, and "
     "to mend it: to see which classes lean on surroundings, colours or companions, to collect data against that, to "
@@ -31,17 +32,14 @@ INTENDED_USE = (
 )
 
 
-def bold(text: str, cues: Sequence[str], mark: tuple[str, str], escape: Callable[[str], str] = str) -> str:
-    """A caption with its cues between marks; everything else escaped."""
+def cues_marked(text: str, cues: Sequence[str]) -> Spans:
+    """Return a caption with its cues as strong spans."""
     names = sorted({name for cue in cues for name in names_of(cue)}, key=len, reverse=True)
     if not names:
-        return escape(text)
-    pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, names))})(?:s|es)?(?!\w)", re.IGNORECASE)
-    parts, last = [], 0
-    for match in pattern.finditer(text):
-        parts += [escape(text[last : match.start()]), mark[0], escape(match[0]), mark[1]]
-        last = match.end()
-    return "".join([*parts, escape(text[last:])])
+        return ((text, ""),)
+    pattern = rf"(?<!\w)((?:{'|'.join(map(re.escape, names))})(?:s|es)?)(?!\w)"
+    pieces = re.split(pattern, text, flags=re.IGNORECASE)
+    return tuple((piece, "strong" if number % 2 else "") for number, piece in enumerate(pieces) if piece)
 
 
 def _percent(row: Mapping[str, Any]) -> str:
@@ -53,9 +51,8 @@ def _interval(row: Mapping[str, Any]) -> str:
     return "" if row["low"] is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
 
 
-def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """title, columns and rows of every table."""
-    tables: list[tuple[str, list[str], list[list[str]]]] = []
+def _tables(found: Mapping[str, Any]) -> list[Table]:
+    tables: list[Table] = []
     titles = {"binary": "of the two classes", "among_all": "among all classes"}
     for name, title in titles.items():
         summary = found[name]
@@ -63,7 +60,7 @@ def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
         pairs = list(dict.fromkeys((row["source_class"], row["target_class"]) for row in summary["pairs"]))
         rates = {(row["source_class"], row["target_class"], row["method"]): row for row in summary["pairs"]}
         tables.append(
-            (
+            Table(
                 f"Pictures of 100 taken for the predicted class, {title} (mean ± std over repeats)",
                 ["shown → predicted", *methods],
                 [[f"{a} → {b}", *(_percent(rates[a, b, method]) for method in methods)] for a, b in pairs]
@@ -72,7 +69,7 @@ def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
             )
         )
         tables.append(
-            (
+            Table(
                 f"Against the baselines, {title}",
                 ["method", "baseline", "difference", "times as often", "95 % interval", "p, cells", "p, pairs"],
                 [
@@ -92,7 +89,7 @@ def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
             )
         )
     tables.append(
-        (
+        Table(
             f"Pictures by method, judged by {found['judge']}",
             ["method", "pictures", "valid", "discarded", "undecided", "fooled of the valid"],
             [
@@ -106,7 +103,7 @@ def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
         )
     )
     tables.append(
-        (
+        Table(
             "Captions by method",
             ["method", "answers", "kept", "left out"],
             [
@@ -118,7 +115,7 @@ def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
     )  # fmt: skip
     if found["agreement"]:
         tables.append(
-            (
+            Table(
                 "Agreement of judges on whether a picture is valid",
                 ["judges", "pictures", "agree", "Cohen's kappa"],
                 [
@@ -134,7 +131,7 @@ def _tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
         if line["repeat"] == 1
     }
     tables.append(
-        (
+        Table(
             "Cues (first repeat, strongest first)",
             ["shown → predicted", "method", "cues"],
             [[f"{a} → {b}", method, "; ".join(cue["text"] for cue in line["cues"][:10])]
@@ -156,96 +153,25 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _heading(row: Mapping[str, Any]) -> str:
-    return f"{row['source_class']} → {row['target_class']}, {row['method']}"
-
-
-def markdown(found: Mapping[str, Any], exhibits: Sequence[Exhibit]) -> str:
-    """report.md."""
-
-    def escape(text: str) -> str:
-        return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text)
-
-    lines = ["# Semantic adversarial images", "", *(f"{text}\n" for text in INTENDED_USE), "## How it was made", ""]
-    lines += [f"- {escape(name)}: {escape(value)}" for name, value in _facts(found)]
-    for title, columns, rows in _tables(found):
-        lines += [
-            "",
-            f"## {escape(title)}",
-            "",
-            f"| {' | '.join(map(escape, columns))} |",
-            "|" + " --- |" * len(columns),
-        ]
-        lines += [f"| {' | '.join(map(escape, row))} |" for row in rows]
-    lines += [
-        "",
-        "## Gallery",
-        "",
-        "Cues are bold. Map: vermilion speaks for the predicted class, blue for the shown one.",
-        "",
-    ]
-    for each in exhibits:
-        row = each.row
-        lines += [
-            f"### {escape(_heading(row))}",
-            "",
-            f"![picture](<{each.picture}>) ![map](<{each.heat}>)",
-            "",
-            f"{bold(row['prompt'], row['cues'], ('**', '**'), escape)}  ",
-            f"taken for {escape(row['target_class'])} of the two, {escape(row['prediction'])} among all "
-            f"(margin {row['margin']:.3f})",
-            "",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem } th, td { padding: .25rem .7rem; text-align: left }
-th { border-bottom: 1px solid #888 } td + td { font-variant-numeric: tabular-nums }
-.use { border-left: 4px solid #0072B2; padding: .1rem 1rem; background: #f4f8fb }
-.gallery { display: flex; flex-wrap: wrap; gap: 1.2rem } figure { margin: 0; width: 452px }
-figure img { width: 224px; image-rendering: auto } figcaption { font-size: 14px } .quiet { color: #555 }
-"""
-
-
-def page(found: Mapping[str, Any], exhibits: Sequence[Exhibit]) -> str:
-    """report.html: one file beside its gallery; texts are escaped, nothing is fetched."""
-    escape = html.escape
-    parts = ["<!doctype html><html lang='en'><meta charset='utf-8'><title>Semantic adversarial images</title>",
-             f"<style>{STYLE}</style><h1>Semantic adversarial images</h1><div class='use'>"]  # fmt: skip
-    for text in INTENDED_USE:
-        marked = re.sub(r"[*]{2}(.+?)[*]{2}", r"<b>\1</b>", escape(text))
-        slanted = re.sub(r"[*](.+?)[*]", r"<i>\1</i>", marked)
-        parts.append(f"<p>{slanted}</p>")
-    parts += ["</div><h2>How it was made</h2><table>"]
-    parts += [f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in _facts(found)]
-    parts.append("</table>")
-    for title, columns, rows in _tables(found):
-        parts.append(
-            f"<h2>{escape(title)}</h2><table><tr>{''.join(f'<th>{escape(name)}</th>' for name in columns)}</tr>"
-        )
-        parts += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
-        parts.append("</table>")
-    parts.append(
-        "<h2>Gallery</h2><p class='quiet'>Cues are bold. Map: vermilion speaks for the predicted class, blue for the "
-        "shown one.</p><div class='gallery'>"
+def report(found: Mapping[str, Any], exhibits: Sequence[Exhibit]) -> Document:
+    """Return how the attack was made, its tables and its gallery as a document."""
+    note = "Cues are bold. Map: vermilion speaks for the predicted class, blue for the shown one."
+    gallery = Section(
+        "Gallery",
+        paragraphs=[note] if exhibits else ["No valid picture of these methods fooled the model."],
+        figures=[_exhibit(each) for each in exhibits],
     )
-    for each in exhibits:
-        row = each.row
-        verdict = (
-            f"taken for {row['target_class']} of the two, {row['prediction']} among all (margin {row['margin']:.3f})"
-        )
-        parts.append(
-            f"<figure><img src='{escape(each.picture)}' alt='synthetic picture'>"
-            f"<img src='{escape(each.heat)}' alt='map'>"
-            f"<figcaption><b class='quiet'>{escape(_heading(row))}</b><br>"
-            f"{bold(row['prompt'], row['cues'], ('<b>', '</b>'), escape)}<br>"
-            f"<span class='quiet'>{escape(verdict)}</span></figcaption></figure>"
-        )
-    if not exhibits:
-        parts.append("<p>No valid picture of these methods fooled the model.</p>")
-    return "".join([*parts, "</div></html>\n"])
+    facts = Section("How it was made", tables=[Table("", ["what", "which"], _facts(found))])
+    tables = [Section(table.title, tables=[Table("", table.columns, table.rows)]) for table in _tables(found)]
+    return Document(TITLE, notice=[marked(text) for text in INTENDED_USE], sections=[facts, *tables, gallery])
+
+
+def _exhibit(each: Exhibit) -> Figure:
+    row = each.row
+    outcome = f"taken for {row['target_class']} of the two, {row['prediction']} among all (margin {row['margin']:.3f})"
+    heading = ((f"{row['source_class']} → {row['target_class']}, {row['method']}", "strong"),)
+    images = [(each.picture, "synthetic picture"), (each.heat, "map")]
+    return Figure(images, [heading, cues_marked(row["prompt"], row["cues"]), outcome])
 
 
 def write_report(
@@ -275,8 +201,8 @@ def write_report(
     }
     write_text(folder.report / "summary.json", json_text(found, 2))
     write_table(folder.report / "predictions.parquet", _table(rows))
-    write_text(folder.report / "report.md", markdown(found, exhibits))
-    write_text(folder.report / "report.html", page(found, exhibits))
+    for ending in (".md", ".html"):
+        write_document(report(found, exhibits), folder.report / f"report{ending}")
     return found
 
 

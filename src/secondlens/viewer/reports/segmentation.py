@@ -1,4 +1,4 @@
-"""The report of an evaluation of segmentation: summary.json, report.md, curves and a grid of images and methods."""
+"""The report of an evaluation of segmentation: summary.json, a document, curves and a grid of images and methods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from secondlens.data.masks import MaskedImages
 from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.json_text import json_text
 from secondlens.lens.model import LensModel
+from secondlens.viewer.document import Document, Figure, Section, Table, write_document
 from secondlens.viewer.plots import new_figure, save_figure
 from secondlens.viewer.reports.descriptions import COLOURS
 
@@ -112,95 +113,84 @@ def _short(text: str) -> str:
     return text if len(text) <= 22 else text[:21] + "…"
 
 
-SUMMARY, REPORT, CURVES, GRID = "summary.json", "report.md", "curves.png", "grid.png"
+SUMMARY, CURVES, GRID = "summary.json", "curves.png", "grid.png"
 SHOWN = ("pixel_accuracy", "miou", "map", "map_foreground", "miou_at_mean")
 
 
 def write_report(found: dict[str, Any], panels: Sequence[Panel], folder: str | Path) -> list[Path]:
-    """Write all four files; `panels` are the rows of the grid (none: no grid). The files written."""
+    """Write numbers, report and pictures, and return the files; `panels` are the rows of the grid (none: no grid)."""
     folder = Path(folder)
     make_folder(folder)
-    written = [folder / SUMMARY, folder / REPORT, folder / CURVES]
+    written = [folder / SUMMARY, folder / "report.md", folder / "report.html", folder / CURVES]
     write_text(written[0], json_text(found, 2))
-    write_text(written[1], markdown(found, bool(panels)))
-    draw_curves(found, written[2])
+    for path in written[1:3]:
+        write_document(report(found, bool(panels)), path)
+    draw_curves(found, written[3])
     if panels:
         written.append(folder / GRID)
-        draw_grid(panels, written[3])
+        draw_grid(panels, written[-1])
     return written
 
 
-def markdown(found: dict[str, Any], grid: bool = False) -> str:
-    """Tables of methods, differences and classes as Markdown."""
-    settings, counted = found["settings"], found["counted"]
-    lines = [
-        "# Segmentation",
-        "",
-        f"{counted['images']} images of {_text(settings['images']['location'])}, from number "
-        f"{settings['images']['first']}; model {_text(settings['model'])}. Target: {_target(settings['target'])}. "
-        f"Scored at the {'model square' if settings['resolution'] == 'model' else 'size of the image'}, "
-        f"{settings['views']} view{'s' if settings['views'] > 1 else ''} an image.",
-        "",
+def report(found: dict[str, Any], grid: bool = False) -> Document:
+    """Return tables of methods, differences and classes, and the pictures, as a document."""
+    settings, counted, titles = found["settings"], found["counted"], found["metrics"]
+    lead = [
+        f"{counted['images']} images of {settings['images']['location']}, from number {settings['images']['first']}; "
+        f"model {settings['model']}. Target: {_target(settings['target'])}. Scored at the "
+        f"{'model square' if settings['resolution'] == 'model' else 'size of the image'}, {settings['views']} "
+        f"view{'s' if settings['views'] > 1 else ''} per image.",
         f"Left out: {counted['skipped']}. Without a foreground: {counted['without_foreground']}. "
         f"Maps without contrast, of all methods: {counted['constant_maps']}{_constant(found['methods'])}.",
-        "",
-        "In per cent, with 95 % bootstrap intervals over images. Threshold 0.5 where none is named; the last column is "
-        "the threshold that would have been best on these very images, so an upper bound.",
-        "",
     ]
-    titles = found["metrics"]
-    header = ["method", *(titles[key] for key in SHOWN), "best mIoU (threshold)"]
+    note = (
+        "In per cent, with 95 % bootstrap intervals over images. Threshold 0.5 where none is named; the last column is "
+        "the threshold that would have been best on these very images, so an upper bound."
+    )
     rows = [
         [
-            _text(name),
+            name,
             *(_interval(values, key) for key in SHOWN),
             f"{_percent(values['miou_best'])} ({values['threshold_best']:.2f})",
         ]
         for name, values in sorted(found["methods"].items(), key=lambda item: -(item[1]["miou"] or 0))
     ]
-    lines += _table(header, rows)
+    header = ["method", *(titles[key] for key in SHOWN), "best mIoU (threshold)"]
+    sections = [Section("Methods", paragraphs=[note], tables=[Table("", header, rows)])]
     if found["compared"]:
-        lines += ["", f"## {_text(found['reference'])} against each other method", ""]
-        lines += [
-            "Differences in points, 95 % paired bootstrap interval, and Holm-corrected p-value of the paired sign-flip "
-            "test over images.",
-            "",
-        ]
-        keys = list(dict.fromkeys(row["metric"] for row in found["compared"]))
-        others = list(dict.fromkeys(row["other"] for row in found["compared"]))
-        cells = {(row["other"], row["metric"]): row for row in found["compared"]}
-        lines += _table(
-            ["against", *(titles[key] for key in keys)],
-            [[_text(other), *(_difference(cells[other, key]) for key in keys)] for other in others],
-        )
+        sections.append(_compared(found))
     if len(found["by_class"]) > 1:
-        lines += ["", f"## mIoU by {found['class_key']}", ""]
         methods = list(found["methods"])
-        lines += _table(
-            [found["class_key"], "images", *map(_text, methods)],
-            [
-                [_text(name), str(values["images"]), *(_percent(values[method]["miou"]) for method in methods)]
-                for name, values in found["by_class"].items()
-            ],
-        )
+        rows = [
+            [name, str(values["images"]), *(_percent(values[method]["miou"]) for method in methods)]
+            for name, values in found["by_class"].items()
+        ]
+        table = Table("", [found["class_key"], "images", *methods], rows)
+        sections.append(Section(f"mIoU by {found['class_key']}", tables=[table]))
     if found["skipped"]:
-        lines += ["", "## Left out", ""]
-        lines += [f"- {_text(image['id'])}: {_text(image['reason'])}" for image in found["skipped"][:100]]
+        items = [f"{image['id']}: {image['reason']}" for image in found["skipped"][:100]]
         if len(found["skipped"]) > 100:
-            lines.append(f"- and {len(found['skipped']) - 100} more")
-    lines += ["", f"![mean IoU against the threshold]({CURVES})", ""]
+            items.append(f"and {len(found['skipped']) - 100} more")
+        sections.append(Section("Left out", items=items))
+    figures = [Figure([(CURVES, "mean IoU against the threshold")], ["Mean IoU against the threshold."])]
     if grid:
-        lines += [f"![images and maps]({GRID})", ""]
-    return "\n".join(lines)
+        figures.append(Figure([(GRID, "images and maps")], ["Images spread evenly over those evaluated, with maps."]))
+    return Document("Segmentation", lead, sections=[*sections, Section("Pictures", figures=figures)])
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
-
-
-def _text(value: object) -> str:
-    """Safe in a cell of a Markdown table."""
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+def _compared(found: dict[str, Any]) -> Section:
+    keys = list(dict.fromkeys(row["metric"] for row in found["compared"]))
+    others = list(dict.fromkeys(row["other"] for row in found["compared"]))
+    cells = {(row["other"], row["metric"]): row for row in found["compared"]}
+    rows = [[other, *(_difference(cells[other, key]) for key in keys)] for other in others]
+    return Section(
+        f"{found['reference']} against each other method",
+        paragraphs=[
+            "Differences in points, 95 % paired bootstrap interval, and Holm-corrected p-value of the paired sign-flip "
+            "test over images."
+        ],
+        tables=[Table("", ["against", *(found["metrics"][key] for key in keys)], rows)],
+    )
 
 
 def _percent(value: float | None) -> str:
@@ -219,7 +209,7 @@ def _difference(row: dict[str, Any]) -> str:
 
 
 def _constant(methods: dict[str, dict[str, Any]]) -> str:
-    some = [f"{_text(name)} {values['constant_maps']}" for name, values in methods.items() if values["constant_maps"]]
+    some = [f"{name} {values['constant_maps']}" for name, values in methods.items() if values["constant_maps"]]
     return f" ({', '.join(some)})" if some else ""
 
 

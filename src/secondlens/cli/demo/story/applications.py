@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from secondlens.cli.demo.settings import DemoSettings, Facts, Stage, Step, Table, Told
+from secondlens.cli.demo.settings import DemoSettings, Facts, Stage, Step, Told
+from secondlens.viewer.document import Table
 from secondlens.world.dataset import read_scenes
 
 METHODS = ("activation", "contribution", "traced-contribution", "raw-attention", "grad-cam", "legrad", "text-span")

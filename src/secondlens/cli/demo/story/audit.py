@@ -1,6 +1,7 @@
 """Spurious cues of a pair of classes, and pictures made from them."""
 
-from secondlens.cli.demo.settings import Stage, Step, Table, Told
+from secondlens.cli.demo.settings import Stage, Step, Told
+from secondlens.viewer.document import Table
 from secondlens.world.biases import Biases
 from secondlens.world.phrases import concepts_of
 

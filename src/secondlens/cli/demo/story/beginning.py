@@ -1,6 +1,7 @@
 """The model and the scenes."""
 
-from secondlens.cli.demo.settings import EVALUATION_SEED, PICTURE_SEED, SURVEY_SEED, Stage, Step, Table, Told
+from secondlens.cli.demo.settings import EVALUATION_SEED, PICTURE_SEED, SURVEY_SEED, Stage, Step, Told
+from secondlens.viewer.document import Table
 from secondlens.world.dataset import read_scenes
 from secondlens.world.sheet import sheet
 

@@ -1,6 +1,7 @@
 """What only drawn scenes can tell, and the atlas to browse."""
 
-from secondlens.cli.demo.settings import Stage, Step, Table, Told
+from secondlens.cli.demo.settings import Stage, Step, Told
+from secondlens.viewer.document import Table
 
 
 def _laboratory(stage: Stage) -> Told:

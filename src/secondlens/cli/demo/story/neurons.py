@@ -1,6 +1,7 @@
 """What neurons write, and words for it."""
 
-from secondlens.cli.demo.settings import Stage, Step, Table, Told
+from secondlens.cli.demo.settings import Stage, Step, Told
+from secondlens.viewer.document import Table
 
 TEXTS = 8
 """Texts a neuron: embeddings have 128 dimensions, and as many texts would fit anything."""

@@ -1,6 +1,7 @@
 """What the effects do for accuracy."""
 
-from secondlens.cli.demo.settings import Stage, Step, Table, Told
+from secondlens.cli.demo.settings import Stage, Step, Told
+from secondlens.viewer.document import Table
 
 COLUMNS = {
     "baseline": "unchanged",
