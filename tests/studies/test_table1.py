@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import secondlens as sl
 from builders import VIT
+from secondlens.analysis.indirect_directions import write_indirect_directions
 from secondlens.atlas.surveyed import surveyed_images
 from secondlens.cli.app import app
 from secondlens.data.labelled import open_labelled
@@ -22,6 +23,7 @@ from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
 from secondlens.lens.indirect import IndirectStatistics, MeanActivations, indirect_effect_of_set, indirect_effects
 from secondlens.studies.indirect import study_table1
+from secondlens.viewer.heat import heat_maps
 
 
 @pytest.fixture
@@ -122,6 +124,31 @@ def test_images_that_are_gone_are_named(vit: LensModel, table: Path, pictures: P
         surveyed_images(folder)
     with pytest.raises(sl.SecondLensError, match="at least one neuron"):
         study_table1(vit, atlas, open_labelled(table, vit), open_source(table), 0, neurons=0)
+
+
+def test_replaced_images_are_named(vit: LensModel, table: Path, pictures: Path, tmp_path: Path) -> None:
+    atlas = sl.survey(vit, pictures, tmp_path / "atlas", layers=[0], top=5)
+    images, source = open_labelled(table, vit), surveyed_images(atlas)
+    readings = [
+        lambda: study_table1(vit, atlas, images, source, 0, neurons=2),
+        lambda: write_indirect_directions(vit, atlas, source, [0], tmp_path / "directions.safetensors", limit=40),
+        lambda: heat_maps(vit, atlas, source, [0], images=5),
+    ]
+    shown = int(atlas.layer(0).top_positions[0, 0])
+    other = pictures / source.ids[shown]
+    original = other.read_bytes()
+    Image.new("RGB", (50, 30), (250, 10, 10)).save(other)
+    for read in readings:
+        with pytest.raises(ImageError, match=f"{other.name} is not the image of that name"):
+            read()
+    other.write_bytes(original)
+    for read in readings:
+        read()
+    # Other images than an atlas's are whatever they are.
+    study_table1(vit, atlas, images, open_source(pictures), 0, neurons=2)
+    other.rename(pictures / "aaa.png")
+    with pytest.raises(ImageError, match=f"40 images now, 'aaa.png' in the place of {source.ids[0]!r}"):
+        surveyed_images(atlas)
 
 
 def test_command(vit: LensModel, table: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.atlas.surveyed import require_unchanged
 from secondlens.data.loader import Batch, batches, processing_order
 from secondlens.data.sources import ImageSource
 from secondlens.disk.files import disk_errors, write_tensors
@@ -56,7 +57,7 @@ def write_indirect_directions(
     left as it is.
 
     Raises `AtlasError` for an atlas of another model or without a layer, `SecondLensError` for a limit below 2 or a
-    file of other settings.
+    file of other settings, `ImageError` for one of `surveyed_images` that was replaced since the survey.
     """
     atlas.require_model(model)
     chosen = sorted(set(layers))
@@ -91,7 +92,7 @@ def write_indirect_directions(
         missing = [first for first in starts if (layer, first) not in done]
         if not missing:
             continue
-        means = _means(model, layer, read(f"mean activations, layer {layer}", 0, len(order)))
+        means = _means(model, layer, reference, read(f"mean activations, layer {layer}", 0, len(order)))
         for first in missing:
             neurons = list(range(first, min(first + PART, model.neurons)))
             found = IndirectStatistics(len(neurons), model.embed_dim, min(len(order), 4 * top))
@@ -121,10 +122,12 @@ def _part(parts: Path, layer: int, first: int) -> Path:
     return parts / f"layer-{layer:02d}-{first:05d}.safetensors"
 
 
-def _means(model: LensModel, layer: int, read: Iterator[Batch]) -> Tensor:
+def _means(model: LensModel, layer: int, reference: ImageSource, read: Iterator[Batch]) -> Tensor:
     means = MeanActivations()
     for batch in read:
-        means.update(capture(model.tower, batch.pixels, [layer]).activations[layer])
+        trace = capture(model.tower, batch.pixels, [layer])
+        require_unchanged(reference, batch.positions, trace.embeddings)
+        means.update(trace.activations[layer])
     return means.result()
 
 

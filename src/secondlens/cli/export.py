@@ -29,10 +29,10 @@ def export_command(
 ) -> None:
     """Write the atlas as a site of plain files that any static web server shows, also offline."""
     from secondlens.atlas import Atlas
+    from secondlens.atlas.surveyed import surveyed_images
     from secondlens.disk.files import check_folder
     from secondlens.lens import load_model
     from secondlens.viewer.export import export
-    from secondlens.viewer.heat import surveyed_images
 
     check_folder(site)
     opened = Atlas.open(atlas)

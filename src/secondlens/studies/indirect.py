@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.atlas.surveyed import require_unchanged
 from secondlens.data.labelled import LabelledImages
 from secondlens.data.loader import Batch, batches, processing_order
 from secondlens.data.sources import ImageSource
@@ -90,7 +91,7 @@ def study_table1(
     limit: reference and labelled images at most, drawn at random.
 
     Raises `AtlasError` for an atlas of another model or without that layer, `SecondLensError` for neurons that are not
-    there.
+    there, `ImageError` for one of `surveyed_images` that was replaced since the survey.
     """
     atlas.require_model(model)
     opened = atlas.layer(layer)
@@ -115,6 +116,7 @@ def study_table1(
     second = LayerStatistics(model.tower, layer, candidates, atlas.manifest.convention)
     for batch in read("mean activations", reference):
         trace = capture(model.tower, batch.pixels, [layer])
+        require_unchanged(reference, batch.positions, trace.embeddings)
         activations.update(trace.activations[layer])
         second.update(trace, batch.positions)
     means = activations.result()

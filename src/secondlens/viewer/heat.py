@@ -8,7 +8,6 @@ with its largest size: 127 stands for it.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.atlas.surveyed import require_unchanged
 from secondlens.data.loader import batches
-from secondlens.data.sources import FileListSource, ImageSource, open_source
-from secondlens.errors import AtlasError
+from secondlens.data.sources import ImageSource
 from secondlens.lens.capture import capture
 from secondlens.lens.model import LensModel
 from secondlens.lens.paths import path_weights
@@ -59,26 +58,6 @@ def heat_fields(images: int, patches: int) -> list[Field]:
     ]
 
 
-def surveyed_images(atlas: Atlas, images: str | Path | None = None) -> ImageSource:
-    """The pictures of a survey, from where they were or from where they are now.
-
-    Raises `AtlasError` where they are other pictures than those surveyed, `ImageError` where there are none.
-    """
-    source = atlas.manifest.images.source
-    if images is not None:
-        opened = open_source(str(images))
-    elif source["kind"] == "files":
-        opened = FileListSource(tuple(atlas.source_ids), base=Path(source["base"]))
-    else:
-        opened = open_source(source["location"])
-    if list(opened.ids) != atlas.source_ids:
-        raise AtlasError(
-            f"expected the {len(atlas.source_ids)} images of the survey, {images or source['location']} has "
-            f"{len(opened.ids)} and others; give the place where they are now with --images"
-        )
-    return opened
-
-
 def grid_of(model: LensModel) -> tuple[int, int]:
     """Rows and columns of patches."""
     height, width = model.tower.image_size
@@ -117,7 +96,7 @@ def heat_maps(
 ) -> dict[int, HeatMaps]:
     """Heat maps of neurons (default: all) of some layers on their first top images, one pass over those images.
 
-    Raises `AtlasError` for an atlas of another model.
+    Raises `AtlasError` for an atlas of another model, `ImageError` for an image that was replaced since the survey.
     """
     atlas.require_model(model)
     chosen = torch.arange(model.neurons) if neurons is None else neurons
@@ -134,6 +113,7 @@ def heat_maps(
         done += len(batch.positions) + len(batch.skipped)
         if len(batch.positions):
             trace = capture(model.tower, batch.pixels, layers)
+            require_unchanged(source, batch.positions, trace.embeddings)
             for layer in layers:
                 full = torch.zeros(model.neurons, along[layer].shape[1])
                 full[chosen] = along[layer]

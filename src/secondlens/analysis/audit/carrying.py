@@ -21,6 +21,7 @@ from torch import Tensor
 from secondlens.analysis.audit.classes import ClassPair
 from secondlens.analysis.audit.images import WithinClasses
 from secondlens.atlas.store import Atlas
+from secondlens.atlas.surveyed import require_unchanged
 from secondlens.data.loader import batches
 from secondlens.data.sources import ImageSource
 from secondlens.errors import AuditError
@@ -69,7 +70,8 @@ def carried_cues(
 ) -> CarriedCues:
     """One pass over the survey's images. source: these. cues: texts of the pool.
 
-    Raises `AuditError` for a text that is not in the pool, or images of which too few can be read again.
+    Raises `AuditError` for a text that is not in the pool, or images of which too few can be read again, `ImageError`
+    for an image that was replaced since the survey.
     """
     unknown = [text for text in cues if text not in within.texts]
     if unknown or not cues:
@@ -92,6 +94,7 @@ def carried_cues(
         if len(batch.positions):
             places = torch.tensor([place_of[int(position)] for position in batch.positions])
             trace = capture(model.tower, batch.pixels, list(layers))
+            require_unchanged(source, batch.positions, trace.embeddings)
             parts = [
                 torch.einsum("bnk,nk->bn", coefficients(path_weights(trace, model.tower, layer),
                                                         trace.activations[layer]), each)
