@@ -143,10 +143,10 @@ def evaluate_command(
     """Measure how often the label is among the first k concepts, beside texts read off the embedding itself."""
     from secondlens.analysis.concepts import ConceptFinder
     from secondlens.analysis.concepts.evaluate import concept_recall, read_synonyms, summary
-    from secondlens.analysis.concepts.words import described_pool
     from secondlens.atlas import Atlas
     from secondlens.data.labelled import open_labelled
     from secondlens.descriptions import Descriptions
+    from secondlens.descriptions.pools import described_pool
     from secondlens.lens import load_model
 
     opened = Atlas.open(atlas)

@@ -15,11 +15,12 @@ from secondlens.analysis.attack.folder import INDIRECT, AttackFolder
 from secondlens.analysis.attack.settings import AttackSettings
 from secondlens.analysis.audit.classes import class_head
 from secondlens.analysis.audit.images import within_classes
-from secondlens.analysis.audit.similarity import described_pool, open_similarity
+from secondlens.analysis.audit.similarity import open_similarity
 from secondlens.analysis.audit.table import neuron_table, table_of_directions
 from secondlens.analysis.indirect_directions import IMAGES, write_indirect_directions
 from secondlens.atlas.store import Atlas
 from secondlens.atlas.surveyed import surveyed_images
+from secondlens.descriptions.pools import described_pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.disk.files import sha256
 from secondlens.errors import AuditError

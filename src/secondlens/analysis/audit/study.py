@@ -20,12 +20,12 @@ from secondlens.analysis.audit.folder import (
     presence_by_embedding,
 )
 from secondlens.analysis.audit.removal import SIZES, Projection, RemovalResult, Remover, predictions
-from secondlens.analysis.audit.similarity import described_pool
 from secondlens.atlas.surveyed import surveyed_images
 from secondlens.data.decode import decode
 from secondlens.data.labelled import LabelledImages, open_labelled
 from secondlens.data.loader import batches, processing_order
 from secondlens.data.texts import read_utf8
+from secondlens.descriptions.pools import described_pool
 from secondlens.errors import AuditError, ImageError
 from secondlens.lens.classifier import Head
 from secondlens.numerics.sparse.dictionary import text_atoms
