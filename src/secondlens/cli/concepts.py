@@ -47,7 +47,7 @@ def concepts_command(
     from secondlens.analysis.concepts.compare import compare
     from secondlens.analysis.concepts.words import check_rule
     from secondlens.atlas import Atlas
-    from secondlens.data.sources import open_source
+    from secondlens.data.sources import is_one_image, open_source
     from secondlens.descriptions import Descriptions
     from secondlens.lens import load_model
     from secondlens.viewer.plots import check_picture
@@ -59,9 +59,7 @@ def concepts_command(
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)
     source = open_source(images)
-    one = (
-        Path(images).is_file() and len(source.ids) == 1 and Path(images).suffix.lower() not in (".csv", ".txt", ".tar")
-    )
+    one = is_one_image(images)
     if out is not None and not one:
         raise ImageError("--out draws the concepts of one picture; give one, not a set")
     check_picture(out)
@@ -199,19 +197,12 @@ def evaluate_command(
 def read_picture(image: str, model: "LensModel") -> Any:
     """The pixels of one picture file; raises `ImageError` for anything else."""
     from secondlens.data.decode import decode
-    from secondlens.data.sources import open_source
+    from secondlens.data.sources import is_one_image, open_source
 
     source = open_source(image)
-    if not is_picture(image):
+    if not is_one_image(image):
         raise ImageError(f"expected one picture, got a set of pictures: {image}")
     return model.preprocess([decode(source.read(0))])
-
-
-def is_picture(images: str) -> bool:
-    """Whether a path is that of one picture, not of a set."""
-    from secondlens.data.sources.base import has_picture_extension
-
-    return Path(images).is_file() and has_picture_extension(images)
 
 
 def image_facts(found: "ImageConcepts") -> dict[str, Any]:
