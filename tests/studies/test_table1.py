@@ -22,6 +22,7 @@ from secondlens.errors import ImageError
 from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
 from secondlens.lens.indirect import IndirectStatistics, MeanActivations, indirect_effect_of_set, indirect_effects
+from secondlens.progress import Running
 from secondlens.studies.indirect import study_table1
 from secondlens.viewer.heat import heat_maps
 
@@ -67,7 +68,7 @@ def test_statistics_equal_a_plain_decomposition() -> None:
 def test_both_rows_are_those_of_whole_batches(vit: LensModel, table: Path, tmp_path: Path) -> None:
     atlas = sl.survey(vit, table, tmp_path / "atlas", layers=[1], top=8)
     images = open_labelled(table, vit)
-    study = study_table1(vit, atlas, images, surveyed_images(atlas), 1, neurons=[3, 40, 11], batch_size=7)
+    study = study_table1(vit, atlas, images, surveyed_images(atlas), 1, neurons=[3, 40, 11], running=Running(7))
     assert (study.reference, study.top) == (40, 8)
     pixels = vit.preprocess([Image.open(file).convert("RGB") for file in images.source.ids])
     means = MeanActivations()
@@ -107,8 +108,8 @@ def test_both_rows_are_those_of_whole_batches(vit: LensModel, table: Path, tmp_p
 def test_the_sample_and_the_batches_change_nothing(vit: LensModel, table: Path, tmp_path: Path) -> None:
     atlas = sl.survey(vit, table, tmp_path / "atlas", layers=[0], top=6)
     images, source = open_labelled(table, vit), open_source(table)
-    first = study_table1(vit, atlas, images, source, 0, neurons=5, batch_size=40)
-    second = study_table1(vit, atlas, images, source, 0, neurons=first.neurons.tolist(), batch_size=9, rows=3)
+    first = study_table1(vit, atlas, images, source, 0, neurons=5, running=Running(40))
+    second = study_table1(vit, atlas, images, source, 0, neurons=first.neurons.tolist(), running=Running(9), rows=3)
     assert len(first.neurons.unique()) == 5
     torch.testing.assert_close(first.indirect.explained_variance, second.indirect.explained_variance)
     assert all(torch.equal(first.right[name], second.right[name]) for name in first.right)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table, warnings_to_stderr
+from secondlens.cli.output import JsonOption, print_json, print_table, running
 from secondlens.errors import ImageError
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def concepts_command(
     if out is not None and not one:
         raise ImageError("--out draws the concepts of one picture; give one, not a set")
     check_picture(out)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running(batch_size, workers, device) as run:
         finder = ConceptFinder(
-            load_model(model, device=device),
+            load_model(model, device=run.device),
             opened,
             described,
             percentile=percentile,
@@ -75,7 +75,7 @@ def concepts_command(
             pixels = read_picture(images, finder.model)
             found = finder.find(pixels, limit)
         else:
-            compared = compare(finder, source, first=first, batch_size=batch_size, workers=workers, progress=advance)
+            compared = compare(finder, source, first=first, running=run)
     facts: dict[str, Any] = {
         "pool": described.name,
         "percentile": percentile,
@@ -150,8 +150,8 @@ def evaluate_command(
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)
     more = read_synonyms(synonyms) if synonyms is not None else None
-    with interruptible(), warnings_to_stderr(), bar() as advance:
-        loaded = load_model(model, device=device)
+    with running(batch_size, workers, device) as run:
+        loaded = load_model(model, device=run.device)
         texts = described_pool(loaded, described)
         recall = concept_recall(
             ConceptFinder(loaded, opened, described, texts, percentile=percentile),
@@ -160,9 +160,7 @@ def evaluate_command(
             open_labelled(images, loaded),
             synonyms=more,
             limit=limit,
-            batch_size=batch_size,
-            workers=workers,
-            progress=advance,
+            running=run,
         )
     facts = {"pool": described.name, "percentile": percentile, **summary(recall)}
     if as_json:

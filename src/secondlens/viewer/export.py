@@ -5,6 +5,7 @@ An exported site, read back: what `secondlens view SITE` serves.
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from secondlens.disk.files import disk_errors
 from secondlens.errors import AtlasError
 from secondlens.lens.model import LensModel
 from secondlens.progress import Progress, silent
-from secondlens.viewer.heat import IMAGES, heat_maps
+from secondlens.viewer.heat import HEAT, IMAGES, heat_maps
 from secondlens.viewer.site import Site
 
 FACTS = "data/site.json"
@@ -55,7 +56,8 @@ def export(
     if model is not None:
         if source is None:
             raise AtlasError("heat maps need the images of the survey beside the model")
-        maps = heat_maps(model, atlas, source, atlas.layers, images=heat_images, workers=workers, progress=tell)
+        running = replace(HEAT, workers=workers, progress=tell)
+        maps = heat_maps(model, atlas, source, atlas.layers, images=heat_images, running=running)
         site.add_heat(model, heat_images, maps)
     partial = out.with_name(f".{out.name}.partial")
     size = 0

@@ -16,17 +16,18 @@ from torch import Tensor
 
 from secondlens.atlas.store import Atlas
 from secondlens.atlas.surveyed import require_unchanged
-from secondlens.data.loader import batches
+from secondlens.data.loader import stream
 from secondlens.data.sources import ImageSource
 from secondlens.lens.capture import capture
 from secondlens.lens.model import LensModel
 from secondlens.lens.paths import path_weights
 from secondlens.lens.trace import Trace
-from secondlens.progress import Progress
+from secondlens.progress import Running
 from secondlens.viewer.layout import Field, pack
 
 IMAGES = 12
 """Top images a neuron that get heat maps."""
+HEAT = Running(batch_size=16)
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,7 @@ def heat_maps(
     *,
     images: int = IMAGES,
     neurons: Tensor | None = None,
-    batch_size: int = 16,
-    workers: int = 0,
-    progress: Progress | None = None,
+    running: Running = HEAT,
 ) -> dict[int, HeatMaps]:
     """Heat maps of neurons (default: all) of some layers on their first top images, one pass over those images.
 
@@ -106,24 +105,17 @@ def heat_maps(
     along = {layer: atlas.layer(layer).path_projections[chosen] for layer in layers}
     found = {layer: _empty(len(chosen), count, rows * columns) for layer in layers}
     wanted = torch.cat([place.flatten() for place in places.values()]).unique().tolist()
-    done = 0
-    for batch in batches(
-        source, model.preprocessing.transform, order=wanted, batch_size=batch_size, workers=workers
-    ):  # fmt: skip
-        done += len(batch.positions) + len(batch.skipped)
-        if len(batch.positions):
-            trace = capture(model.tower, batch.pixels, layers)
-            require_unchanged(source, batch.positions, trace.embeddings)
-            for layer in layers:
-                full = torch.zeros(model.neurons, along[layer].shape[1])
-                full[chosen] = along[layer]
-                for image, position in enumerate(batch.positions.tolist()):
-                    row, rank = (places[layer] == position).nonzero(as_tuple=True)
-                    if len(row):
-                        maps = layer_heat(trace, model, layer, full, image, chosen[row])
-                        _keep(found[layer], row, rank, *maps, prefix=model.tower.prefix_tokens)
-        if progress is not None:
-            progress("heat maps", done, len(wanted))
+    for batch in stream(source, model.preprocessing.transform, wanted, running, "heat maps"):
+        trace = capture(model.tower, batch.pixels, layers)
+        require_unchanged(source, batch.positions, trace.embeddings)
+        for layer in layers:
+            full = torch.zeros(model.neurons, along[layer].shape[1])
+            full[chosen] = along[layer]
+            for image, position in enumerate(batch.positions.tolist()):
+                row, rank = (places[layer] == position).nonzero(as_tuple=True)
+                if len(row):
+                    maps = layer_heat(trace, model, layer, full, image, chosen[row])
+                    _keep(found[layer], row, rank, *maps, prefix=model.tower.prefix_tokens)
     return found
 
 

@@ -25,7 +25,7 @@ from secondlens.descriptions.store import Descriptions
 from secondlens.disk.files import sha256
 from secondlens.errors import AuditError
 from secondlens.lens.model import LensModel
-from secondlens.progress import Progress
+from secondlens.progress import Progress, Running, silent
 
 NAME = re.compile(r"layer-(\d+)")
 
@@ -87,8 +87,9 @@ def open_sources(
         if indirect == COMPUTE and folder is not None:
             path = folder.prepare() / INDIRECT
             write_indirect_directions(
-                model, atlas, surveyed_images(atlas), layers, path, limit=indirect_images, progress=progress
-            )
+                model, atlas, surveyed_images(atlas), layers, path, limit=indirect_images,
+                running=Running(progress=progress or silent),
+            )  # fmt: skip
         directions, digest = read_directions(path, layers)
         pool = described_pool(model, described)
         tables["indirect"] = table_of_directions("indirect", directions, pool, described.card.settings.nonzero)
