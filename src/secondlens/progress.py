@@ -26,6 +26,10 @@ class Running:
     device: str = "cpu"
     progress: Progress = silent
 
+    def counting(self, title: str) -> Count:
+        """Return what is called without a title: progress under this one."""
+        return lambda done, total: self.progress(title, done, total)
+
 
 RUNNING = Running()
 """Where the caller says nothing."""

@@ -92,7 +92,7 @@ def ablate_command(
             )
         described = []
         for name in pool or []:
-            texts = open_pool(name, loaded, progress=lambda done, total: run.progress("encoding texts", done, total))
+            texts = open_pool(name, loaded, progress=run.counting("encoding texts"))
             described.append((_described(opened, texts, nonzero, run), texts))
         study = ablate(
             loaded,

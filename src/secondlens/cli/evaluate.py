@@ -163,7 +163,7 @@ def descriptions(
         labelled = open_labelled(images, loaded)
         described = []
         for name in pool:
-            texts = open_pool(name, loaded, progress=lambda done, total: run.progress("encoding texts", done, total))
+            texts = open_pool(name, loaded, progress=run.counting("encoding texts"))
             size = min(128, len(texts.texts)) if nonzero is None else nonzero
             described.append((describe(opened, texts, size, device=run.device, progress=run.progress), texts))
         study = study_descriptions(

@@ -49,8 +49,9 @@ class Task:
 
     @property
     def running(self) -> Running:
-        """How a pass over images runs."""
-        return Running(self.run.options.batch_size, self.run.options.workers, progress=self.tell)
+        """How the study runs."""
+        options = self.run.options
+        return Running(options.batch_size, options.workers, options.device, self.tell)
 
     def write(self, study: Any) -> list[str]:
         """Write the files of what a study found; return the names of those in the task's folder."""

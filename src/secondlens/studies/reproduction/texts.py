@@ -127,7 +127,7 @@ def _pools(task: Task, notes: list[str]) -> list[Pool]:
                 reference,
                 model,
                 name=name if name in POOLS else None,
-                progress=lambda done, total: task.tell("encoding texts", done, total),
+                progress=task.running.counting("encoding texts"),
             )
         )
     if not found:
