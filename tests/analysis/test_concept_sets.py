@@ -29,6 +29,7 @@ from secondlens.descriptions import Descriptions, describe
 from secondlens.descriptions.pools import open_pool
 from secondlens.errors import TextError
 from secondlens.lens import LensModel
+from secondlens.progress import Running
 
 CLASSES = ["cat, house cat", "dog", "crane", "fire truck, crane"]
 
@@ -126,7 +127,7 @@ def test_recall_is_that_of_lists_made_one_by_one(
     atlas, descriptions = described
     pool, images = open_pool("labels", vit), open_labelled(table, vit)
     finder = ConceptFinder(vit, atlas, descriptions, pool, percentile=70.0)
-    recall = concept_recall(finder, descriptions, pool, images, batch_size=7, limit=12)
+    recall = concept_recall(finder, descriptions, pool, images, running=Running(7), limit=12)
     assert recall.uncovered == 0
     from secondlens.data.loader import processing_order
 

@@ -15,10 +15,10 @@ from oracle import SlowTower, second_order
 from secondlens.analysis.concepts import ConceptFinder, norm_thresholds
 from secondlens.analysis.concepts.activity import LayerMeter
 from secondlens.analysis.concepts.compare import survey_rows
-from secondlens.analysis.concepts.words import check_rule, described_pool
+from secondlens.analysis.concepts.words import check_rule
 from secondlens.atlas import AtlasLayer
 from secondlens.descriptions import Descriptions, describe
-from secondlens.descriptions.pools import open_pool
+from secondlens.descriptions.pools import described_pool, open_pool
 from secondlens.errors import AtlasError, TextError
 from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
@@ -208,9 +208,12 @@ def test_mistakes(
         finder.find(images)
     with pytest.raises(sl.SecondLensError, match="at least one concept"):
         finder.find(images[:1], limit=0)
-    # Another pool under the name of the descriptions' own.
+    # Another pool under the name of the descriptions' own, beside it and in its place.
     import shutil
 
+    open_pool(LABELS[:7], worded, name="few")
+    for model in (worded, None):
+        assert described_pool(model, descriptions).card.key == descriptions.card.settings.pool_key
     shutil.rmtree(cache)
     open_pool(LABELS[:7], worded, name="few")
     with pytest.raises(TextError, match="not the one that"):

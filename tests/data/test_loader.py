@@ -13,9 +13,10 @@ from pictures import encoded, noise, write_tar
 from PIL import Image
 from torch import Tensor
 
-from secondlens.data import Batch, FolderSource, Skipped, batches, open_source, processing_order
+from secondlens.data import Batch, FolderSource, Skipped, batches, open_source, processing_order, stream
 from secondlens.data.loader import Decoders
 from secondlens.errors import ImageError
+from secondlens.progress import Running
 
 SIDE = 16
 ORDER = [11, 0, 10, 1, 9, 2, 8, 3, 7, 4, 6, 5]
@@ -159,6 +160,46 @@ def test_an_exception_of_the_consumer_leaves_no_process(source: FolderSource) ->
     with pytest.raises(KeyError):
         consume()
     assert left_behind(threads) == []
+
+
+def test_a_stream_yields_what_can_be_used_and_tells_when_it_was(source: FolderSource) -> None:
+    told: list[tuple[str, int, int]] = []
+    running = Running(batch_size=3, workers=1, progress=lambda *step: told.append(step))
+    found = stream(source, preprocess, ORDER, running, "photos")
+    seen = []
+    for batch in found:
+        # Told of the batches before, the one without a readable image too; what was skipped in this one is known.
+        assert [done for _, done, _ in told] == [3 * number for number in range(1, batch.number + 1)]
+        seen.append((batch.positions.tolist(), [gap.position for gap in found.skipped]))
+    assert seen == [([11, 0, 10], []), ([1, 2], [9]), ([4, 6], [9, 8, 3, 7, 5])]
+    assert told == [("photos", done, 12) for done in (3, 6, 9, 12)]
+    assert found.skipped == [gap for batch in run(source) for gap in batch.skipped]
+    assert_same(
+        list(stream(source, preprocess, ORDER, running)), [batch for batch in run(source) if len(batch.positions)]
+    )
+
+
+def test_a_stream_goes_on_from_a_batch_and_beside_other_passes(source: FolderSource) -> None:
+    told: list[tuple[str, int, int]] = []
+    running = Running(batch_size=5, progress=lambda *step: told.append(step))
+    numbers = [batch.number for batch in stream(source, preprocess, ORDER, running, first=1)]
+    assert numbers == [1, 2]
+    assert told == [("images", 10, 12), ("images", 12, 12)]
+    told.clear()
+    assert list(stream(source, preprocess, [5, 7], running, before=12, total=20)) == []
+    assert told == [("images", 14, 20)]
+    # Nobody has to want to know.
+    assert len(list(stream(source, preprocess, [0, 1]))) == 1
+
+
+def test_leaving_a_stream_ends_its_processes(source: FolderSource) -> None:
+    threads = set(threading.enumerate())
+    found = stream(source, preprocess, ORDER, Running(batch_size=3, workers=2))
+    for batch in found:
+        assert batch.number == 0
+        break
+    assert left_behind(threads) == []
+    assert found.skipped == []
 
 
 def thread_count(images: list[Image.Image]) -> Tensor:

@@ -23,6 +23,7 @@ from secondlens.data import (
     decode,
     open_source,
 )
+from secondlens.data.sources import is_one_image
 from secondlens.errors import ImageError, MissingExtra
 
 
@@ -117,6 +118,20 @@ def test_table_of_files_is_relative_to_itself(folder: Path, tmp_path: Path) -> N
     text = tmp_path / "files.txt"
     text.write_text(f"photos/b/10.png\n\n{folder}/a.webp\r\n")
     assert open_source(str(text)).ids == ("photos/b/10.png", f"{folder.as_posix()}/a.webp")
+
+
+def test_one_image_or_a_set_of_one(folder: Path, tmp_path: Path) -> None:
+    image = folder / "a.webp"
+    sets = [tmp_path / "one", tmp_path / "one.txt", tmp_path / "one.tar", tmp_path / "nothing.webp"]
+    sets[0].mkdir()
+    (sets[0] / "a.webp").write_bytes(image.read_bytes())
+    sets[1].write_text(str(image))
+    with tarfile.open(sets[2], "w") as shard:
+        shard.add(image, "a.webp")
+    assert all(len(open_source(some).ids) == 1 for some in [image, *sets[:3]])
+    assert is_one_image(image)
+    assert is_one_image(str(image))
+    assert not any(is_one_image(some) for some in [*sets, "datasets:a.webp", f"file://{image}"])
 
 
 def test_lists_and_tables_that_cannot_be_used(tmp_path: Path) -> None:

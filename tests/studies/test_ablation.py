@@ -21,6 +21,7 @@ from secondlens.errors import AtlasError, ImageError, MissingExtra, SecondLensEr
 from secondlens.lens import LensModel
 from secondlens.lens.classifier import make_head, read_templates
 from secondlens.numerics.intervals import paired_difference
+from secondlens.progress import Running
 from secondlens.studies.ablation import AblationStudy, ablate, summary
 from secondlens.viewer.reports.ablation import draw, write_study
 
@@ -60,7 +61,7 @@ def halves(pictures: Path) -> tuple[Path, Path]:
 def test_accuracies_are_those_of_the_dense_effects(vit: LensModel, halves: tuple[Path, Path], tmp_path: Path) -> None:
     atlas = sl.survey(vit, halves[0], tmp_path / "atlas", layers=[0, 1], top=6)
     images = open_labelled(halves[1], vit)
-    study = ablate(vit, atlas, images, batch_size=7)
+    study = ablate(vit, atlas, images, running=Running(7))
     assert sorted(study.positions.tolist()) == list(range(20))
     assert [layer.layer for layer in study.layers] == [0, 1]
     assert study.own_head
@@ -103,7 +104,7 @@ def test_passes_batches_and_layers_do_not_matter(vit: LensModel, halves: tuple[P
     images = open_labelled(halves[1], vit)
     study = ablate(vit, atlas, images)
     assert study.passes == 1
-    for other in (ablate(vit, atlas, images, memory=1), ablate(vit, atlas, images, batch_size=3)):
+    for other in (ablate(vit, atlas, images, memory=1), ablate(vit, atlas, images, running=Running(3))):
         assert same(study, other)
     assert ablate(vit, atlas, images, memory=1).passes == 3
     alone = ablate(vit, atlas, images, layers=[1])
@@ -118,7 +119,7 @@ def test_an_interrupted_study_goes_on(
     """Stopped in the second of two passes; the images of the first are not read again, and nothing changes."""
     atlas = sl.survey(vit, halves[0], tmp_path / "atlas", layers=[0, 1], top=6)
     images, out = open_labelled(halves[1], vit), tmp_path / "out"
-    whole = ablate(vit, atlas, images, batch_size=4, memory=1)
+    whole = ablate(vit, atlas, images, running=Running(4), memory=1)
     monkeypatch.setattr("secondlens.studies.ablation_progress.INTERVAL", 0.0)
 
     def stop(title: str, done: int, total: int) -> None:
@@ -126,14 +127,14 @@ def test_an_interrupted_study_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ablate(vit, atlas, images, batch_size=4, memory=1, out=out, progress=stop)
+        ablate(vit, atlas, images, running=Running(4, progress=stop), memory=1, out=out)
     with pytest.raises(SurveyError, match="unfinished study of other settings: batch size was 4, now 5"):
-        ablate(vit, atlas, images, batch_size=5, memory=1, out=out)
+        ablate(vit, atlas, images, running=Running(5), memory=1, out=out)
     seen: list[tuple[str, int]] = []
-    again = ablate(
-        vit, atlas, images, batch_size=4, memory=1, out=out, progress=lambda title, done, _: seen.append((title, done))
-    )
-    assert seen[0] == ("images, pass 2 of 2", 8)
+    note = Running(4, progress=lambda title, done, _: seen.append((title, done)))
+    again = ablate(vit, atlas, images, running=note, memory=1, out=out)
+    # The third batch was used and kept before its progress was told.
+    assert seen[0] == ("images, pass 2 of 2", 12)
     assert same(whole, again)
     assert torch.equal(whole.surveyed, again.surveyed)
     for one, other in zip(whole.layers, again.layers, strict=True):

@@ -18,6 +18,7 @@ from secondlens.descriptions.pools import open_pool
 from secondlens.errors import ImageError
 from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
+from secondlens.progress import Running
 from secondlens.studies.descriptions import study_descriptions
 from secondlens.studies.projections import Projector
 
@@ -65,7 +66,7 @@ def test_accuracies_are_those_of_the_dense_reconstruction(vit: LensModel, table:
     pool = open_pool("labels", vit)
     described = describe(atlas, pool, 3, null_draws=10)
     images = open_labelled(table, vit)
-    studies = study_descriptions(vit, atlas, images, [(described, pool)], batch_size=7).layers
+    studies = study_descriptions(vit, atlas, images, [(described, pool)], running=Running(7)).layers
     assert [study.layer for study in studies] == [0, 1]
     opened = atlas.layer(1)
     pixels = vit.preprocess([Image.open(file).convert("RGB") for file in images.source.ids])

@@ -16,6 +16,7 @@ from secondlens.data.labelled import open_labelled
 from secondlens.data.loader import processing_order
 from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
+from secondlens.progress import Running
 from secondlens.studies.first_order import CURVES, Moments, accumulated, study_first_order
 
 
@@ -60,7 +61,7 @@ def test_what_is_taken_away_is_complete(model: LensModel, spec: Spec) -> None:
 
 def test_accuracies_are_those_of_whole_batches(vit: LensModel, table: Path) -> None:
     images = open_labelled(table, vit)
-    study = study_first_order(vit, images, batch_size=7)
+    study = study_first_order(vit, images, running=Running(7))
     pictures = vit.preprocess([Image.open(file).convert("RGB") for file in images.source.ids])
     parts = sl.first_order_effects(vit, pictures)
     clean = vit.encode_images(pictures)

@@ -19,6 +19,7 @@ from secondlens.errors import AtlasError, SecondLensError
 from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
 from secondlens.lens.indirect import MeanActivations, indirect_effects
+from secondlens.progress import Running
 from tiny_world import world_cache, world_folder, world_model
 
 __all__ = ["world_cache", "world_folder", "world_model"]
@@ -32,7 +33,7 @@ def atlas(world_cache: Path) -> Atlas:
 def test_directions_are_those_of_the_effects(world_model: LensModel, atlas: Atlas, tmp_path: Path) -> None:
     source = surveyed_images(atlas)
     out = tmp_path / "indirect.safetensors"
-    found = write_indirect_directions(world_model, atlas, source, [1], out, limit=24, batch_size=7)
+    found = write_indirect_directions(world_model, atlas, source, [1], out, limit=24, running=Running(7))
     # 10 of 60 are a neuron's top images in the atlas: 4 of 24.
     assert (found["images"], found["top"], found["layers"]) == (24, 4, [1])
     order = processing_order(len(source.ids))[:24]

@@ -17,6 +17,7 @@ from secondlens.lens import LensModel
 from secondlens.numerics.histogram import NormHistogram, norm_above, share_above
 from secondlens.numerics.largest import LargestEffects
 from secondlens.numerics.rank_one import rank_one
+from secondlens.progress import Running
 from secondlens.studies.selectivity import distribution, neuron_figures, path_figures
 from secondlens.studies.shuffles import figures, permuted, shuffle_test, shuffle_tests
 
@@ -109,7 +110,7 @@ def test_paths_that_act_together_are_told_from_paths_that_do_not() -> None:
 
 def test_shuffles_of_a_model(clip: LensModel, pictures: Path, tmp_path: Path) -> None:
     atlas = sl.survey(clip, pictures, tmp_path / "atlas", layers=[0, 2], top=8)
-    tests = shuffle_tests(clip, atlas, open_source(pictures), neurons=10, draws=9, batch_size=7)
+    tests = shuffle_tests(clip, atlas, open_source(pictures), neurons=10, draws=9, running=Running(7))
     again = shuffle_tests(clip, atlas, open_source(pictures), neurons=10, draws=9)
     assert [test.layer for test in tests] == [0, 2]
     for one, other in zip(tests, again, strict=True):

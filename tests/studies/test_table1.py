@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import secondlens as sl
 from builders import VIT
+from secondlens.analysis.indirect_directions import write_indirect_directions
 from secondlens.atlas.surveyed import surveyed_images
 from secondlens.cli.app import app
 from secondlens.data.labelled import open_labelled
@@ -21,7 +22,9 @@ from secondlens.errors import ImageError
 from secondlens.lens import LensModel
 from secondlens.lens.capture import capture
 from secondlens.lens.indirect import IndirectStatistics, MeanActivations, indirect_effect_of_set, indirect_effects
+from secondlens.progress import Running
 from secondlens.studies.indirect import study_table1
+from secondlens.viewer.heat import heat_maps
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_statistics_equal_a_plain_decomposition() -> None:
 def test_both_rows_are_those_of_whole_batches(vit: LensModel, table: Path, tmp_path: Path) -> None:
     atlas = sl.survey(vit, table, tmp_path / "atlas", layers=[1], top=8)
     images = open_labelled(table, vit)
-    study = study_table1(vit, atlas, images, surveyed_images(atlas), 1, neurons=[3, 40, 11], batch_size=7)
+    study = study_table1(vit, atlas, images, surveyed_images(atlas), 1, neurons=[3, 40, 11], running=Running(7))
     assert (study.reference, study.top) == (40, 8)
     pixels = vit.preprocess([Image.open(file).convert("RGB") for file in images.source.ids])
     means = MeanActivations()
@@ -105,8 +108,8 @@ def test_both_rows_are_those_of_whole_batches(vit: LensModel, table: Path, tmp_p
 def test_the_sample_and_the_batches_change_nothing(vit: LensModel, table: Path, tmp_path: Path) -> None:
     atlas = sl.survey(vit, table, tmp_path / "atlas", layers=[0], top=6)
     images, source = open_labelled(table, vit), open_source(table)
-    first = study_table1(vit, atlas, images, source, 0, neurons=5, batch_size=40)
-    second = study_table1(vit, atlas, images, source, 0, neurons=first.neurons.tolist(), batch_size=9, rows=3)
+    first = study_table1(vit, atlas, images, source, 0, neurons=5, running=Running(40))
+    second = study_table1(vit, atlas, images, source, 0, neurons=first.neurons.tolist(), running=Running(9), rows=3)
     assert len(first.neurons.unique()) == 5
     torch.testing.assert_close(first.indirect.explained_variance, second.indirect.explained_variance)
     assert all(torch.equal(first.right[name], second.right[name]) for name in first.right)
@@ -122,6 +125,31 @@ def test_images_that_are_gone_are_named(vit: LensModel, table: Path, pictures: P
         surveyed_images(folder)
     with pytest.raises(sl.SecondLensError, match="at least one neuron"):
         study_table1(vit, atlas, open_labelled(table, vit), open_source(table), 0, neurons=0)
+
+
+def test_replaced_images_are_named(vit: LensModel, table: Path, pictures: Path, tmp_path: Path) -> None:
+    atlas = sl.survey(vit, pictures, tmp_path / "atlas", layers=[0], top=5)
+    images, source = open_labelled(table, vit), surveyed_images(atlas)
+    readings = [
+        lambda: study_table1(vit, atlas, images, source, 0, neurons=2),
+        lambda: write_indirect_directions(vit, atlas, source, [0], tmp_path / "directions.safetensors", limit=40),
+        lambda: heat_maps(vit, atlas, source, [0], images=5),
+    ]
+    shown = int(atlas.layer(0).top_positions[0, 0])
+    other = pictures / source.ids[shown]
+    original = other.read_bytes()
+    Image.new("RGB", (50, 30), (250, 10, 10)).save(other)
+    for read in readings:
+        with pytest.raises(ImageError, match=f"{other.name} is not the image of that name"):
+            read()
+    other.write_bytes(original)
+    for read in readings:
+        read()
+    # Other images than an atlas's are whatever they are.
+    study_table1(vit, atlas, images, open_source(pictures), 0, neurons=2)
+    other.rename(pictures / "aaa.png")
+    with pytest.raises(ImageError, match=f"40 images now, 'aaa.png' in the place of {source.ids[0]!r}"):
+        surveyed_images(atlas)
 
 
 def test_command(vit: LensModel, table: Path, tmp_path: Path) -> None:

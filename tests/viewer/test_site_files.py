@@ -12,15 +12,16 @@ from PIL import Image
 from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, facts_of, neuron_row, save_attack
 
 from secondlens.atlas import Atlas
+from secondlens.atlas.surveyed import surveyed_images
 from secondlens.descriptions import Descriptions
 from secondlens.descriptions.pools import open_pool
-from secondlens.errors import AtlasError, SecondLensError
+from secondlens.errors import AtlasError, ImageError, SecondLensError
 from secondlens.lens import LensModel
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.viewer.beside import compare_atlases
 from secondlens.viewer.export import ExportedSite, export
 from secondlens.viewer.findings import read_ablations, read_attack
-from secondlens.viewer.heat import heat_maps, surveyed_images
+from secondlens.viewer.heat import heat_maps
 from secondlens.viewer.layout import Field, pack, slices
 from secondlens.viewer.neurons import COLUMNS
 from secondlens.viewer.site import Site, content_type
@@ -274,7 +275,7 @@ def test_heat_maps_want_the_model_and_images_of_the_survey(world: World, clip: L
     some = tmp_path / "some"
     some.mkdir()
     shutil.copy(world.pictures / "picture-01.png", some)
-    with pytest.raises(AtlasError, match="expected the 40 images"):
+    with pytest.raises(ImageError, match="expected the 40 images"):
         surveyed_images(world.atlas, some)
 
 

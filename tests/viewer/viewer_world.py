@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from secondlens.atlas import Atlas
+from secondlens.atlas.surveyed import surveyed_images
 from secondlens.descriptions.pools import open_pool
 from secondlens.lens import LensModel
-from secondlens.viewer.heat import surveyed_images
 from secondlens.viewer.server.analysis import Analysis
 from secondlens.viewer.server.app import Served, create_app
 from secondlens.viewer.server.guard import Access

@@ -5,6 +5,7 @@ from pathlib import Path
 import secondlens as sl
 from secondlens.data.labelled import open_labelled
 from secondlens.lens import LensModel
+from secondlens.progress import Running
 from secondlens.studies.ablation import ablate
 from secondlens.world import scene_at, write_dataset
 
@@ -19,7 +20,7 @@ def test_a_late_layer_matters_through_its_large_effects_in_one_direction_a_neuro
         embedded, tmp_path / "survey" / "images", tmp_path / "atlas", layers=[3, 4], top=30, batch_size=64
     )
     images = open_labelled(tmp_path / "labelled" / "labels.csv", embedded)
-    study = ablate(embedded, atlas, images, batch_size=64)
+    study = ablate(embedded, atlas, images, running=Running(64))
     shares = {
         layer.layer: {name: float(study.right(layer, name).float().mean()) for name in layer.predicted}
         for layer in study.layers

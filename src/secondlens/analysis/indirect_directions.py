@@ -9,7 +9,7 @@ Every part is kept beside the file until all are done, so that an interrupted ru
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
-from secondlens.data.loader import Batch, batches, processing_order
+from secondlens.atlas.surveyed import require_unchanged
+from secondlens.data.loader import processing_order, stream
 from secondlens.data.sources import ImageSource
 from secondlens.disk.files import disk_errors, write_tensors
 from secondlens.disk.journal import Journal, settings_differ
@@ -26,7 +27,7 @@ from secondlens.errors import SecondLensError
 from secondlens.lens.capture import capture
 from secondlens.lens.indirect import ROWS, Clean, IndirectStatistics, MeanActivations, effects_of
 from secondlens.lens.model import LensModel
-from secondlens.progress import Progress, silent
+from secondlens.progress import RUNNING, Running
 
 IMAGES = 300
 """Reference images by default: a neuron costs a run of the layers above for each."""
@@ -43,10 +44,8 @@ def write_indirect_directions(
     out: Path,
     *,
     limit: int = IMAGES,
-    batch_size: int = 32,
     rows: int = ROWS,
-    workers: int = 0,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> dict[str, Any]:
     """Write a safetensors file with `layer-LL` [neuron, embed], unit-norm, and `layer-LL-explained` [neuron].
 
@@ -56,7 +55,7 @@ def write_indirect_directions(
     left as it is.
 
     Raises `AtlasError` for an atlas of another model or without a layer, `SecondLensError` for a limit below 2 or a
-    file of other settings.
+    file of other settings, `ImageError` for one of `surveyed_images` that was replaced since the survey.
     """
     atlas.require_model(model)
     chosen = sorted(set(layers))
@@ -74,29 +73,20 @@ def write_indirect_directions(
         return _facts(out, chosen, settings)
     journal = Journal(parts / "parts.jsonl", settings, SecondLensError, "remove it, or write another file")
     done = {(line["layer"], line["first"]) for line in journal.open(lambda line: (line["layer"], line["first"]))}
-    tell = progress or silent
-
-    def read(title: str, before: int, total: int) -> Iterator[Batch]:
-        count = before
-        for batch in batches(
-            reference, model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
-        ):
-            count += len(batch.positions) + len(batch.skipped)
-            if len(batch.positions):
-                yield batch
-            tell(title, count, total)
-
     starts = range(0, model.neurons, PART)
     for layer in chosen:
         missing = [first for first in starts if (layer, first) not in done]
         if not missing:
             continue
-        means = _means(model, layer, read(f"mean activations, layer {layer}", 0, len(order)))
+        means = _means(model, layer, reference, order, running)
         for first in missing:
             neurons = list(range(first, min(first + PART, model.neurons)))
             found = IndirectStatistics(len(neurons), model.embed_dim, min(len(order), 4 * top))
             place = len(starts) - len(missing) + missing.index(first)
-            for batch in read(f"indirect effects, layer {layer}", place * len(order), len(starts) * len(order)):
+            for batch in stream(
+                reference, model.preprocessing.transform, order, running, f"indirect effects, layer {layer}",
+                before=place * len(order), total=len(starts) * len(order),
+            ):  # fmt: skip
                 clean = Clean.run(model.tower, batch.pixels, layer)
                 found.update(effects_of(model.tower, layer, clean, means, neurons, rows=rows), batch.positions)
             result = found.result(min(top, found.count))
@@ -121,10 +111,13 @@ def _part(parts: Path, layer: int, first: int) -> Path:
     return parts / f"layer-{layer:02d}-{first:05d}.safetensors"
 
 
-def _means(model: LensModel, layer: int, read: Iterator[Batch]) -> Tensor:
+def _means(model: LensModel, layer: int, reference: ImageSource, order: Sequence[int], running: Running) -> Tensor:
     means = MeanActivations()
-    for batch in read:
-        means.update(capture(model.tower, batch.pixels, [layer]).activations[layer])
+    title = f"mean activations, layer {layer}"
+    for batch in stream(reference, model.preprocessing.transform, order, running, title):
+        trace = capture(model.tower, batch.pixels, [layer])
+        require_unchanged(reference, batch.positions, trace.embeddings)
+        means.update(trace.activations[layer])
     return means.result()
 
 

@@ -7,15 +7,14 @@ import typer
 
 from secondlens.cli.output import (
     JsonOption,
-    bar,
-    interruptible,
     print_facts,
     print_json,
     print_table,
-    warnings_to_stderr,
+    running,
 )
 from secondlens.cli.pool import SOURCE
 from secondlens.cli.survey_options import parse_layers
+from secondlens.progress import Running
 
 if TYPE_CHECKING:
     from secondlens.atlas import Atlas
@@ -62,7 +61,6 @@ def ablate_command(
     as_json: JsonOption = False,
 ) -> None:
     """Measure accuracy with each layer's effects replaced by their mean, components or texts."""
-    import os
     import warnings
 
     from secondlens.atlas import Atlas
@@ -81,8 +79,8 @@ def ablate_command(
     filled = None if templates is None else read_templates(templates)
     check_report(out)
     opened = Atlas.open(atlas)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
-        loaded = load_model(model, device=device, dtype=dtype)
+    with running(batch_size, workers, device) as run:
+        loaded = load_model(model, device=run.device, dtype=dtype)
         opened.require_model(loaded)
         if templates is not None and loaded.classifier is not None:
             warnings.warn(f"{model} has a classifier of its own; --templates are not used", stacklevel=1)
@@ -94,8 +92,8 @@ def ablate_command(
             )
         described = []
         for name in pool or []:
-            texts = open_pool(name, loaded, progress=lambda done, total: advance("encoding texts", done, total))
-            described.append((_described(opened, texts, nonzero, device, advance), texts))
+            texts = open_pool(name, loaded, progress=run.counting("encoding texts"))
+            described.append((_described(opened, texts, nonzero, run), texts))
         study = ablate(
             loaded,
             opened,
@@ -105,11 +103,9 @@ def ablate_command(
             sizes=nonzero or None,
             templates=filled,
             limit=limit,
-            batch_size=batch_size,
-            workers=min(4, os.cpu_count() or 1) if workers is None else workers,
             memory=room,
             out=out,
-            progress=advance,
+            running=run,
         )
         seen = int(study.surveyed.sum())
         if seen:
@@ -128,7 +124,7 @@ def ablate_command(
         typer.echo(f"wrote {path}", err=True)
 
 
-def _described(atlas: "Atlas", pool: "Pool", sizes: list[int] | None, device: str, advance: Any) -> "Descriptions":
+def _described(atlas: "Atlas", pool: "Pool", sizes: list[int] | None, run: Running) -> "Descriptions":
     """The atlas's descriptions over a pool where they are long enough: the first m texts are those of length m."""
     from secondlens.descriptions import Descriptions, describe
     from secondlens.descriptions.store import slug
@@ -139,7 +135,7 @@ def _described(atlas: "Atlas", pool: "Pool", sizes: list[int] | None, device: st
         settings = found.card.settings
         if settings.pool_key == pool.card.key and settings.nonzero >= longest:
             return found
-    return describe(atlas, pool, longest, device=device, progress=advance)
+    return describe(atlas, pool, longest, device=run.device, progress=run.progress)
 
 
 def _print(facts: dict[str, Any]) -> None:

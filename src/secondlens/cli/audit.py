@@ -12,11 +12,10 @@ from typer.core import TyperGroup
 from secondlens.cli.auditor import make_auditor, split_pair
 from secondlens.cli.output import (
     JsonOption,
-    bar,
-    interruptible,
     print_facts,
     print_json,
     print_table,
+    running,
     warnings_to_stderr,
 )
 
@@ -146,14 +145,14 @@ def matrix(
     check_file(out, *TABLES, ".json")
     check_picture(picture)
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running(device=device) as run:
         if auditor.classes is None:
             raise AuditError("expected the names of the classes; give them with --classes FILE")
         names, head = class_head(auditor.model, auditor.classes, auditor.templates)
         if scoring == "images":
-            means = None if images is None else class_means(auditor, images, names, advance)
+            means = None if images is None else class_means(auditor, images, names, run)
             found = image_matrix(
-                auditor.within, names, head, auditor.similarity, means=means, synonym=synonym, progress=advance
+                auditor.within, names, head, auditor.similarity, means=means, synonym=synonym, progress=run.progress
             )
         else:
             found = audit_matrix(
@@ -163,7 +162,7 @@ def matrix(
                 auditor.similarity,
                 scoring=scoring,  # type: ignore[arg-type]
                 synonym=synonym,
-                progress=advance,
+                progress=run.progress,
             )
         if out.suffix.lower() == ".json":
             _kept("matrix", auditor, found.facts(), out)
@@ -218,9 +217,9 @@ def folder(
 
     _prepare(out)
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running(device=device) as run:
         wanted = None if pair is None else [split_pair(text) for text in pair]
-        found = study_folder(auditor, images, wanted, captions, pairs=pairs, cues=cues, progress=advance)
+        found = study_folder(auditor, images, wanted, captions, pairs=pairs, cues=cues, running=run)
         found = _kept("folder", auditor, found, out)
     if as_json:
         print_json(found)
@@ -267,11 +266,11 @@ def removal(
 
     _prepare(out)
     auditor = make_auditor(model, atlas, pool, layers, scoring, classes, similarity, template, device)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running(device=device) as run:
         numbers = _numbers(sizes)
         found = study_removal(
             auditor, auditor.pair(shown, predicted), images, attack, cue, cues=cues, sizes=numbers, cost=cost,
-            spare=spare, limit=limit, methods=method, progress=advance,
+            spare=spare, limit=limit, methods=method, running=run,
         )  # fmt: skip
         found = _kept("removal", auditor, found, out)
     if as_json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table, warnings_to_stderr
+from secondlens.cli.output import JsonOption, print_json, print_table, running
 from secondlens.errors import ImageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def concepts_command(
     from secondlens.analysis.concepts.compare import compare
     from secondlens.analysis.concepts.words import check_rule
     from secondlens.atlas import Atlas
-    from secondlens.data.sources import open_source
+    from secondlens.data.sources import is_one_image, open_source
     from secondlens.descriptions import Descriptions
     from secondlens.lens import load_model
     from secondlens.viewer.plots import check_picture
@@ -59,15 +59,13 @@ def concepts_command(
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)
     source = open_source(images)
-    one = (
-        Path(images).is_file() and len(source.ids) == 1 and Path(images).suffix.lower() not in (".csv", ".txt", ".tar")
-    )
+    one = is_one_image(images)
     if out is not None and not one:
         raise ImageError("--out draws the concepts of one picture; give one, not a set")
     check_picture(out)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running(batch_size, workers, device) as run:
         finder = ConceptFinder(
-            load_model(model, device=device),
+            load_model(model, device=run.device),
             opened,
             described,
             percentile=percentile,
@@ -77,7 +75,7 @@ def concepts_command(
             pixels = read_picture(images, finder.model)
             found = finder.find(pixels, limit)
         else:
-            compared = compare(finder, source, first=first, batch_size=batch_size, workers=workers, progress=advance)
+            compared = compare(finder, source, first=first, running=run)
     facts: dict[str, Any] = {
         "pool": described.name,
         "percentile": percentile,
@@ -143,17 +141,17 @@ def evaluate_command(
     """Measure how often the label is among the first k concepts, beside texts read off the embedding itself."""
     from secondlens.analysis.concepts import ConceptFinder
     from secondlens.analysis.concepts.evaluate import concept_recall, read_synonyms, summary
-    from secondlens.analysis.concepts.words import described_pool
     from secondlens.atlas import Atlas
     from secondlens.data.labelled import open_labelled
     from secondlens.descriptions import Descriptions
+    from secondlens.descriptions.pools import described_pool
     from secondlens.lens import load_model
 
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)
     more = read_synonyms(synonyms) if synonyms is not None else None
-    with interruptible(), warnings_to_stderr(), bar() as advance:
-        loaded = load_model(model, device=device)
+    with running(batch_size, workers, device) as run:
+        loaded = load_model(model, device=run.device)
         texts = described_pool(loaded, described)
         recall = concept_recall(
             ConceptFinder(loaded, opened, described, texts, percentile=percentile),
@@ -162,9 +160,7 @@ def evaluate_command(
             open_labelled(images, loaded),
             synonyms=more,
             limit=limit,
-            batch_size=batch_size,
-            workers=workers,
-            progress=advance,
+            running=run,
         )
     facts = {"pool": described.name, "percentile": percentile, **summary(recall)}
     if as_json:
@@ -199,19 +195,12 @@ def evaluate_command(
 def read_picture(image: str, model: "LensModel") -> Any:
     """The pixels of one picture file; raises `ImageError` for anything else."""
     from secondlens.data.decode import decode
-    from secondlens.data.sources import open_source
+    from secondlens.data.sources import is_one_image, open_source
 
     source = open_source(image)
-    if not is_picture(image):
+    if not is_one_image(image):
         raise ImageError(f"expected one picture, got a set of pictures: {image}")
     return model.preprocess([decode(source.read(0))])
-
-
-def is_picture(images: str) -> bool:
-    """Whether a path is that of one picture, not of a set."""
-    from secondlens.data.sources.base import has_picture_extension
-
-    return Path(images).is_file() and has_picture_extension(images)
 
 
 def image_facts(found: "ImageConcepts") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table, warnings_to_stderr
+from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table, running, warnings_to_stderr
 from secondlens.cli.pool import SOURCE
 from secondlens.cli.survey_options import parse_layers
 
@@ -145,7 +145,6 @@ def descriptions(
     as_json: JsonOption = False,
 ) -> None:
     """Measure how far descriptions can be trusted: accuracy against the number of texts, prediction, stability."""
-    import os
 
     from secondlens.atlas import Atlas
     from secondlens.data.labelled import open_labelled
@@ -158,24 +157,22 @@ def descriptions(
 
     check_report(out)
     opened = Atlas.open(atlas)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
-        loaded = load_model(model, device=device)
+    with running(batch_size, workers, device) as run:
+        loaded = load_model(model, device=run.device)
         opened.require_model(loaded)
         labelled = open_labelled(images, loaded)
         described = []
         for name in pool:
-            texts = open_pool(name, loaded, progress=lambda done, total: advance("encoding texts", done, total))
+            texts = open_pool(name, loaded, progress=run.counting("encoding texts"))
             size = min(128, len(texts.texts)) if nonzero is None else nonzero
-            described.append((describe(opened, texts, size, device=device, progress=advance), texts))
+            described.append((describe(opened, texts, size, device=run.device, progress=run.progress), texts))
         study = study_descriptions(
             loaded,
             opened,
             labelled,
             described,
             limit=limit,
-            batch_size=batch_size,
-            workers=min(4, os.cpu_count() or 1) if workers is None else workers,
-            progress=advance,
+            running=run,
         )
     written = write_report(study, out)
     facts = summary(study)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from secondlens.cli.output import JsonOption, bar, interruptible, print_facts, print_json, warnings_to_stderr
+from secondlens.cli.output import JsonOption, print_facts, print_json, running
 
 
 def export_command(
@@ -29,28 +29,28 @@ def export_command(
 ) -> None:
     """Write the atlas as a site of plain files that any static web server shows, also offline."""
     from secondlens.atlas import Atlas
+    from secondlens.atlas.surveyed import surveyed_images
     from secondlens.disk.files import check_folder
     from secondlens.lens import load_model
     from secondlens.viewer.export import export
-    from secondlens.viewer.heat import surveyed_images
+    from secondlens.viewer.heat import HEAT
 
     check_folder(site)
     opened = Atlas.open(atlas)
     other = None if beside is None else Atlas.open(beside)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running(HEAT.batch_size, workers, device) as run:
         facts = export(
             opened,
             site,
             title=title,
-            model=None if model is None else load_model(model, device=device),
+            model=None if model is None else load_model(model, device=run.device),
             source=None if model is None else surveyed_images(opened, images),
             heat_images=heat_images,
             beside=other,
             ablations=ablations,
             attack=attack,
             audit=audit,
-            workers=workers,
-            progress=advance,
+            running=run,
         )
     if as_json:
         print_json(facts)

@@ -1,5 +1,6 @@
 """What commands print: tables, JSON on stdout, progress and warnings on stderr."""
 
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from secondlens.disk.json_text import json_text
 from secondlens.progress import Progress as Report
+from secondlens.progress import Running
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")]
 
@@ -88,3 +90,11 @@ def interruptible() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("secondlens: interrupted; what was finished is kept: the same command goes on from there", err=True)
         raise typer.Exit(130) from None
+
+
+@contextmanager
+def running(batch_size: int = 32, workers: int | None = 0, device: str = "cpu") -> Iterator[Running]:
+    """How a command runs: with bars, warnings and Ctrl-C as above. workers: None for up to four."""
+    decoding = min(4, os.cpu_count() or 1) if workers is None else workers
+    with interruptible(), warnings_to_stderr(), bar() as advance:
+        yield Running(batch_size, decoding, device, advance)

@@ -42,7 +42,8 @@ def segment_command(
     """Write an overlay, the mask, and heat maps as pictures and arrays."""
     from secondlens.analysis.heatmaps import HeatMapper, Options
     from secondlens.atlas import Atlas
-    from secondlens.data import decode, open_source
+    from secondlens.data import decode
+    from secondlens.data.sources import is_one_image, open_source
     from secondlens.disk.files import check_file, check_folder
     from secondlens.lens import load_model
     from secondlens.viewer.reports.segmented import write_segmentation
@@ -57,7 +58,7 @@ def segment_command(
         paths=None if path is None else tuple(_path(one) for one in path),
     )
     source = open_source(image)
-    several = Path(image).is_dir() or len(source.ids) != 1
+    several = not is_one_image(image)
     if several:
         check_folder(out)
     else:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table, warnings_to_stderr
+from secondlens.cli.output import JsonOption, print_json, print_table, running
 from secondlens.cli.survey_options import parse_layers
 
 app = typer.Typer(help="The paper's experiments on labelled images.", no_args_is_help=True)
@@ -24,8 +24,6 @@ def first_order(
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy with the direct contributions of attention layers and MLPs held at their means, accumulated."""
-    import os
-
     from secondlens.data.labelled import open_labelled
     from secondlens.data.sources import open_source
     from secondlens.lens import load_model
@@ -34,16 +32,14 @@ def first_order(
     from secondlens.viewer.reports.first_order import write_report
 
     check_report(out)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
-        loaded = load_model(model, device=device)
+    with running(batch_size, workers, device) as run:
+        loaded = load_model(model, device=run.device)
         study = study_first_order(
             loaded,
             open_labelled(images, loaded),
             None if reference is None else open_source(reference),
             limit=limit,
-            batch_size=batch_size,
-            workers=min(4, os.cpu_count() or 1) if workers is None else workers,
-            progress=advance,
+            running=run,
         )
     facts = summary(study)
     written = [] if out is None else write_report(study, out)
@@ -95,8 +91,6 @@ def selectivity(
     as_json: JsonOption = False,
 ) -> None:
     """Show how selective neurons are and how nearly of rank one; with --images, against shuffled images."""
-    import os
-
     from secondlens.atlas import Atlas
     from secondlens.data.sources import open_source
     from secondlens.lens import load_model
@@ -110,19 +104,17 @@ def selectivity(
     opened = Atlas.open(atlas)
     tests: list[ShuffleTest] = []
     if images is not None:
-        with interruptible(), bar() as advance:
+        with running(batch_size, workers, device) as run:
             tests = shuffle_tests(
-                load_model(model or opened.manifest.model.reference, device=device),
+                load_model(model or opened.manifest.model.reference, device=run.device),
                 opened,
                 open_source(images),
                 layers=chosen,
                 neurons=neurons,
                 limit=limit,
                 draws=draws,
-                batch_size=batch_size,
-                workers=min(4, os.cpu_count() or 1) if workers is None else workers,
                 seed=seed,
-                progress=advance,
+                running=run,
             )
     facts = selectivity_summary(opened, chosen, tests)
     files = [] if out is None else [str(path) for path in write_selectivity(opened, out, chosen, tests)]
@@ -182,8 +174,6 @@ def table1(
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy with a layer held at its mean, and how far one direction explains a neuron: indirect, second-order."""
-    import os
-
     from secondlens.atlas import Atlas
     from secondlens.atlas.surveyed import surveyed_images
     from secondlens.data.labelled import open_labelled
@@ -195,8 +185,8 @@ def table1(
 
     check_report(out)
     opened = Atlas.open(atlas)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
-        loaded = load_model(model, device=device)
+    with running(batch_size, workers, device) as run:
+        loaded = load_model(model, device=run.device)
         opened.require_model(loaded)
         labelled = open_labelled(images, loaded)
         study = study_table1(
@@ -207,11 +197,9 @@ def table1(
             layer,
             neurons=neurons,
             limit=limit,
-            batch_size=batch_size,
             rows=rows,
-            workers=min(4, os.cpu_count() or 1) if workers is None else workers,
             seed=seed,
-            progress=advance,
+            running=run,
         )
     facts = summary(study)
     written = [] if out is None else write_report(study, out)
@@ -258,8 +246,8 @@ def indirect(
 
     check_file(out)
     opened = Atlas.open(atlas)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
-        loaded = load_model(model, device=device)
+    with running(batch_size, workers, device) as run:
+        loaded = load_model(model, device=run.device)
         found = write_indirect_directions(
             loaded,
             opened,
@@ -267,10 +255,8 @@ def indirect(
             parse_layers(layers) or opened.layers,
             out,
             limit=limit,
-            batch_size=batch_size,
             rows=rows,
-            workers=workers,
-            progress=advance,
+            running=run,
         )
     if as_json:
         print_json(found)

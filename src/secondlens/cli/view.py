@@ -106,8 +106,9 @@ def _served_atlas(
     more: dict[str, Path | None],
 ) -> "Served":
     from secondlens.atlas import Atlas
+    from secondlens.atlas.surveyed import surveyed_images
     from secondlens.lens import load_model
-    from secondlens.viewer.heat import IMAGES, surveyed_images
+    from secondlens.viewer.heat import IMAGES
     from secondlens.viewer.server.analysis import Analysis
     from secondlens.viewer.server.app import Served
     from secondlens.viewer.site import Site

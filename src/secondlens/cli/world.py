@@ -30,7 +30,7 @@ def concepts_command(
     """Measure precision and recall of the concepts found in scenes, by every method."""
     from secondlens.atlas import Atlas
     from secondlens.descriptions import Descriptions
-    from secondlens.descriptions.pools import open_pool
+    from secondlens.descriptions.pools import described_pool
     from secondlens.lens import load_model
     from secondlens.studies.laboratory.scene_concepts import scene_concepts
 
@@ -42,7 +42,7 @@ def concepts_command(
             loaded,
             opened,
             described,
-            open_pool(described.card.settings.pool, loaded),
+            described_pool(loaded, described),
             scenes=scenes,
             objects=objects,
             percentile=percentile,

@@ -5,8 +5,8 @@ batch and moves no other picture. So a run that resumes at batch `first` forms t
 """
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from secondlens.data.decode import UnreadableImage, decode, thumbnail
 from secondlens.data.sources import ImageSource
 from secondlens.errors import ImageError
+from secondlens.progress import RUNNING, Running
 
 Preprocess = Callable[[list[Image.Image]], Tensor]
 
@@ -59,7 +60,7 @@ def batches(
     workers: int = 0,
     first: int = 0,
     thumbnail_size: int | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batch `b` = the pictures at `order[b * batch_size : (b + 1) * batch_size]`, b = first, first + 1, ...
 
     `preprocess` takes the readable RGB images of a batch to pixels [image, 3, height, width]; `order` holds
@@ -70,13 +71,57 @@ def batches(
     decoders = Decoders(source, preprocess, workers, thumbnail_size)
     items = decoders.batches(order, batch_size, first)
 
-    def then_close() -> Iterator[Batch]:
+    def then_close() -> Generator[Batch, None, None]:
         try:
             yield from items
         finally:
             decoders.close()
 
     return then_close()
+
+
+class Stream:
+    """One pass over images: iterating it yields the batches in which at least one image can be read.
+
+    skipped: the images that could not be read, up to the end of the batch that was yielded last.
+    """
+
+    def __init__(self, found: Generator[Batch, None, None], tell: Callable[[int], None]) -> None:
+        self.skipped: list[Skipped] = []
+        self._found, self._tell = found, tell
+
+    def __iter__(self) -> Iterator[Batch]:
+        done = 0
+        with closing(self._found) as found:
+            for batch in found:
+                self.skipped += batch.skipped
+                if len(batch.positions):
+                    yield batch
+                done += len(batch.positions) + len(batch.skipped)
+                self._tell(done)
+
+
+def stream(
+    source: ImageSource,
+    preprocess: Preprocess,
+    order: Sequence[int],
+    running: Running = RUNNING,
+    title: str = "images",
+    *,
+    first: int = 0,
+    before: int = 0,
+    total: int | None = None,
+) -> Stream:
+    """Start a pass over the images at `order`, decoded as in `batches`; progress is told when a batch has been used.
+
+    title: what progress shows. first: the batch to begin with. before, total: images of other passes under the same
+    title that are done, and of all of them; by default this pass is the only one.
+    """
+    found = batches(
+        source, preprocess, order=order, batch_size=running.batch_size, workers=running.workers, first=first
+    )
+    start = before + min(first * running.batch_size, len(order))
+    return Stream(found, lambda done: running.progress(title, start + done, len(order) if total is None else total))
 
 
 class Decoders:

@@ -26,6 +26,7 @@ from secondlens.data.texts import (
     words,
 )
 from secondlens.descriptions.pool import CARD, SCHEMA_VERSION, Pool, PoolCard, read_card
+from secondlens.descriptions.store import Descriptions
 from secondlens.errors import TextError, closest
 from secondlens.lens.model import LensModel
 from secondlens.lens.texts import Encoder, encode
@@ -135,6 +136,26 @@ def open_pool(
     pool = Pool(card, kept, encode(model, kept, listed.templates, truncate, progress, elsewhere))
     pool.save(folder)
     return pool
+
+
+def described_pool(model: LensModel | None, descriptions: Descriptions) -> Pool:
+    """Find the pool that descriptions were made over: in the cache, or made again where it is a built-in list.
+
+    model: theirs; without one, the cache alone is searched. Raises `TextError` where it is in neither.
+    """
+    settings = descriptions.card.settings
+    for folder, card in find_pools():
+        if card.key == settings.pool_key:
+            return Pool.open(folder)
+    if model is not None and settings.pool in BUILTIN:
+        pool = open_pool(settings.pool, model)
+        if pool.card.key == settings.pool_key:
+            return pool
+    raise TextError(
+        f"the pool {settings.pool!r} is gone from the cache, or is not the one that {descriptions.folder} was made "
+        f"over; create it again from its source ({descriptions.card.pool_source}) with 'secondlens pool create', or "
+        "describe the atlas again under another --name"
+    )
 
 
 def _existing(reference: str | Path | Sequence[str], model: LensModel) -> Pool | None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from secondlens.atlas.manifest import ids_hash
 from secondlens.atlas.store import Atlas
 from secondlens.data.labelled import LabelledImages
-from secondlens.data.loader import Skipped, batches, processing_order
+from secondlens.data.loader import Skipped, processing_order, stream
 from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AtlasError, ImageError
@@ -30,7 +30,7 @@ from secondlens.lens.classifier import Head, default_templates, make_head
 from secondlens.lens.model import LensModel
 from secondlens.lens.trace import Trace
 from secondlens.numerics.intervals import bootstrap_interval, paired_difference
-from secondlens.progress import Progress, silent
+from secondlens.progress import RUNNING, Running
 from secondlens.studies.ablation_progress import AblationCheckpoints, Collected
 from secondlens.studies.ablator import BASELINE, LayerAblator, ablator_bytes, group_layers
 from secondlens.studies.descriptions import reconstructions
@@ -80,11 +80,9 @@ def ablate(
     sizes: Sequence[int] | None = None,
     templates: Sequence[str] | None = None,
     limit: int | None = None,
-    batch_size: int = 32,
-    workers: int = 0,
     memory: int | None = None,
     out: Path | None = None,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> AblationStudy:
     """Classify labelled images with the effects of each layer replaced in every way of `ablator`.
 
@@ -92,8 +90,7 @@ def ablate(
     the first m texts for m in `sizes` (default: the description's own). templates: of a zero-shot classifier; default:
     those that fit the model. limit: images at most, drawn at random but always the same. memory: limit in bytes of
     what the layers of one pass take; by default three quarters of what is free. out: the folder that `write_study` will
-    be given; a study that was interrupted goes on from its checkpoint there. progress: called with a title and how many
-    images are done.
+    be given; a study that was interrupted goes on from its checkpoint there.
 
     Raises `AtlasError` for an atlas of another model or a layer that it lacks, `ImageError` where no image can be read,
     `SurveyError` where `out` holds an unfinished study of other settings.
@@ -113,11 +110,12 @@ def ablate(
         "descriptions": [[found.name, found.card.created] for found, _ in described],
         "texts": list(sizes or ()),
         "precision": str(model.dtype),
-        "batch size": batch_size,
+        "batch size": running.batch_size,
     }
     checkpoints = AblationCheckpoints(out, {**settings, "layers": chosen})
-    run = _Run(model, atlas, images, order, head, checkpoints, batch_size, workers, progress)
-    found = checkpoints.load(_groups(model, chosen, len(described) * len(sizes or (0,) * 6), batch_size, memory))
+    run = _Run(model, atlas, images, order, head, checkpoints, running)
+    targets = len(described) * len(sizes or (0,) * 6)
+    found = checkpoints.load(_groups(model, chosen, targets, running.batch_size, memory))
     groups = found.groups
     for number, group in enumerate(groups):
         if number < found.group:
@@ -163,13 +161,10 @@ class _Run:
         order: list[int],
         head: Head,
         checkpoints: AblationCheckpoints,
-        batch_size: int,
-        workers: int,
-        progress: Progress | None,
+        running: Running,
     ) -> None:
         self.model, self.images, self.order, self.head = model, images, order, head
-        self.checkpoints, self.batch_size, self.workers = checkpoints, batch_size, workers
-        self.tell = progress or silent
+        self.checkpoints, self.running = checkpoints, running
         self.known = _KnownImages(atlas, model)
 
     def scan(self, ablators: list[LayerAblator], found: Collected, title: str) -> None:
@@ -178,30 +173,24 @@ class _Run:
         for ablator in ablators:
             if ablator.layer in found.large:
                 ablator.large += found.large[ablator.layer].to(ablator.large)
-        done = min(found.batch * self.batch_size, len(self.order))
-        self.tell(title, done, len(self.order))
-        for batch in batches(
-            self.images.source,
-            self.model.preprocessing.transform,
-            order=self.order,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            first=found.batch,
-        ):
+        before, count = list(found.skipped), len(self.order)
+        self.running.progress(title, min(found.batch * self.running.batch_size, count), count)
+        read = stream(
+            self.images.source, self.model.preprocessing.transform, self.order, self.running, title, first=found.batch
+        )
+        for batch in read:
+            trace = capture(self.model.tower, batch.pixels, layers)
             if found.group == 0:
-                found.skipped += batch.skipped
-            if len(batch.positions):
-                trace = capture(self.model.tower, batch.pixels, layers)
-                if found.group == 0:
-                    found.positions.append(batch.positions)
-                    found.surveyed.append(self.known.seen(trace))
-                classify(ablators, self.head, trace, found.predicted)
-            done += len(batch.positions) + len(batch.skipped)
-            self.tell(title, done, len(self.order))
+                found.positions.append(batch.positions)
+                found.surveyed.append(self.known.seen(trace))
+                found.skipped = before + read.skipped
+            classify(ablators, self.head, trace, found.predicted)
             found.batch = batch.number + 1
             if self.checkpoints.due():
                 found.note_large(ablators)
                 self.checkpoints.save(found)
+        if found.group == 0:
+            found.skipped = before + read.skipped
         if not found.positions:
             raise ImageError(
                 f"none of the {len(self.order)} images could be read (first: {found.skipped[0].reason}); "

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from secondlens.atlas.store import Atlas
 from secondlens.data.labelled import LabelledImages
-from secondlens.data.loader import batches, processing_order
+from secondlens.data.loader import processing_order, stream
 from secondlens.descriptions.dissect import dissect
 from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions
@@ -39,7 +39,7 @@ from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.numerics.sparse.omp import refit
-from secondlens.progress import Progress, silent
+from secondlens.progress import RUNNING, Running
 from secondlens.studies.projections import Projector
 
 FIRST_WORDS = 10
@@ -82,10 +82,8 @@ def study_descriptions(
     *,
     templates: Sequence[str] | None = None,
     limit: int = 5000,
-    batch_size: int = 32,
-    workers: int = 0,
     seed: int = 0,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> DescriptionStudy:
     """Study the descriptions of an atlas, over one or several pools, on labelled images that it was not made of.
 
@@ -96,7 +94,6 @@ def study_descriptions(
     Raises `AtlasError` for an atlas of another model.
     """
     atlas.require_model(model)
-    tell = progress or silent
     order = processing_order(len(images.source.ids))[:limit]
     head = make_head(model, images.classes, templates)
     truth = images.labels.to(model.device)
@@ -113,39 +110,33 @@ def study_descriptions(
     }
     collected = {index: _Collected() for index in atlas.layers}
     embeddings = []
-    done = 0
-    for batch in batches(
-        images.source, model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
-    ):
-        done += len(batch.positions) + len(batch.skipped)
-        if len(batch.positions):
-            trace = capture(model.tower, batch.pixels, atlas.layers)
-            norms = trace.embeddings.norm(dim=1)
-            unit = trace.embeddings / norms[:, None]
-            embeddings.append(unit.cpu())
-            wanted = truth[batch.positions.to(truth.device)]
-            for index, projector in projectors.items():
-                again[index].update(trace, batch.positions)
-                part = projector.part(trace)
-                mine = collected[index]
-                mine.x.append(part.x.cpu())
-                mine.activations.append(part.activations.cpu())
-                directions = atlas.layer(index).directions.to(part.x)
-                variants = {"baseline": unit, "without_all": part.rest, "rank_one": part.rest + part.x @ directions}
-                for name, place in places[index].items():
-                    target = rebuilt[index][name].to(part.x)
-                    variants[f"{name} paper"] = part.rest + part.x @ target
-                    variants[f"{name} released"] = part.rest + part.other[place] @ target
-                for name, changed in variants.items():
-                    mine.right.setdefault(name, []).append((head.predict(changed, norms) == wanted).cpu())
-        tell("images", done, len(order))
+    for batch in stream(images.source, model.preprocessing.transform, order, running):
+        trace = capture(model.tower, batch.pixels, atlas.layers)
+        norms = trace.embeddings.norm(dim=1)
+        unit = trace.embeddings / norms[:, None]
+        embeddings.append(unit.cpu())
+        wanted = truth[batch.positions.to(truth.device)]
+        for index, projector in projectors.items():
+            again[index].update(trace, batch.positions)
+            part = projector.part(trace)
+            mine = collected[index]
+            mine.x.append(part.x.cpu())
+            mine.activations.append(part.activations.cpu())
+            directions = atlas.layer(index).directions.to(part.x)
+            variants = {"baseline": unit, "without_all": part.rest, "rank_one": part.rest + part.x @ directions}
+            for name, place in places[index].items():
+                target = rebuilt[index][name].to(part.x)
+                variants[f"{name} paper"] = part.rest + part.x @ target
+                variants[f"{name} released"] = part.rest + part.other[place] @ target
+            for name, changed in variants.items():
+                mine.right.setdefault(name, []).append((head.predict(changed, norms) == wanted).cpu())
     found = torch.cat(embeddings)
     studies = []
     for number, index in enumerate(atlas.layers):
-        tell("neurons", number, len(atlas.layers))
+        running.progress("neurons", number, len(atlas.layers))
         directions = again[index].result(min(top, len(found))).directions.cpu()
         studies.append(_layer_study(atlas, index, described, rebuilt[index], collected[index], found, directions, seed))
-    tell("neurons", len(atlas.layers), len(atlas.layers))
+    running.progress("neurons", len(atlas.layers), len(atlas.layers))
     return DescriptionStudy(studies, [description for description, _ in described])
 
 

@@ -12,7 +12,7 @@ Beside them, how much a contribution varies at all: `spread` = sqrt(mean |x - me
 MLPs and every single neuron's direct effect.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from secondlens.data.labelled import LabelledImages
-from secondlens.data.loader import Batch, batches, processing_order
+from secondlens.data.loader import Stream, processing_order, stream
 from secondlens.data.sources import ImageSource
 from secondlens.errors import ImageError
 from secondlens.lens.capture import capture
@@ -30,7 +30,7 @@ from secondlens.lens.first_order import DirectEffects, direct_effects, direct_ne
 from secondlens.lens.model import LensModel
 from secondlens.lens.tower import VisionTower
 from secondlens.lens.trace import POOL_MLP, CaptureRequest, Trace
-from secondlens.progress import Progress, silent
+from secondlens.progress import RUNNING, Running
 from secondlens.studies.indirect import accuracy
 
 CURVES = ("attentions", "MLPs", "attentions, MLPs held")
@@ -94,9 +94,7 @@ def study_first_order(
     *,
     templates: Sequence[str] | None = None,
     limit: int = 5000,
-    batch_size: int = 32,
-    workers: int = 0,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> FirstOrderStudy:
     """Replace direct contributions by their means over `reference` (default: the labelled images themselves).
 
@@ -106,18 +104,10 @@ def study_first_order(
     Raises `ImageError` where none can be read.
     """
     tower = model.tower
-    tell = progress or silent
 
-    def read(title: str, source: ImageSource) -> Iterator[Batch]:
+    def read(title: str, source: ImageSource) -> Stream:
         order = processing_order(len(source.ids))[:limit]
-        done = 0
-        for batch in batches(
-            source, model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
-        ):
-            done += len(batch.positions) + len(batch.skipped)
-            if len(batch.positions):
-                yield batch
-            tell(title, done, len(order))
+        return stream(source, model.preprocessing.transform, order, running, title)
 
     moments, neurons = Moments(), _NeuronMoments(tower)
     for batch in read("means", images.source if reference is None else reference):

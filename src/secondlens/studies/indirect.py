@@ -8,7 +8,7 @@
 The share that a neuron's first principal component explains is taken from as many images of largest norm for both.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
+from secondlens.atlas.surveyed import require_unchanged
 from secondlens.data.labelled import LabelledImages
-from secondlens.data.loader import Batch, batches, processing_order
+from secondlens.data.loader import Stream, processing_order, stream
 from secondlens.data.sources import ImageSource
 from secondlens.errors import SecondLensError
 from secondlens.lens.capture import capture
@@ -36,7 +37,7 @@ from secondlens.lens.layer import LayerResult, LayerStatistics
 from secondlens.lens.model import LensModel
 from secondlens.lens.trace import CaptureRequest
 from secondlens.numerics.intervals import bootstrap_interval
-from secondlens.progress import Progress, silent
+from secondlens.progress import RUNNING, Running
 from secondlens.studies.projections import Projector
 
 EFFECTS = ("indirect", "second-order")
@@ -77,11 +78,9 @@ def study_table1(
     neurons: int | Sequence[int] = 200,
     templates: Sequence[str] | None = None,
     limit: int = 5000,
-    batch_size: int = 32,
     rows: int = ROWS,
-    workers: int = 0,
     seed: int = 0,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> Table1:
     """Both rows of the paper's table 1.
 
@@ -90,23 +89,15 @@ def study_table1(
     limit: reference and labelled images at most, drawn at random.
 
     Raises `AtlasError` for an atlas of another model or without that layer, `SecondLensError` for neurons that are not
-    there.
+    there, `ImageError` for one of `surveyed_images` that was replaced since the survey.
     """
     atlas.require_model(model)
     opened = atlas.layer(layer)
     chosen = _sample(model.neurons, neurons, seed)
-    tell = progress or silent
 
-    def read(title: str, source: ImageSource) -> Iterator[Batch]:
+    def read(title: str, source: ImageSource) -> Stream:
         order = processing_order(len(source.ids))[:limit]
-        done = 0
-        for batch in batches(
-            source, model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
-        ):
-            done += len(batch.positions) + len(batch.skipped)
-            if len(batch.positions):
-                yield batch
-            tell(title, done, len(order))
+        return stream(source, model.preprocessing.transform, order, running, title)
 
     count = min(limit, len(reference.ids))
     top = min(count, max(2, round(atlas.manifest.top * count / max(1, atlas.manifest.images.count))))
@@ -115,6 +106,7 @@ def study_table1(
     second = LayerStatistics(model.tower, layer, candidates, atlas.manifest.convention)
     for batch in read("mean activations", reference):
         trace = capture(model.tower, batch.pixels, [layer])
+        require_unchanged(reference, batch.positions, trace.embeddings)
         activations.update(trace.activations[layer])
         second.update(trace, batch.positions)
     means = activations.result()

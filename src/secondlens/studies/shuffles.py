@@ -24,14 +24,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
-from secondlens.data.loader import batches, processing_order
+from secondlens.data.loader import processing_order, stream
 from secondlens.data.sources import ImageSource
 from secondlens.errors import ImageError
 from secondlens.lens.capture import capture
 from secondlens.lens.model import LensModel
 from secondlens.lens.paths import coefficients, path_weights, write_maps
 from secondlens.lens.second_order import gram_root
-from secondlens.progress import Progress, silent
+from secondlens.progress import RUNNING, Running
 
 STATISTICS = ("above_half_of_largest", "explained_variance", "participation")
 HIGH = ("explained_variance",)
@@ -64,10 +64,8 @@ def shuffle_tests(
     neurons: int = 256,
     limit: int = 1000,
     draws: int = 99,
-    batch_size: int = 32,
-    workers: int = 0,
     seed: int = 0,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> list[ShuffleTest]:
     """Test a random sample of each layer's neurons on images; the survey's or others.
 
@@ -76,31 +74,27 @@ def shuffle_tests(
     """
     atlas.require_model(model)
     chosen = [atlas.layer(index).index for index in (atlas.layers if layers is None else sorted(set(layers)))]
-    tell = progress or silent
     generator = torch.Generator().manual_seed(seed)
     count = min(neurons, model.neurons)
     rows = {index: torch.randperm(model.neurons, generator=generator)[:count].sort().values for index in chosen}
     held: dict[int, list[Tensor]] = {index: [] for index in chosen}
-    order, done = processing_order(len(source.ids))[:limit], 0
-    for batch in batches(source, model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers):
-        done += len(batch.positions) + len(batch.skipped)
-        if len(batch.positions):
-            trace = capture(model.tower, batch.pixels, chosen)
-            for index in chosen:
-                activations = trace.activations[index][:, :, rows[index].to(model.device)]
-                found = coefficients(path_weights(trace, model.tower, index), activations)
-                held[index].append(found.transpose(0, 1).cpu())
-        tell("images", done, len(order))
+    order = processing_order(len(source.ids))[:limit]
+    for batch in stream(source, model.preprocessing.transform, order, running):
+        trace = capture(model.tower, batch.pixels, chosen)
+        for index in chosen:
+            activations = trace.activations[index][:, :, rows[index].to(model.device)]
+            found = coefficients(path_weights(trace, model.tower, index), activations)
+            held[index].append(found.transpose(0, 1).cpu())
     tests: list[ShuffleTest] = []
     for index in chosen:
-        tell("permutations", len(tests), len(chosen))
+        running.progress("permutations", len(tests), len(chosen))
         seen = torch.cat(held.pop(index), dim=1) if held[index] else torch.zeros(count, 0, 1)
         if seen.shape[1] < FEWEST:
             raise ImageError(f"expected at least {FEWEST} images that can be read, got {seen.shape[1]}")
         maps = write_maps(model.tower, index, atlas.manifest.convention)
         root = gram_root(maps.directions(rows[index].to(maps.values.device))).cpu()
         tests.append(shuffle_test(index, rows[index], seen, root, draws, generator))
-    tell("permutations", len(tests), len(chosen))
+    running.progress("permutations", len(tests), len(chosen))
     return tests
 
 

@@ -13,8 +13,8 @@ from secondlens.data.sources import ImageSource
 from secondlens.disk.files import disk_errors
 from secondlens.errors import AtlasError
 from secondlens.lens.model import LensModel
-from secondlens.progress import Progress, silent
-from secondlens.viewer.heat import IMAGES, heat_maps
+from secondlens.progress import Running
+from secondlens.viewer.heat import HEAT, IMAGES, heat_maps
 from secondlens.viewer.site import Site
 
 FACTS = "data/site.json"
@@ -32,8 +32,7 @@ def export(
     ablations: Path | None = None,
     attack: Path | None = None,
     audit: Path | None = None,
-    workers: int = 0,
-    progress: Progress | None = None,
+    running: Running = HEAT,
 ) -> dict[str, Any]:
     """Write the site of an atlas; any static web server can show it. Returns folder, files and bytes.
 
@@ -48,14 +47,13 @@ def export(
     """
     out = Path(out)
     _require_free(out)
-    tell = progress or silent
     # What can be refused comes before what takes long.
     site = Site(atlas, title=title)
     site.add(beside=beside, ablations=ablations, attack=attack, audit=audit)
     if model is not None:
         if source is None:
             raise AtlasError("heat maps need the images of the survey beside the model")
-        maps = heat_maps(model, atlas, source, atlas.layers, images=heat_images, workers=workers, progress=tell)
+        maps = heat_maps(model, atlas, source, atlas.layers, images=heat_images, running=running)
         site.add_heat(model, heat_images, maps)
     partial = out.with_name(f".{out.name}.partial")
     size = 0
@@ -69,7 +67,7 @@ def export(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             size += len(content)
-            tell("files", done, len(ordered))
+            running.progress("files", done, len(ordered))
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)

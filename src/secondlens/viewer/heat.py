@@ -8,7 +8,6 @@ with its largest size: 127 stands for it.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,18 +15,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
-from secondlens.data.loader import batches
-from secondlens.data.sources import FileListSource, ImageSource, open_source
-from secondlens.errors import AtlasError
+from secondlens.atlas.surveyed import require_unchanged
+from secondlens.data.loader import stream
+from secondlens.data.sources import ImageSource
 from secondlens.lens.capture import capture
 from secondlens.lens.model import LensModel
 from secondlens.lens.paths import path_weights
 from secondlens.lens.trace import Trace
-from secondlens.progress import Progress
+from secondlens.progress import Running
 from secondlens.viewer.layout import Field, pack
 
 IMAGES = 12
 """Top images a neuron that get heat maps."""
+HEAT = Running(batch_size=16)
 
 
 @dataclass(frozen=True)
@@ -57,26 +57,6 @@ def heat_fields(images: int, patches: int) -> list[Field]:
         Field("activation", "int8", (images, patches)),
         Field("effect", "int8", (images, patches)),
     ]
-
-
-def surveyed_images(atlas: Atlas, images: str | Path | None = None) -> ImageSource:
-    """The pictures of a survey, from where they were or from where they are now.
-
-    Raises `AtlasError` where they are other pictures than those surveyed, `ImageError` where there are none.
-    """
-    source = atlas.manifest.images.source
-    if images is not None:
-        opened = open_source(str(images))
-    elif source["kind"] == "files":
-        opened = FileListSource(tuple(atlas.source_ids), base=Path(source["base"]))
-    else:
-        opened = open_source(source["location"])
-    if list(opened.ids) != atlas.source_ids:
-        raise AtlasError(
-            f"expected the {len(atlas.source_ids)} images of the survey, {images or source['location']} has "
-            f"{len(opened.ids)} and others; give the place where they are now with --images"
-        )
-    return opened
 
 
 def grid_of(model: LensModel) -> tuple[int, int]:
@@ -111,13 +91,11 @@ def heat_maps(
     *,
     images: int = IMAGES,
     neurons: Tensor | None = None,
-    batch_size: int = 16,
-    workers: int = 0,
-    progress: Progress | None = None,
+    running: Running = HEAT,
 ) -> dict[int, HeatMaps]:
     """Heat maps of neurons (default: all) of some layers on their first top images, one pass over those images.
 
-    Raises `AtlasError` for an atlas of another model.
+    Raises `AtlasError` for an atlas of another model, `ImageError` for an image that was replaced since the survey.
     """
     atlas.require_model(model)
     chosen = torch.arange(model.neurons) if neurons is None else neurons
@@ -127,23 +105,17 @@ def heat_maps(
     along = {layer: atlas.layer(layer).path_projections[chosen] for layer in layers}
     found = {layer: _empty(len(chosen), count, rows * columns) for layer in layers}
     wanted = torch.cat([place.flatten() for place in places.values()]).unique().tolist()
-    done = 0
-    for batch in batches(
-        source, model.preprocessing.transform, order=wanted, batch_size=batch_size, workers=workers
-    ):  # fmt: skip
-        done += len(batch.positions) + len(batch.skipped)
-        if len(batch.positions):
-            trace = capture(model.tower, batch.pixels, layers)
-            for layer in layers:
-                full = torch.zeros(model.neurons, along[layer].shape[1])
-                full[chosen] = along[layer]
-                for image, position in enumerate(batch.positions.tolist()):
-                    row, rank = (places[layer] == position).nonzero(as_tuple=True)
-                    if len(row):
-                        maps = layer_heat(trace, model, layer, full, image, chosen[row])
-                        _keep(found[layer], row, rank, *maps, prefix=model.tower.prefix_tokens)
-        if progress is not None:
-            progress("heat maps", done, len(wanted))
+    for batch in stream(source, model.preprocessing.transform, wanted, running, "heat maps"):
+        trace = capture(model.tower, batch.pixels, layers)
+        require_unchanged(source, batch.positions, trace.embeddings)
+        for layer in layers:
+            full = torch.zeros(model.neurons, along[layer].shape[1])
+            full[chosen] = along[layer]
+            for image, position in enumerate(batch.positions.tolist()):
+                row, rank = (places[layer] == position).nonzero(as_tuple=True)
+                if len(row):
+                    maps = layer_heat(trace, model, layer, full, image, chosen[row])
+                    _keep(found[layer], row, rank, *maps, prefix=model.tower.prefix_tokens)
     return found
 
 

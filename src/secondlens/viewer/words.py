@@ -15,7 +15,7 @@ from torch import Tensor
 
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.pool import Pool
-from secondlens.descriptions.pools import find_pools
+from secondlens.descriptions.pools import described_pool
 from secondlens.descriptions.store import QUALITY, Descriptions, texts_file
 from secondlens.descriptions.tables import code_shares
 from secondlens.disk.json_text import finite, json_text
@@ -105,11 +105,10 @@ class WordFiles:
         """The pool of the description, from the cache."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            folders = [folder for folder, card in find_pools() if card.key == self.settings.pool_key]
-        try:
-            return Pool.open(folders[0]) if folders else None
-        except TextError:
-            return None
+            try:
+                return described_pool(None, self.description)
+            except TextError:
+                return None
 
     @property
     def refitted(self) -> bool:

@@ -19,7 +19,8 @@ from secondlens.analysis.audit.scores import (
     significance,
     strongest,
 )
-from secondlens.analysis.audit.similarity import NameSimilarity, described_pool, mentions, open_similarity
+from secondlens.analysis.audit.similarity import NameSimilarity, mentions, open_similarity
+from secondlens.descriptions.pools import described_pool
 from secondlens.errors import AuditError, OutputError
 from secondlens.lens import LensModel
 from secondlens.lens.classifier import WORLD_TEMPLATES, default_templates

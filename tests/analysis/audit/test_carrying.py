@@ -1,6 +1,7 @@
 """What neurons carry of a cue, against effects taken one by one."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ import secondlens as sl
 from secondlens.analysis.audit import Auditor
 from secondlens.analysis.audit.carrying import CarriedCues, carried_cues
 from secondlens.analysis.audit.images import image_scores
-from secondlens.atlas.surveyed import surveyed_images
+from secondlens.atlas.surveyed import SurveyedImages, surveyed_images
 from secondlens.data.decode import decode
-from secondlens.errors import AuditError
+from secondlens.data.sources import ImageSource
+from secondlens.errors import AuditError, ImageError
 
 
 def test_carried_pushes_are_means_of_effects(auditor: Auditor, world_cache: Path) -> None:
@@ -52,9 +54,26 @@ def test_neurons_that_tell_the_classes_are_spared() -> None:
     assert found.strongest(10, spare=1.0) == [(4, 7)]
 
 
+class Shifted:
+    """The images of a source, each under the name of the one before it."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.source, self.ids, self.description = source, source.ids, source.description
+
+    def read(self, index: int) -> Any:
+        return self.source.read((index + 1) % len(self.ids))
+
+    def path(self, index: int) -> None:
+        return None
+
+
 def test_what_cannot_be_carried(auditor: Auditor) -> None:
     source = surveyed_images(auditor.atlas)
     pair = auditor.pair("cat", "boat")
+    others = SurveyedImages(auditor.atlas, Shifted(source))
+    cue = auditor.within.texts[:1]
+    with pytest.raises(ImageError, match="is not the image of that name"):
+        carried_cues(auditor.model, auditor.atlas, others, auditor.within, pair, cue, [1])
     for cues, said in ((["zebra"], "no text of the pool"), ([], "at least one cue")):
         with pytest.raises(AuditError, match=said):
             carried_cues(auditor.model, auditor.atlas, source, auditor.within, pair, cues, [1])

@@ -11,7 +11,8 @@ from secondlens.analysis.audit import Auditor, class_head
 from secondlens.analysis.audit.carrying import CarriedCues
 from secondlens.analysis.audit.images import FEWEST, within_classes
 from secondlens.analysis.audit.matrix import NAMED, audit_matrix
-from secondlens.analysis.audit.similarity import NameSimilarity, TowerSimilarity, described_pool, mentions
+from secondlens.analysis.audit.similarity import NameSimilarity, TowerSimilarity, mentions
+from secondlens.descriptions.pools import described_pool
 from secondlens.lens.classifier import WORLD_TEMPLATES
 from secondlens.world import NOUNS
 

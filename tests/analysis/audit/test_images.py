@@ -16,7 +16,8 @@ from secondlens.analysis.audit.images import (
     image_significance,
     pick_image_cues,
 )
-from secondlens.analysis.audit.similarity import NameSimilarity, described_pool, mentions
+from secondlens.analysis.audit.similarity import NameSimilarity, mentions
+from secondlens.descriptions.pools import described_pool
 from secondlens.errors import AuditError
 from secondlens.lens.classifier import WORLD_TEMPLATES
 from secondlens.numerics.sparse.dictionary import text_atoms

@@ -12,8 +12,9 @@ from secondlens.analysis.audit.audit import select_cues
 from secondlens.analysis.audit.classes import ClassPair
 from secondlens.analysis.audit.images import STRONG, WithinClasses, pick_image_cues
 from secondlens.analysis.audit.scores import neuron_weights, score_phrases, similar_words, strongest
-from secondlens.analysis.audit.similarity import Similarity, described_pool
+from secondlens.analysis.audit.similarity import Similarity
 from secondlens.analysis.audit.table import NeuronTable
+from secondlens.descriptions.pools import described_pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError
 from secondlens.lens.model import LensModel

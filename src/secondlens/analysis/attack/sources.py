@@ -15,16 +15,17 @@ from secondlens.analysis.attack.folder import INDIRECT, AttackFolder
 from secondlens.analysis.attack.settings import AttackSettings
 from secondlens.analysis.audit.classes import class_head
 from secondlens.analysis.audit.images import within_classes
-from secondlens.analysis.audit.similarity import described_pool, open_similarity
+from secondlens.analysis.audit.similarity import open_similarity
 from secondlens.analysis.audit.table import neuron_table, table_of_directions
 from secondlens.analysis.indirect_directions import IMAGES, write_indirect_directions
 from secondlens.atlas.store import Atlas
 from secondlens.atlas.surveyed import surveyed_images
+from secondlens.descriptions.pools import described_pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.disk.files import sha256
 from secondlens.errors import AuditError
 from secondlens.lens.model import LensModel
-from secondlens.progress import Progress
+from secondlens.progress import Progress, Running, silent
 
 NAME = re.compile(r"layer-(\d+)")
 
@@ -86,8 +87,9 @@ def open_sources(
         if indirect == COMPUTE and folder is not None:
             path = folder.prepare() / INDIRECT
             write_indirect_directions(
-                model, atlas, surveyed_images(atlas), layers, path, limit=indirect_images, progress=progress
-            )
+                model, atlas, surveyed_images(atlas), layers, path, limit=indirect_images,
+                running=Running(progress=progress or silent),
+            )  # fmt: skip
         directions, digest = read_directions(path, layers)
         pool = described_pool(model, described)
         tables["indirect"] = table_of_directions("indirect", directions, pool, described.card.settings.nonzero)

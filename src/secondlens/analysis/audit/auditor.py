@@ -20,9 +20,10 @@ from secondlens.analysis.audit.images import (
     within_classes,
 )
 from secondlens.analysis.audit.scores import NEURONS, neuron_weights, strongest
-from secondlens.analysis.audit.similarity import SYNONYM, Similarity, described_pool
+from secondlens.analysis.audit.similarity import SYNONYM, Similarity
 from secondlens.analysis.audit.table import NeuronTable, neuron_table
 from secondlens.atlas.store import Atlas
+from secondlens.descriptions.pools import described_pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError, closest
 from secondlens.lens.model import LensModel

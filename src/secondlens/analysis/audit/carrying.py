@@ -21,15 +21,15 @@ from torch import Tensor
 from secondlens.analysis.audit.classes import ClassPair
 from secondlens.analysis.audit.images import WithinClasses
 from secondlens.atlas.store import Atlas
-from secondlens.data.loader import batches
+from secondlens.atlas.surveyed import require_unchanged
+from secondlens.data.loader import stream
 from secondlens.data.sources import ImageSource
 from secondlens.errors import AuditError
 from secondlens.lens.capture import capture
 from secondlens.lens.model import LensModel
 from secondlens.lens.paths import coefficients, path_weights, write_maps
-from secondlens.progress import Progress
+from secondlens.progress import RUNNING, Running
 
-BATCH = 32
 SPARE = 0.3
 """What a neuron has to carry of the cues, for what it tells of the classes, to be held at its mean."""
 
@@ -65,11 +65,12 @@ def carried_cues(
     cues: Sequence[str],
     layers: Sequence[int],
     *,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> CarriedCues:
     """One pass over the survey's images. source: these. cues: texts of the pool.
 
-    Raises `AuditError` for a text that is not in the pool, or images of which too few can be read again.
+    Raises `AuditError` for a text that is not in the pool, or images of which too few can be read again, `ImageError`
+    for an image that was replaced since the survey.
     """
     unknown = [text for text in cues if text not in within.texts]
     if unknown or not cues:
@@ -85,26 +86,22 @@ def carried_cues(
     width = sum(len(each) for each in along)
     by_group, by_cue = (torch.zeros(rows, width, dtype=torch.float64) for rows in (groups, len(cues)))
     counts, together = torch.zeros(groups), torch.zeros(len(cues), groups, dtype=torch.float64)
-    done = 0
     order = [int(position) for position in within.positions]
-    for batch in batches(source, model.preprocessing.transform, order=order, batch_size=BATCH):
-        done += len(batch.positions) + len(batch.skipped)
-        if len(batch.positions):
-            places = torch.tensor([place_of[int(position)] for position in batch.positions])
-            trace = capture(model.tower, batch.pixels, list(layers))
-            parts = [
-                torch.einsum("bnk,nk->bn", coefficients(path_weights(trace, model.tower, layer),
-                                                        trace.activations[layer]), each)
-                for layer, each in zip(layers, along, strict=True)
-            ]  # fmt: skip
-            found = torch.cat(parts, dim=1).double().cpu()
-            of = torch.nn.functional.one_hot(within.groups[places], groups).double()
-            by_group += of.T @ found
-            counts += of.sum(dim=0)
-            by_cue += shows[:, places] @ found
-            together += shows[:, places] @ of
-        if progress is not None:
-            progress("what neurons carry", done, len(order))
+    for batch in stream(source, model.preprocessing.transform, order, running, "what neurons carry"):
+        places = torch.tensor([place_of[int(position)] for position in batch.positions])
+        trace = capture(model.tower, batch.pixels, list(layers))
+        require_unchanged(source, batch.positions, trace.embeddings)
+        parts = [
+            torch.einsum("bnk,nk->bn", coefficients(path_weights(trace, model.tower, layer),
+                                                    trace.activations[layer]), each)
+            for layer, each in zip(layers, along, strict=True)
+        ]  # fmt: skip
+        found = torch.cat(parts, dim=1).double().cpu()
+        of = torch.nn.functional.one_hot(within.groups[places], groups).double()
+        by_group += of.T @ found
+        counts += of.sum(dim=0)
+        by_cue += shows[:, places] @ found
+        together += shows[:, places] @ of
     if float(counts.min()) == 0:
         raise AuditError("the survey's images cannot all be read again; survey those that there are")
     means = by_group / counts[:, None]

@@ -20,16 +20,16 @@ from secondlens.analysis.audit.folder import (
     presence_by_embedding,
 )
 from secondlens.analysis.audit.removal import SIZES, Projection, RemovalResult, Remover, predictions
-from secondlens.analysis.audit.similarity import described_pool
 from secondlens.atlas.surveyed import surveyed_images
 from secondlens.data.decode import decode
 from secondlens.data.labelled import LabelledImages, open_labelled
-from secondlens.data.loader import batches, processing_order
+from secondlens.data.loader import processing_order, stream
 from secondlens.data.texts import read_utf8
+from secondlens.descriptions.pools import described_pool
 from secondlens.errors import AuditError, ImageError
 from secondlens.lens.classifier import Head
 from secondlens.numerics.sparse.dictionary import text_atoms
-from secondlens.progress import Progress
+from secondlens.progress import RUNNING, Running
 
 
 def study_folder(
@@ -40,8 +40,7 @@ def study_folder(
     *,
     pairs: int = 10,
     cues: int = 10,
-    batch_size: int = 32,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> dict[str, Any]:
     """Errors of labelled images, explained by cues: see `folder`. As plain data: images, accuracy, presence (what says
     whether a cue is there), pairs with their errors and cues, and the tests, by p-value.
@@ -51,7 +50,7 @@ def study_folder(
     """
     labelled = open_labelled(images, auditor.model)
     names, head = class_head(auditor.model, labelled.classes, auditor.templates)
-    positions, embeddings, norms = _embed(auditor, labelled, batch_size, progress)
+    positions, embeddings, norms = _embed(auditor, labelled, running)
     truth = labelled.labels[positions]
     predicted = head.predict(embeddings.to(head.weight), norms.to(head.weight)).cpu()
     told = None if captions is None else _captions(captions, labelled, positions)
@@ -102,7 +101,7 @@ def study_removal(
     spare: float = SPARE,
     limit: int = 2000,
     methods: Sequence[str] | None = None,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> dict[str, Any]:
     """Accuracy on clean images and success of adversarial ones, against the number of neurons held at their mean.
 
@@ -117,7 +116,7 @@ def study_removal(
     chosen = list(cue) if cue else [each.text for each in auditor.audit(pair, cues=cues, draws=0).cues]
     carried = carried_cues(
         auditor.model, auditor.atlas, surveyed_images(auditor.atlas), auditor.within, pair, chosen,
-        auditor.layers or auditor.descriptions.card.layers, progress=progress,
+        auditor.layers or auditor.descriptions.card.layers, running=running,
     )  # fmt: skip
     neurons = carried.strongest(max(sizes), spare)
     remover = Remover(auditor.model, auditor.atlas, neurons, [size for size in sizes if size <= len(neurons)])
@@ -127,8 +126,8 @@ def study_removal(
     atoms = text_atoms(pool.embeddings, "unit")[[pool.texts.index(text) for text in chosen]]
     results = []
     for way in (remover, Projection(auditor.model, auditor.atlas, atoms)):
-        clean = _clean(way, auditor, labelled, head, limit, progress)
-        taken = predictions(way, auditor.model, pair.head, pictures, "adversarial pictures", progress)
+        clean = _clean(way, auditor, labelled, head, limit, running)
+        taken = predictions(way, auditor.model, pair.head, pictures, "adversarial pictures", running.progress)
         results.append(RemovalResult(way.sizes, clean, taken == 1))
     found, projected = results
     return {
@@ -145,30 +144,22 @@ def study_removal(
     }
 
 
-def class_means(
-    auditor: Auditor, images: str | Path, classes: Sequence[str], progress: Progress | None = None
-) -> Tensor:
+def class_means(auditor: Auditor, images: str | Path, classes: Sequence[str], running: Running = RUNNING) -> Tensor:
     """[class, embed], mean unit-norm embedding of labelled images by class; NaN for a class without images."""
     given = None if auditor.model.classifier is not None else classes
     labelled = open_labelled(images, auditor.model, given)
-    positions, embeddings, _ = _embed(auditor, labelled, 32, progress)
+    positions, embeddings, _ = _embed(auditor, labelled, running)
     of = torch.nn.functional.one_hot(labelled.labels[positions], len(labelled.classes)).double()
     return (of.T @ embeddings.double()) / of.sum(dim=0)[:, None]
 
 
-def _embed(
-    auditor: Auditor, labelled: LabelledImages, batch_size: int, progress: Progress | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _embed(auditor: Auditor, labelled: LabelledImages, running: Running) -> tuple[Tensor, Tensor, Tensor]:
     """Positions of the readable images, their unit-norm embeddings and |z|."""
-    order = list(range(len(labelled.source.ids)))
-    positions, parts, done = [], [], 0
-    for batch in batches(labelled.source, auditor.model.preprocessing.transform, order=order, batch_size=batch_size):
-        done += len(batch.positions) + len(batch.skipped)
-        if len(batch.positions):
-            positions.append(batch.positions)
-            parts.append(auditor.model.encode_images(batch.pixels).float().cpu())
-        if progress is not None:
-            progress("images", done, len(order))
+    order = range(len(labelled.source.ids))
+    positions, parts = [], []
+    for batch in stream(labelled.source, auditor.model.preprocessing.transform, order, running):
+        positions.append(batch.positions)
+        parts.append(auditor.model.encode_images(batch.pixels).float().cpu())
     if not parts:
         raise ImageError("none of the images can be read")
     found = torch.cat(parts)
@@ -177,19 +168,15 @@ def _embed(
 
 
 def _clean(
-    remover: Remover, auditor: Auditor, labelled: LabelledImages, head: Head, limit: int, progress: Progress | None
+    remover: Remover, auditor: Auditor, labelled: LabelledImages, head: Head, limit: int, running: Running
 ) -> Tensor:
     """[size, image], whether each is right."""
     order = processing_order(len(labelled.source.ids))[:limit]
-    right, done = [], 0
-    for batch in batches(labelled.source, auditor.model.preprocessing.transform, order=order, batch_size=32):
-        done += len(batch.positions) + len(batch.skipped)
-        if len(batch.positions):
-            changed, norms = remover.embeddings(batch.pixels)
-            truth = labelled.labels[batch.positions]
-            right.append(torch.stack([head.predict(each, norms).cpu() == truth for each in changed]))
-        if progress is not None:
-            progress("clean images", done, len(order))
+    right = []
+    for batch in stream(labelled.source, auditor.model.preprocessing.transform, order, running, "clean images"):
+        changed, norms = remover.embeddings(batch.pixels)
+        truth = labelled.labels[batch.positions]
+        right.append(torch.stack([head.predict(each, norms).cpu() == truth for each in changed]))
     if not right:
         raise ImageError("none of the clean images can be read")
     return torch.cat(right, dim=1)

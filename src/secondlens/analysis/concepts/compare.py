@@ -23,10 +23,10 @@ from scipy.stats import false_discovery_control, hypergeom
 from torch import Tensor
 
 from secondlens.analysis.concepts.find import ConceptFinder
-from secondlens.data.loader import Skipped, batches
+from secondlens.data.loader import Skipped, stream
 from secondlens.data.sources import ImageSource
 from secondlens.errors import ImageError
-from secondlens.progress import Progress, silent
+from secondlens.progress import RUNNING, Running
 
 FIRST = 20
 """Words of an image that count as what it shows."""
@@ -63,9 +63,7 @@ def compare(
     source: ImageSource,
     *,
     first: int = FIRST,
-    batch_size: int = 32,
-    workers: int = 0,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> Comparison:
     """Compare a set of images with the survey set of the finder's atlas; all texts and neurons that occur here.
 
@@ -73,27 +71,21 @@ def compare(
 
     Raises `ImageError` where no image can be read.
     """
-    tell = progress or silent
     raised = not finder.exact
     finder = finder.within_top()
     counts = {index: np.zeros(finder.model.neurons, dtype=np.int64) for index in finder.meters}
     rows: list[Tensor] = []
-    skipped: list[Skipped] = []
-    done = 0
-    order = range(len(source.ids))
-    for batch in batches(
-        source, finder.model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
-    ):
-        skipped += batch.skipped
-        done += len(batch.positions) + len(batch.skipped)
-        if len(batch.positions):
-            activity = finder.measure(batch.pixels)
-            for index, seen in activity.items():
-                counts[index] += seen.active.sum(dim=0).cpu().numpy()
-            rows.append(finder.rows(activity, first))
-        tell("images", done, len(order))
+    images = stream(source, finder.model.preprocessing.transform, range(len(source.ids)), running)
+    for batch in images:
+        activity = finder.measure(batch.pixels)
+        for index, seen in activity.items():
+            counts[index] += seen.active.sum(dim=0).cpu().numpy()
+        rows.append(finder.rows(activity, first))
+    skipped = images.skipped
     if not rows:
-        raise ImageError(f"none of {len(order)} images can be read (first: {skipped[0].reason if skipped else 'none'})")
+        raise ImageError(
+            f"none of {len(source.ids)} images can be read (first: {skipped[0].reason if skipped else 'none'})"
+        )
     mine = torch.cat(rows)
     theirs, survey_counts = survey_rows(finder, first)
     size, survey_size = len(mine), finder.atlas.manifest.images.count

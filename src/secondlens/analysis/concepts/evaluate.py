@@ -25,7 +25,7 @@ from torch import Tensor
 from secondlens.analysis.concepts.find import ConceptFinder
 from secondlens.analysis.concepts.words import AlignedWords, DescribedWords, Rule, Words, sparse
 from secondlens.data.labelled import LabelledImages
-from secondlens.data.loader import batches, processing_order
+from secondlens.data.loader import processing_order, stream
 from secondlens.data.texts import read_utf8
 from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions
@@ -35,7 +35,7 @@ from secondlens.lens.trace import Trace
 from secondlens.numerics.intervals import bootstrap_interval
 from secondlens.numerics.sparse.codes import sparse_decompose
 from secondlens.numerics.sparse.dictionary import text_atoms
-from secondlens.progress import Progress
+from secondlens.progress import RUNNING, Running
 
 SIZES = (1, 5, 10, 20)
 RULES: tuple[Rule, ...] = ("alignment", "signed", "paper")
@@ -100,9 +100,7 @@ def concept_recall(
     synonyms: dict[str, set[str]] | None = None,
     first: int = max(SIZES),
     limit: int = 5000,
-    batch_size: int = 32,
-    workers: int = 0,
-    progress: Progress | None = None,
+    running: Running = RUNNING,
 ) -> ConceptRecall:
     """Places of the labels of images that the survey did not see among the first texts of every method.
 
@@ -119,21 +117,14 @@ def concept_recall(
         )
     lists = TextLists(finder, descriptions, pool, first)
     ranks: dict[str, list[int]] = {}
-    done = 0
-    for batch in batches(
-        images.source, finder.model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
-    ):
-        done += len(batch.positions) + len(batch.skipped)
-        if len(batch.positions):
-            trace = capture(finder.model.tower, batch.pixels, finder.atlas.layers)
-            of_images = lists.of(trace)
-            for row, position in enumerate(batch.positions.tolist()):
-                wanted = right[int(images.labels[position])]
-                for name, found in of_images.items():
-                    places = [place for place, text in enumerate(found[row].tolist()) if text in wanted]
-                    ranks.setdefault(name, []).append(places[0] if places else -1)
-        if progress is not None:
-            progress("images", done, len(order))
+    for batch in stream(images.source, finder.model.preprocessing.transform, order, running):
+        trace = capture(finder.model.tower, batch.pixels, finder.atlas.layers)
+        of_images = lists.of(trace)
+        for row, position in enumerate(batch.positions.tolist()):
+            wanted = right[int(images.labels[position])]
+            for name, found in of_images.items():
+                places = [place for place, text in enumerate(found[row].tolist()) if text in wanted]
+                ranks.setdefault(name, []).append(places[0] if places else -1)
     return ConceptRecall({name: torch.tensor(found) for name, found in ranks.items()}, uncovered)
 
 

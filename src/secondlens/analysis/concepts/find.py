@@ -22,11 +22,11 @@ from secondlens.analysis.concepts.words import (
     Rule,
     Words,
     check_rule,
-    described_pool,
     sparse,
 )
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.pool import Pool
+from secondlens.descriptions.pools import described_pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import SecondLensError
 from secondlens.lens.capture import capture

@@ -22,10 +22,8 @@ from torch import Tensor
 
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.pool import Pool
-from secondlens.descriptions.pools import open_pool
 from secondlens.descriptions.store import Descriptions
-from secondlens.errors import SecondLensError, TextError, closest
-from secondlens.lens.model import LensModel
+from secondlens.errors import SecondLensError, closest
 from secondlens.numerics.sparse.dictionary import text_atoms
 
 Rule = Literal["alignment", "signed", "paper"]
@@ -56,17 +54,6 @@ def check_rule(rule: str) -> None:
 def sparse(weights: dict[int, Float[Tensor, "image neuron"]]) -> Weights:
     """Weights as sparse matrices."""
     return {layer: csr_array(weight.cpu().double().numpy()) for layer, weight in weights.items()}
-
-
-def described_pool(model: LensModel, descriptions: Descriptions) -> Pool:
-    """The pool that descriptions were made over; `TextError` where that of its name is another one by now."""
-    pool = open_pool(descriptions.name, model)
-    if pool.card.key != descriptions.card.settings.pool_key:
-        raise TextError(
-            f"the pool {descriptions.name!r} is not the one that {descriptions.folder} was made over; describe the "
-            "atlas again under another --name, or create the pool as it was"
-        )
-    return pool
 
 
 class DescribedWords:

@@ -4,7 +4,7 @@ from secondlens.data.sources.base import ImageSource, SubsetSource, every, subse
 from secondlens.data.sources.cifar import CifarSource
 from secondlens.data.sources.dataset import DatasetSource
 from secondlens.data.sources.files import FileListSource, FolderSource
-from secondlens.data.sources.opening import open_source
+from secondlens.data.sources.opening import is_one_image, open_source
 from secondlens.data.sources.tar import NestedTarSource, TarSource
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "SubsetSource",
     "TarSource",
     "every",
+    "is_one_image",
     "open_source",
     "subset",
 ]

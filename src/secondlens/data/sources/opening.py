@@ -61,6 +61,11 @@ def open_source(images: Any) -> ImageSource:
     )
 
 
+def is_one_image(images: str | Path) -> bool:
+    """Whether `open_source` reads this as one image file, and not as a set; a folder or table of one is a set."""
+    return has_picture_extension(str(images)) and Path(images).is_file()
+
+
 def _open_url(urls: list[str]) -> ImageSource:
     if all(url.lower().endswith(_TAR_SUFFIXES) for url in urls):
         return RemoteTarSource.of(urls)
@@ -88,7 +93,7 @@ def _open_path(path: Path) -> ImageSource:
         raise ImageError(f"expected a folder, a table or tar shards of pictures, {path} does not exist; check the path")
     if name.endswith(_TABLE_SUFFIXES):
         return FileListSource.from_table(path)
-    if has_picture_extension(name):
+    if is_one_image(path):
         return FileListSource.of([path])
     raise ImageError(
         f"expected a folder, a .csv or .txt table, .tar shards, a .zip, .parquet files or a picture, came the file "

@@ -26,7 +26,7 @@ from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.json_text import json_text
 from secondlens.errors import WorldError
 from secondlens.lens.model import LensModel
-from secondlens.progress import Progress
+from secondlens.progress import Progress, Running
 from secondlens.studies import ablation, first_order, indirect
 from secondlens.studies.ablation import ablate
 from secondlens.studies.first_order import study_first_order
@@ -155,7 +155,7 @@ def _measure(
     pool = open_pool("world-single", model)
     described = describe(atlas, pool, settings.texts, null_draws=100)
     study = ablation.summary(
-        ablate(model, atlas, images, described=[(described, pool)], sizes=(settings.texts,), batch_size=64)
+        ablate(model, atlas, images, described=[(described, pool)], sizes=(settings.texts,), running=Running(64))
     )
     lab = laboratory_summary(
         laboratory(

@@ -38,17 +38,14 @@ def measure_ablation(task: Task) -> Measured:
     model), loss (points), and what share of that loss each other replacement brings: large_fraction, small_fraction,
     rank_one_fraction. Shares are None where the loss is not significant (McNemar, p >= 0.05).
     """
-    options = task.run.options
     study = ablate(
         task.model,
         task.surveyed(),
         task.labelled(),
         templates=task.templates,
-        limit=options.limit,
-        batch_size=options.batch_size,
-        workers=options.workers,
+        limit=task.run.options.limit,
         out=task.folder,
-        progress=task.tell,
+        running=task.running,
     )
     facts = ablation.summary(study)
     files = task.write(study)
@@ -87,7 +84,7 @@ def measure_table1(task: Task) -> Measured:
     Values, %: baseline, indirect_accuracy, second_order_accuracy, indirect_explained, second_order_explained; and in
     points, second-order beyond indirect: accuracy_gap (lost), explained_gap.
     """
-    options, settings = task.run.options, task.settings
+    settings = task.settings
     atlas = task.surveyed()
     assert task.survey is not None
     study = study_table1(
@@ -99,11 +96,9 @@ def measure_table1(task: Task) -> Measured:
         neurons=settings.neurons,
         templates=task.templates,
         limit=task.limit,
-        batch_size=options.batch_size,
         rows=settings.rows,
-        workers=options.workers,
         seed=settings.seed,
-        progress=task.tell,
+        running=task.running,
     )
     facts = indirect.summary(study)
     files = task.write(study)
@@ -137,15 +132,12 @@ def measure_first_order(task: Task) -> Measured:
     Values: baseline, attentions_held, mlps_held (%, all of them held); late_fraction: the fraction of the accuracy lost
     with all attention layers held that the later half of them costs; mlp_fraction: what all MLPs cost of it.
     """
-    options = task.run.options
     study = study_first_order(
         task.model,
         task.labelled(),
         templates=task.templates,
         limit=task.limit,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        progress=task.tell,
+        running=task.running,
     )
     facts = first_order.summary(study)
     files = task.write(study)

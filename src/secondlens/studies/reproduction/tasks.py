@@ -12,7 +12,7 @@ from secondlens.data.labelled import LabelledImages
 from secondlens.data.sources import ImageSource
 from secondlens.errors import ReproductionError, closest
 from secondlens.lens.model import LensModel
-from secondlens.progress import Progress
+from secondlens.progress import Progress, Running
 from secondlens.studies.reproduction.presets import first_problem
 from secondlens.studies.reproduction.settings import Resolved
 
@@ -46,6 +46,12 @@ class Task:
     def limit(self) -> int:
         """Images at most."""
         return NO_LIMIT if self.run.options.limit is None else self.run.options.limit
+
+    @property
+    def running(self) -> Running:
+        """How the study runs."""
+        options = self.run.options
+        return Running(options.batch_size, options.workers, options.device, self.tell)
 
     def write(self, study: Any) -> list[str]:
         """Write the files of what a study found; return the names of those in the task's folder."""

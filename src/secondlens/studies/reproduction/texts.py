@@ -37,7 +37,6 @@ def measure_descriptions(task: Task) -> Measured:
     the fewest texts to the most), recovered (the share of what the true directions recover that the most texts do; None
     where that is nothing).
     """
-    options = task.run.options
     atlas = task.surveyed()
     notes: list[str] = []
     described = [(_described(task, pool), pool) for pool in _pools(task, notes)]
@@ -48,9 +47,7 @@ def measure_descriptions(task: Task) -> Measured:
         described,
         templates=task.templates,
         limit=task.limit,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        progress=task.tell,
+        running=task.running,
     )
     facts = summary(study)
     files = task.write(study)
@@ -130,7 +127,7 @@ def _pools(task: Task, notes: list[str]) -> list[Pool]:
                 reference,
                 model,
                 name=name if name in POOLS else None,
-                progress=lambda done, total: task.tell("encoding texts", done, total),
+                progress=task.running.counting("encoding texts"),
             )
         )
     if not found:
