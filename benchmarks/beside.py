@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks.cluster import save_model, save_pictures
 from benchmarks.report import record
 from benchmarks.survey import SIZES
-from secondlens.cli.survey_options import parse_layers
+from secondlens.cli.options import parse_layers
 from secondlens.data.sources import open_source
 
 OURS = (

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.report import record
 from secondlens.atlas import Atlas
-from secondlens.cli.survey_options import parse_layers
+from secondlens.cli.options import parse_layers
 from secondlens.data.labelled import LabelledImages, open_labelled
 from secondlens.data.loader import batches, processing_order
 from secondlens.data.sources import ImageSource

@@ -39,8 +39,8 @@ from secondlens.analysis.audit.matrix import image_matrix
 from secondlens.analysis.audit.similarity import NameSimilarity
 from secondlens.analysis.audit.study import class_means, study_removal
 from secondlens.atlas import Atlas
+from secondlens.cli.options import parse_layers
 from secondlens.cli.output import bar
-from secondlens.cli.survey_options import parse_layers
 from secondlens.data.language import open_language_model
 from secondlens.descriptions import Descriptions
 from secondlens.disk.files import write_text

@@ -8,7 +8,8 @@ import typer
 from typer.testing import CliRunner
 
 from secondlens.cli.app import app
-from secondlens.cli.survey_options import SurveySettings, SurveySubject, spread
+from secondlens.cli.options import spread
+from secondlens.cli.survey_options import SurveySettings, SurveySubject
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secondlens.cli.options import BatchSizeOption, DeviceOption, WorkersOption, parse_layers
 from secondlens.cli.output import (
     JsonOption,
     print_facts,
@@ -13,7 +14,6 @@ from secondlens.cli.output import (
     running,
 )
 from secondlens.cli.pool import SOURCE
-from secondlens.cli.survey_options import parse_layers
 from secondlens.progress import Running
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def ablate_command(
         Path | None, typer.Option(help="Folder for ablations.json, ablations.parquet and ablations.png.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Images at most, drawn at random.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
     memory: Annotated[str | None, typer.Option(help="For the layers of one pass, e.g. 4GB.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32",
     as_json: JsonOption = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from secondlens.cli.output import JsonOption, print_json
+from secondlens.cli.output import JsonOption, print_json, running
 
 app = typer.Typer(help="Check or upgrade the files of an atlas, or merge the parts of a survey.", no_args_is_help=True)
 
@@ -39,14 +39,13 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Merge the parts of a survey into an atlas, exactly."""
-    from secondlens.cli.output import bar, interruptible
     from secondlens.cli.survey import report
     from secondlens.disk.files import check_folder
     from secondlens.surveys.merge import merge_parts
 
     check_folder(out)
-    with interruptible(), bar() as on_progress:
-        atlas = merge_parts(parts, out, model, on_progress)
+    with running() as run:
+        atlas = merge_parts(parts, out, model, run.progress)
     report(atlas, {}, as_json)
 
 
@@ -58,15 +57,15 @@ def upgrade(
     """Bring an atlas of an older schema and its descriptions to the present one, in place and without the model."""
     from secondlens.atlas.manifest import SCHEMA_VERSION
     from secondlens.atlas.upgrade import upgrade_atlas
-    from secondlens.cli.output import bar, interruptible, print_facts
+    from secondlens.cli.output import print_facts
     from secondlens.descriptions.upgrade import upgrade_descriptions
     from secondlens.disk.files import check_folder
 
     check_folder(atlas)
-    with interruptible(), bar() as on_progress:
+    with running() as run:
         # The atlas last: until then it says that it is of the older schema.
-        descriptions = upgrade_descriptions(atlas, on_progress)
-        files = upgrade_atlas(atlas, on_progress)
+        descriptions = upgrade_descriptions(atlas, run.progress)
+        files = upgrade_atlas(atlas, run.progress)
     if as_json:
         print_json(
             {"atlas": str(atlas), "schema_version": SCHEMA_VERSION, "files": files, "descriptions": descriptions}

@@ -5,25 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from secondlens.cli.audit import (
-    AtlasArgument,
-    DeviceOption,
-    ModelArgument,
-    PoolOption,
-    SimilarityOption,
-    TemplateOption,
-)
+from secondlens.cli.audit import SimilarityOption, TemplateOption
 from secondlens.cli.auditor import classes_of, open_described, split_pair, templates_of
+from secondlens.cli.options import AtlasArgument, DeviceOption, ModelArgument, PoolOption, parse_layers
 from secondlens.cli.output import (
     JsonOption,
-    bar,
-    interruptible,
     print_facts,
     print_json,
     print_table,
+    running,
     warnings_to_stderr,
 )
-from secondlens.cli.survey_options import parse_layers
 
 app = typer.Typer(help="Make images that a model takes for another class, and measure how often.", no_args_is_help=True)
 
@@ -109,12 +101,12 @@ def run(
     judges = [open_judge(each, loaded, names, templates) for each in judge]
     folder = AttackFolder(out)
     plan = AttackPlan(pairs, methods, settings, names, templates, until)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running() as run:
         sources = open_sources(
             loaded, opened, described, methods, settings, similarity=similarity, templates=templates, classes=known,
-            indirect=indirect, indirect_images=indirect_images, folder=folder, progress=advance,
+            indirect=indirect, indirect_images=indirect_images, folder=folder, progress=run.progress,
         )  # fmt: skip
-        rows = run_attack(folder, plan, sources, language, maker, judges, advance, {"atlas": str(atlas.resolve())})
+        rows = run_attack(folder, plan, sources, language, maker, judges, run.progress, {"atlas": str(atlas.resolve())})
         if until != STAGES[-1]:
             typer.echo(f"stopped after {until}; the same command without --until goes on", err=True)
             return

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from secondlens.cli.auditor import make_auditor, split_pair
+from secondlens.cli.options import AtlasArgument, DeviceOption, ModelArgument, PoolOption
 from secondlens.cli.output import (
     JsonOption,
     print_facts,
@@ -37,9 +38,6 @@ class _PairByDefault(TyperGroup):
 
 app = typer.Typer(cls=_PairByDefault, help="Find what pushes a model from one class to another.", no_args_is_help=True)
 
-ModelArgument = Annotated[str, typer.Argument(help="The model of the atlas.")]
-AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder, described.")]
-PoolOption = Annotated[str | None, typer.Option(help="Which description to read; default: the latest.")]
 LayersOption = Annotated[str | None, typer.Option(help="e.g. 8,9,10; default: all that are described.")]
 ScoringOption = Annotated[
     str,
@@ -54,7 +52,6 @@ ClassesOption = Annotated[
 SimilarityOption = Annotated[str, typer.Option(help="auto, sentence[:FOLDER], tower or name.")]
 SynonymOption = Annotated[float, typer.Option(help="Phrases at least this similar to the class are left out.")]
 TemplateOption = Annotated[list[str] | None, typer.Option(help="Prompt with {} for the class; may be repeated.")]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
 OutOption = Annotated[Path | None, typer.Option(help="Write all of it to this .json, for the viewer's review page.")]
 
 

@@ -25,7 +25,7 @@ def make_auditor(
 ) -> "Auditor":
     """What all audits share, from the command line's words."""
     from secondlens.analysis.audit import Auditor, open_similarity
-    from secondlens.cli.survey_options import parse_layers
+    from secondlens.cli.options import parse_layers
 
     opened, loaded, described = open_described(model, atlas, pool, device)
     templates = templates_of(template, loaded)

@@ -11,10 +11,11 @@ import typer
 
 from secondlens.cli.describe import DescribeOptions, DescribeSubject
 from secondlens.cli.describe import report as report_description
+from secondlens.cli.options import BatchSizeOption, DeviceOption, spread
 from secondlens.cli.output import JsonOption, bar, interruptible, print_table, warnings_to_stderr
 from secondlens.cli.survey import report as report_survey
 from secondlens.cli.survey import say_what_it_takes
-from secondlens.cli.survey_options import DeviceOption, SurveySettings, SurveySubject, spread
+from secondlens.cli.survey_options import SurveySettings, SurveySubject
 
 if TYPE_CHECKING:
     from secondlens.surveys.cluster.costs import NodeCost
@@ -40,7 +41,7 @@ class CrewOptions:
 def survey(
     *,
     subject: SurveySubject,
-    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    batch_size: BatchSizeOption = 32,
     crew: CrewOptions,
     decoders: Annotated[int | None, typer.Option(help="Processes of each worker that decode images.")] = None,
     shard_images: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secondlens.cli.options import AtlasArgument, BatchSizeOption, DeviceOption, ModelArgument, PoolOption
 from secondlens.cli.output import JsonOption, print_json, print_table, running
 from secondlens.errors import ImageError
 
@@ -14,13 +15,9 @@ if TYPE_CHECKING:
     from secondlens.descriptions import Descriptions
     from secondlens.lens import LensModel
 
-ModelArgument = Annotated[str, typer.Argument(help="The model of the atlas.")]
-AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder, described.")]
-PoolOption = Annotated[str | None, typer.Option(help="Which description to use; default: the latest.")]
 PercentileOption = Annotated[
     float, typer.Option(help="A neuron is active above this percentile of its norms over the survey.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
 BEHIND = 3
 """Neurons and heads behind a word that are printed."""
 
@@ -133,7 +130,7 @@ def evaluate_command(
     synonyms: Annotated[Path | None, typer.Option(help="A CSV (name, synonym) of further right answers.")] = None,
     percentile: PercentileOption = 98.0,
     limit: Annotated[int, typer.Option(help="Images at most.")] = 5000,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
+    batch_size: BatchSizeOption = 32,
     workers: Annotated[int, typer.Option(help="Processes that decode images.")] = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,

@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secondlens.cli.options import DeviceOption, spread
 from secondlens.cli.output import (
     JsonOption,
-    bar,
-    interruptible,
     print_facts,
     print_json,
     print_table,
-    warnings_to_stderr,
+    running,
 )
 from secondlens.cli.pool import SOURCE
-from secondlens.cli.survey_options import DeviceOption, spread
 
 if TYPE_CHECKING:
     from secondlens.descriptions import Descriptions
@@ -59,17 +57,17 @@ def describe_command(
 
     opened = Atlas.open(subject.atlas)
     check_folder(opened.folder)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running() as run:
         loaded = load_model(subject.model or opened.manifest.model.reference, device=device)
         opened.require_model(loaded)
-        texts = open_pool(subject.pool, loaded, progress=lambda done, total: advance("encoding texts", done, total))
+        texts = open_pool(subject.pool, loaded, progress=run.counting("encoding texts"))
         found = describe(
             opened,
             texts,
             min(128, len(texts.texts)) if subject.nonzero is None else subject.nonzero,
             name=subject.name,
             device=device,
-            progress=advance,
+            progress=run.progress,
             **vars(options),
         )
     report(found, as_json)

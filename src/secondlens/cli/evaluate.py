@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table, running, warnings_to_stderr
+from secondlens.cli.options import BatchSizeOption, DeviceOption, WorkersOption, parse_layers
+from secondlens.cli.output import JsonOption, print_json, print_table, running
 from secondlens.cli.pool import SOURCE
-from secondlens.cli.survey_options import parse_layers
 
 SHOWN = ("pixel_accuracy", "miou", "map", "miou_at_mean")
 
@@ -56,8 +56,8 @@ def segmentation(
         Path | None, typer.Option(help="Folder of the report; a killed run goes on there. Default: no report.")
     ] = None,
     grid: Annotated[int, typer.Option(help="Images in the report's grid.")] = 8,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 16,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    batch_size: BatchSizeOption = 16,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Score every heat map method against masks: pixel accuracy, mIoU and mAP, with intervals and paired tests."""
@@ -78,7 +78,7 @@ def segmentation(
     opened = Atlas.open(atlas)
     images = open_masked(pairs, dataset, root, split, by_class=target == "name", void=void)
     files = []
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running() as run:
         loaded = load_model(model, device=device)
         opened.require_model(loaded)
         chosen = None if methods is None else [name.strip() for name in methods.split(",")]
@@ -86,7 +86,7 @@ def segmentation(
         pool = None if classes is None else open_pool(classes, loaded)
         wanted = make_targets(loaded, images, target, pool)
         plan = Plan(resolution, views, batch_size, first, limit)
-        evaluation = evaluate_segmentation(loaded, images, made, wanted, plan, out, opened, advance)
+        evaluation = evaluate_segmentation(loaded, images, made, wanted, plan, out, opened, run.progress)
         found = summary(evaluation, reference)
         if out is not None:
             panels = make_panels(loaded, images, made, wanted, evaluation, plan, grid) if grid else []
@@ -139,9 +139,9 @@ def descriptions(
     out: Annotated[Path, typer.Option(help="Folder for summary.json and curve.png.")],
     nonzero: Annotated[int | None, typer.Option("-m", help="Texts a neuron; default: 128, or the pool.")] = None,
     limit: Annotated[int, typer.Option(help="Images at most.")] = 5000,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Measure how far descriptions can be trusted: accuracy against the number of texts, prediction, stability."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secondlens.cli.concepts import read_picture
+from secondlens.cli.options import DeviceOption
 from secondlens.cli.output import JsonOption, interruptible, print_json, print_table
 from secondlens.errors import SecondLensError
 
@@ -25,7 +26,7 @@ def explain_command(
     logits: Annotated[bool, typer.Option(help="Of a classifier: explain its logit, not the cosine.")] = False,
     limit: Annotated[int, typer.Option(help="Parts, neurons and patches to print.")] = 16,
     out: Annotated[Path | None, typer.Option(help="Write a picture of it here, as PNG.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Split the score of a picture and a text, or the difference between two texts, into what made it."""

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from secondlens.cli.options import DeviceOption
 from secondlens.cli.output import JsonOption, print_facts, print_json, running
 
 
@@ -24,7 +25,7 @@ def export_command(
         Path | None, typer.Option(help="JSON of 'secondlens audit ... --out', or a folder of such files, to review.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Write the atlas as a site of plain files that any static web server shows, also offline."""

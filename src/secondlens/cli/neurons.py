@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secondlens.cli.arguments import neuron_address
+from secondlens.cli.options import AtlasArgument
 from secondlens.cli.output import JsonOption, print_facts, print_json, print_table
 from secondlens.errors import AtlasError
 
@@ -25,7 +26,6 @@ HEADINGS = {
     "top_fraction": "top frac.",
     "participation": "rank",
 }
-AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder.")]
 
 
 @app.command(name="list")

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
+from secondlens.cli.options import DeviceOption
 from secondlens.cli.output import (
     JsonOption,
-    bar,
-    interruptible,
     print_facts,
     print_json,
     print_table,
+    running,
     warnings_to_stderr,
 )
 
@@ -37,7 +37,7 @@ def create(
     truncate: Annotated[
         bool, typer.Option(help="Cut texts longer than the model's context; they are left out otherwise.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Encode a list of texts by a model, once, and keep it for every command."""
@@ -47,7 +47,7 @@ def create(
 
     blocked = frozenset() if block is None else frozenset(read_texts(block))
     rules = TextRules(blocked, min_length, max_length)
-    with warnings_to_stderr(), bar() as advance:
+    with running() as run:
         pool = open_pool(
             source,
             load_model(model, device=device),
@@ -55,7 +55,7 @@ def create(
             templates=template,
             rules=None if rules == TextRules() else rules,
             truncate=truncate,
-            progress=lambda done, total: advance("encoding texts", done, total),
+            progress=run.counting("encoding texts"),
         )
     facts = pool.card.model_dump()
     if as_json:
@@ -88,7 +88,7 @@ def generate(
     check_file(out, ".csv")
     names = read_texts(classes)
     model = open_language_model(llm, max_tokens=max_tokens, temperature=temperature)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running() as run:
         report = generate_descriptions(
             names,
             model,
@@ -96,7 +96,7 @@ def generate(
             per_class=per_class,
             prompt=PROMPT if prompt is None else prompt,
             seed=seed,
-            progress=lambda done, total: advance("describing classes", done, total),
+            progress=run.counting("describing classes"),
             restart=restart,
         )
     facts = report.facts()

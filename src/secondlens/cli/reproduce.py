@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table, warnings_to_stderr
-from secondlens.cli.survey_options import parse_layers
+from secondlens.cli.options import BatchSizeOption, DeviceOption, WorkersOption, parse_layers
+from secondlens.cli.output import JsonOption, print_json, print_table, running
 
 if TYPE_CHECKING:
     from secondlens.studies.reproduction import Outcome, Preset
@@ -33,9 +33,9 @@ def reproduce_command(
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the study's settings, e.g. neurons=50.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Images of either set at most, drawn at random.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32",
     list_presets: Annotated[bool, typer.Option("--list", help="Show the presets and stop.")] = False,
     as_json: JsonOption = False,
@@ -68,8 +68,8 @@ def reproduce_command(
         dtype=dtype,
     )
     check_folder(out)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
-        outcomes = reproduce(chosen, out, options, advance, write_files=write_files, write_report=write_report)
+    with running() as run:
+        outcomes = reproduce(chosen, out, options, run.progress, write_files=write_files, write_report=write_report)
     report = out / "REPORT.md"
     if as_json:
         print_json({"presets": plain(outcomes), "report": str(report)})

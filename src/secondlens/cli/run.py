@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secondlens.cli.describe import SizeOption, report
+from secondlens.cli.options import DeviceOption, LayersOption, WorkersOption, parse_layers
 from secondlens.cli.output import JsonOption, bar, interruptible, print_table, warnings_to_stderr
 from secondlens.cli.pool import SOURCE
 from secondlens.cli.survey import AutoBatchOption, parse_batch_size
-from secondlens.cli.survey_options import DeviceOption, LayersOption, OutOption, parse_layers
+from secondlens.cli.survey_options import OutOption
 
 if TYPE_CHECKING:
     from secondlens.atlas import Atlas
@@ -29,7 +30,7 @@ def run_command(
     nonzero: SizeOption = None,
     top: Annotated[int | None, typer.Option(help="Images kept a neuron; default: 100, or a tenth of few.")] = None,
     batch_size: AutoBatchOption = "auto",
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+    workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:

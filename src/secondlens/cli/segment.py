@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from secondlens.cli.neurons import AtlasArgument
-from secondlens.cli.output import JsonOption, bar, interruptible, print_json, print_table
-from secondlens.cli.survey_options import parse_layers
+from secondlens.cli.options import AtlasArgument, DeviceOption, parse_layers
+from secondlens.cli.output import JsonOption, print_json, print_table, running
 from secondlens.errors import ImageError, SecondLensError
 
 
@@ -36,7 +35,7 @@ def segment_command(
     overlap: Annotated[float, typer.Option(help="Of neighbouring windows.")] = 0.5,
     threshold: Annotated[float, typer.Option(help="Of a normalised heat map, for the masks.")] = 0.5,
     edges: Annotated[bool, typer.Option(help="Draw maps to the picture's edges (needs the extra 'refine').")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Write an overlay, the mask, and heat maps as pictures and arrays."""
@@ -65,7 +64,7 @@ def segment_command(
         check_file(out, ".png")
     names = _names(source.ids) if several else []
     found, skipped = [], []
-    with interruptible(), bar() as advance:
+    with running() as run:
         mapper = HeatMapper(
             load_model(model, device=device),
             Atlas.open(atlas),
@@ -87,7 +86,7 @@ def segment_command(
                 target = out / names[index] if several else out
                 found.append(write_segmentation(picture, name, mapper(picture), target, threshold).row())
             if several:
-                advance("segmenting", index + 1, len(source.ids))
+                run.progress("segmenting", index + 1, len(source.ids))
     if not found:
         raise ImageError(f"none of the {len(skipped)} pictures could be read; the first: {skipped[0]['reason']}")
     facts = {"method": method, "threshold": threshold, "fit": fit}

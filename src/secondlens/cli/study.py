@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from secondlens.cli.options import BatchSizeOption, DeviceOption, WorkersOption, parse_layers
 from secondlens.cli.output import JsonOption, print_json, print_table, running
-from secondlens.cli.survey_options import parse_layers
 
 app = typer.Typer(help="The paper's experiments on labelled images.", no_args_is_help=True)
 
@@ -18,9 +18,9 @@ def first_order(
     reference: Annotated[str | None, typer.Option(help="Images for the means; default: the labelled ones.")] = None,
     limit: Annotated[int, typer.Option(help="Images of either at most.")] = 5000,
     out: Annotated[Path | None, typer.Option(help="Folder for numbers, tables and a picture.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy with the direct contributions of attention layers and MLPs held at their means, accumulated."""
@@ -85,9 +85,9 @@ def selectivity(
     limit: Annotated[int, typer.Option(help="Images at most for the test.")] = 1000,
     draws: Annotated[int, typer.Option(help="Permutations of the images.")] = 99,
     seed: Annotated[int, typer.Option(help="Of neurons and permutations.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Show how selective neurons are and how nearly of rank one; with --images, against shuffled images."""
@@ -166,11 +166,11 @@ def table1(
     ] = None,
     limit: Annotated[int, typer.Option(help="Labelled images, and reference images, at most.")] = 5000,
     out: Annotated[Path | None, typer.Option(help="Folder for numbers, directions and a picture.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
+    batch_size: BatchSizeOption = 32,
     rows: Annotated[int, typer.Option(help="Neurons times images at a time; more on a GPU.")] = 32,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+    workers: WorkersOption = None,
     seed: Annotated[int, typer.Option(help="Which neurons are drawn.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy with a layer held at its mean, and how far one direction explains a neuron: indirect, second-order."""
@@ -229,17 +229,17 @@ def indirect(
         str | None, typer.Option(help="Images for means and components; default: those of the atlas.")
     ] = None,
     limit: Annotated[int, typer.Option(help="Reference images at most.")] = 300,
-    batch_size: Annotated[int, typer.Option(help="Images a forward pass.")] = 32,
+    batch_size: BatchSizeOption = 32,
     rows: Annotated[int, typer.Option(help="Neurons times images at a time; more on a GPU.")] = 32,
     workers: Annotated[int, typer.Option(help="Processes that decode images.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Directions of the exact indirect effects of every neuron of some layers, for `attack run --indirect`."""
     from secondlens.analysis.indirect_directions import write_indirect_directions
     from secondlens.atlas import Atlas
     from secondlens.atlas.surveyed import surveyed_images
-    from secondlens.cli.survey_options import parse_layers
+    from secondlens.cli.options import parse_layers
     from secondlens.data.sources import open_source
     from secondlens.disk.files import check_file
     from secondlens.lens import load_model

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secondlens.cli.options import spread
 from secondlens.cli.output import interruptible, print_facts, print_json, print_table
-from secondlens.cli.survey_options import SurveySettings, SurveySubject, spread
+from secondlens.cli.survey_options import SurveySettings, SurveySubject
 from secondlens.errors import SurveyError
 
 if TYPE_CHECKING:

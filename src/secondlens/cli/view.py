@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secondlens.cli.options import DeviceOption
 from secondlens.cli.output import warnings_to_stderr
 from secondlens.errors import AtlasError, MissingExtra
 
@@ -37,7 +38,7 @@ def view_command(
     ] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="A further name this server is reached by.")] = None,
     browser: Annotated[bool, typer.Option(help="Open the browser.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Serve the viewer until Ctrl-C."""
     try:

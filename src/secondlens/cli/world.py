@@ -5,16 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
+from secondlens.cli.options import DeviceOption, parse_layers
 from secondlens.cli.output import (
     JsonOption,
-    bar,
-    interruptible,
     print_facts,
     print_json,
     print_table,
-    warnings_to_stderr,
+    running,
 )
-from secondlens.cli.survey_options import parse_layers
 
 
 def concepts_command(
@@ -24,7 +22,7 @@ def concepts_command(
     scenes: Annotated[int, typer.Option(help="Unbiased scenes.")] = 500,
     objects: Annotated[int | None, typer.Option(help="Things a scene, 1 to 3; default: mixed.")] = None,
     percentile: Annotated[float, typer.Option(help="Of the norms above which a neuron is active.")] = 98.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Measure precision and recall of the concepts found in scenes, by every method."""
@@ -36,7 +34,7 @@ def concepts_command(
 
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running() as run:
         loaded = load_model(model, device=device)
         found = scene_concepts(
             loaded,
@@ -46,7 +44,7 @@ def concepts_command(
             scenes=scenes,
             objects=objects,
             percentile=percentile,
-            progress=advance,
+            progress=run.progress,
         )
     if as_json:
         print_json({"scenes": scenes, "pool": described.card.settings.pool, "methods": found})
@@ -74,7 +72,7 @@ def lab_command(
     pool: Annotated[str | None, typer.Option(help="Which description to compare; default: the latest.")] = None,
     layers: Annotated[str | None, typer.Option(help="e.g. 2,3,4; default: the atlas's.")] = None,
     biases: Annotated[str | None, typer.Option(help="The table that the model was trained with.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Compare neurons' words, and the cues that audits find, with the truth that drawn scenes know."""
@@ -90,7 +88,7 @@ def lab_command(
     check_report(out)
     opened = Atlas.open(atlas)
     described = Descriptions.open(opened, pool)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
+    with running() as run:
         found = laboratory(
             load_model(model, device=device),
             opened,
@@ -99,7 +97,7 @@ def lab_command(
             shown_each=shown,
             layers=chosen,
             biases=Biases.load(biases),
-            progress=advance,
+            progress=run.progress,
         )
     facts = summary(found)
     files = [] if out is None else [str(path) for path in write_laboratory(found, out)]
@@ -158,7 +156,7 @@ def seeds_command(
     labelled: Annotated[int, typer.Option(help="Scenes that accuracies are measured on.")] = 1000,
     labels: Annotated[str, typer.Option(help="Properties that make up a class.")] = "colour,texture,noun",
     biases: Annotated[str | None, typer.Option(help="The table that the model was trained with.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Repeat the paper's studies and the laboratory over newly drawn scenes: means with 95 % intervals."""
@@ -170,8 +168,8 @@ def seeds_command(
         scenes=scenes, labelled=labelled, labels=tuple(part.strip() for part in labels.split(",")), biases=biases
     )
     check_folder(out)
-    with interruptible(), warnings_to_stderr(), bar() as advance:
-        facts = study_seeds(load_model(model, device=device), out, seeds, settings, advance)
+    with running() as run:
+        facts = study_seeds(load_model(model, device=device), out, seeds, settings, run.progress)
     if as_json:
         print_json(facts)
         return
@@ -242,7 +240,7 @@ def render(
         for names in tables:
             write_labels(out, scenes, names)
     else:
-        with interruptible(), bar() as advance:
+        with running() as run:
             write_dataset(
                 out,
                 scenes,
@@ -250,7 +248,7 @@ def render(
                 masks=masks,
                 labels=tables,
                 workers=workers,
-                progress=lambda done: advance("drawing", done, count),
+                progress=lambda done: run.progress("drawing", done, count),
             )
     facts = {"folder": str(out), "scenes": count, "kind": kind, "seed": seed, "kept": kept}
     if as_json:
@@ -280,8 +278,10 @@ def train(
     check_folder(out)
     check_folder(work)
     stages = [Settings.load(path) for path in settings] if settings else [Settings()]
-    with interruptible(), bar() as advance:
-        train_stages(out, work, stages, biases=biases, start=start, device=device, workers=workers, progress=advance)
+    with running() as run:
+        train_stages(
+            out, work, stages, biases=biases, start=start, device=device, workers=workers, progress=run.progress
+        )
     typer.echo(f"wrote {out}", err=True)
 
 
@@ -291,7 +291,7 @@ def measure(
     scenes: Annotated[int, typer.Option(help="Scenes a figure.")] = 2000,
     groups: Annotated[int, typer.Option(help="Groups of 100 captions.")] = 20,
     biases: BiasesOption = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Measure zero-shot accuracies and retrieval on unseen scenes."""
@@ -299,13 +299,13 @@ def measure(
     from secondlens.studies.laboratory.measure import measure
     from secondlens.world.biases import Biases
 
-    with interruptible(), bar() as advance:
+    with running() as run:
         found = measure(
             load_model(model, device=device),
             scenes=scenes,
             groups=groups,
             biases=Biases.load(biases),
-            progress=advance,
+            progress=run.progress,
         )
     if as_json:
         print_json(found)
