@@ -8,20 +8,20 @@ Every part is kept beside the file until all are done, so that an interrupted ru
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
 from secondlens.data.loader import Batch, batches, processing_order
 from secondlens.data.sources import ImageSource
-from secondlens.disk.files import disk_errors, write_tensors
-from secondlens.disk.journal import Journal, settings_differ
+from secondlens.disk.files import write_tensors
+from secondlens.disk.journal import settings_differ
+from secondlens.disk.resumable import Resumable
 from secondlens.errors import SecondLensError
 from secondlens.lens.capture import capture
 from secondlens.lens.indirect import ROWS, Clean, IndirectStatistics, MeanActivations, effects_of
@@ -72,8 +72,7 @@ def write_indirect_directions(
     parts = out.with_name(f"{out.name}.parts")
     if out.is_file() and not parts.is_dir():
         return _facts(out, chosen, settings)
-    journal = Journal(parts / "parts.jsonl", settings, SecondLensError, "remove it, or write another file")
-    done = {(line["layer"], line["first"]) for line in journal.open(lambda line: (line["layer"], line["first"]))}
+    kept = Resumable(parts, settings, advice="remove it, or write another file")
     tell = progress or silent
 
     def read(title: str, before: int, total: int) -> Iterator[Batch]:
@@ -88,7 +87,7 @@ def write_indirect_directions(
 
     starts = range(0, model.neurons, PART)
     for layer in chosen:
-        missing = [first for first in starts if (layer, first) not in done]
+        missing = [first for first in starts if _part(layer, first) not in kept]
         if not missing:
             continue
         means = _means(model, layer, read(f"mean activations, layer {layer}", 0, len(order)))
@@ -100,25 +99,21 @@ def write_indirect_directions(
                 clean = Clean.run(model.tower, batch.pixels, layer)
                 found.update(effects_of(model.tower, layer, clean, means, neurons, rows=rows), batch.positions)
             result = found.result(min(top, found.count))
-            write_tensors(
-                _part(parts, layer, first),
-                {"directions": result.directions.contiguous(), "explained": result.explained_variance.contiguous()},
-            )
-            journal.add({"layer": layer, "first": first})
+            part = {"directions": result.directions.contiguous(), "explained": result.explained_variance.contiguous()}
+            kept.keep(_part(layer, first), lambda path, part=part: save_file(part, path))  # type: ignore[misc]
     written: dict[str, Tensor] = {}
     for layer in chosen:
-        found_parts = [load_file(_part(parts, layer, first)) for first in starts]
+        found_parts = [load_file(kept[_part(layer, first)]) for first in starts]
         written[f"layer-{layer:02d}"] = torch.cat([part["directions"] for part in found_parts])
         written[f"layer-{layer:02d}-explained"] = torch.cat([part["explained"] for part in found_parts])
     # One entry: the order of several would differ from run to run, and with it the file's hash.
     write_tensors(out, written, {"settings": json.dumps(settings)})
-    with disk_errors(out.parent):
-        shutil.rmtree(parts)
+    kept.done()
     return _facts(out, chosen, settings)
 
 
-def _part(parts: Path, layer: int, first: int) -> Path:
-    return parts / f"layer-{layer:02d}-{first:05d}.safetensors"
+def _part(layer: int, first: int) -> str:
+    return f"layer-{layer:02d}-{first:05d}.safetensors"
 
 
 def _means(model: LensModel, layer: int, read: Iterator[Batch]) -> Tensor:
