@@ -21,6 +21,7 @@ from secondlens.data.loader import Batch, batches, processing_order
 from secondlens.data.sources import ImageSource
 from secondlens.disk.files import write_tensors
 from secondlens.disk.journal import settings_differ
+from secondlens.disk.lock import one_writer
 from secondlens.disk.resumable import Resumable
 from secondlens.errors import SecondLensError
 from secondlens.lens.capture import capture
@@ -72,43 +73,47 @@ def write_indirect_directions(
     parts = out.with_name(f"{out.name}.parts")
     if out.is_file() and not parts.is_dir():
         return _facts(out, chosen, settings)
-    kept = Resumable(parts, settings, advice="remove it, or write another file")
-    tell = progress or silent
+    with one_writer(parts):
+        kept = Resumable(parts, settings, advice="remove it, or write another file")
+        tell = progress or silent
 
-    def read(title: str, before: int, total: int) -> Iterator[Batch]:
-        count = before
-        for batch in batches(
-            reference, model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
-        ):
-            count += len(batch.positions) + len(batch.skipped)
-            if len(batch.positions):
-                yield batch
-            tell(title, count, total)
+        def read(title: str, before: int, total: int) -> Iterator[Batch]:
+            count = before
+            for batch in batches(
+                reference, model.preprocessing.transform, order=order, batch_size=batch_size, workers=workers
+            ):
+                count += len(batch.positions) + len(batch.skipped)
+                if len(batch.positions):
+                    yield batch
+                tell(title, count, total)
 
-    starts = range(0, model.neurons, PART)
-    for layer in chosen:
-        missing = [first for first in starts if _part(layer, first) not in kept]
-        if not missing:
-            continue
-        means = _means(model, layer, read(f"mean activations, layer {layer}", 0, len(order)))
-        for first in missing:
-            neurons = list(range(first, min(first + PART, model.neurons)))
-            found = IndirectStatistics(len(neurons), model.embed_dim, min(len(order), 4 * top))
-            place = len(starts) - len(missing) + missing.index(first)
-            for batch in read(f"indirect effects, layer {layer}", place * len(order), len(starts) * len(order)):
-                clean = Clean.run(model.tower, batch.pixels, layer)
-                found.update(effects_of(model.tower, layer, clean, means, neurons, rows=rows), batch.positions)
-            result = found.result(min(top, found.count))
-            part = {"directions": result.directions.contiguous(), "explained": result.explained_variance.contiguous()}
-            kept.keep(_part(layer, first), lambda path, part=part: save_file(part, path))  # type: ignore[misc]
-    written: dict[str, Tensor] = {}
-    for layer in chosen:
-        found_parts = [load_file(kept[_part(layer, first)]) for first in starts]
-        written[f"layer-{layer:02d}"] = torch.cat([part["directions"] for part in found_parts])
-        written[f"layer-{layer:02d}-explained"] = torch.cat([part["explained"] for part in found_parts])
-    # One entry: the order of several would differ from run to run, and with it the file's hash.
-    write_tensors(out, written, {"settings": json.dumps(settings)})
-    kept.done()
+        starts = range(0, model.neurons, PART)
+        for layer in chosen:
+            missing = [first for first in starts if _part(layer, first) not in kept]
+            if not missing:
+                continue
+            means = _means(model, layer, read(f"mean activations, layer {layer}", 0, len(order)))
+            for first in missing:
+                neurons = list(range(first, min(first + PART, model.neurons)))
+                found = IndirectStatistics(len(neurons), model.embed_dim, min(len(order), 4 * top))
+                place = len(starts) - len(missing) + missing.index(first)
+                for batch in read(f"indirect effects, layer {layer}", place * len(order), len(starts) * len(order)):
+                    clean = Clean.run(model.tower, batch.pixels, layer)
+                    found.update(effects_of(model.tower, layer, clean, means, neurons, rows=rows), batch.positions)
+                result = found.result(min(top, found.count))
+                part = {
+                    "directions": result.directions.contiguous(),
+                    "explained": result.explained_variance.contiguous(),
+                }
+                kept.keep(_part(layer, first), lambda path, part=part: save_file(part, path))  # type: ignore[misc]
+        written: dict[str, Tensor] = {}
+        for layer in chosen:
+            found_parts = [load_file(kept[_part(layer, first)]) for first in starts]
+            written[f"layer-{layer:02d}"] = torch.cat([part["directions"] for part in found_parts])
+            written[f"layer-{layer:02d}-explained"] = torch.cat([part["explained"] for part in found_parts])
+        # One entry: the order of several would differ from run to run, and with it the file's hash.
+        write_tensors(out, written, {"settings": json.dumps(settings)})
+        kept.done()
     return _facts(out, chosen, settings)
 
 

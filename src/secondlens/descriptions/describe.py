@@ -37,6 +37,7 @@ from secondlens.descriptions.store import (
 from secondlens.descriptions.tables import texts_table
 from secondlens.disk.files import sha256, write_table, write_tensors, write_text
 from secondlens.disk.journal import settings_differ
+from secondlens.disk.lock import one_writer
 from secondlens.disk.resumable import JOURNAL, Resumable
 from secondlens.errors import AtlasError, TextError
 from secondlens.numerics.sparse.dictionary import text_atoms
@@ -102,7 +103,8 @@ def describe(
         if differ:
             raise AtlasError(f"{folder} was made with other settings: {differ}; {ADVICE}")
         return Descriptions(folder, read_card(folder))
-    _Run(atlas, pool, settings, folder, device, progress or silent).execute(elsewhere)
+    with one_writer(folder):
+        _Run(atlas, pool, settings, folder, device, progress or silent).execute(elsewhere)
     return Descriptions(folder, read_card(folder))
 
 
