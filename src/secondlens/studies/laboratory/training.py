@@ -25,6 +25,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from secondlens.disk.lock import one_writer
+from secondlens.disk.resumable import Resumable
+from secondlens.errors import WorldError
 from secondlens.progress import Progress, silent
 from secondlens.studies.laboratory.model import SPECIAL, make_model, save
 from secondlens.studies.laboratory.rendered import DENSE, Recipe, Rendered, Scenes, draw_batch, generator_of
@@ -97,6 +100,7 @@ def train(
     tell = progress or silent
     chip = torch.device(device)
     with one_writer(work):
+        kept = Resumable(work / "checkpoints", asdict(settings), WorldError)
         easy = Rendered(work / "easy", _recipe(settings, 1, biases))
         full = Rendered(work / "full", _recipe(settings, None, biases))
         for rendered in (easy, full):
@@ -119,7 +123,7 @@ def train(
             model.text_projection.requires_grad_(False)
         head = DenseHead(settings.width).to(chip)
         optimizer = _optimizer([model, head], settings)
-        first = read_checkpoint(work, settings, model, head, optimizer)
+        first = read_checkpoint(kept, model, head, optimizer)
         sets = (Scenes(easy, chip), Scenes(full, chip))
         last = settings.stop or settings.steps
         log = (work / "log.jsonl").open("a", encoding="utf-8")
@@ -135,7 +139,7 @@ def train(
                     log.flush()
                     tell("training", step, last)
                 if (step + 1) % CHECKPOINT == 0:
-                    write_checkpoint(work, settings, model, head, optimizer, step + 1)
+                    write_checkpoint(kept, model, head, optimizer, step + 1)
         tell("training", last, last)
         save(model.eval(), words, out)
     return out
