@@ -61,9 +61,10 @@ def upgrade(
     from secondlens.cli.output import bar, interruptible, print_facts
     from secondlens.descriptions.upgrade import upgrade_descriptions
     from secondlens.disk.files import check_folder
+    from secondlens.disk.lock import one_writer
 
     check_folder(atlas)
-    with interruptible(), bar() as on_progress:
+    with interruptible(), one_writer(atlas if atlas.is_dir() else None), bar() as on_progress:
         # The atlas last: until then it says that it is of the older schema.
         descriptions = upgrade_descriptions(atlas, on_progress)
         files = upgrade_atlas(atlas, on_progress)
