@@ -146,7 +146,7 @@ def test_a_killed_run_goes_on(vit: LensModel, table: Path, tmp_path: Path, monke
         np.testing.assert_array_equal(
             getattr(resumed.scores["raw-attention"], name), getattr(whole.scores["raw-attention"], name)
         )
-    with pytest.raises(SecondLensError, match="another views"):
+    with pytest.raises(SecondLensError, match="other settings: views was"):
         evaluate_segmentation(vit, images, methods, targets, replace(plan, views=2), tmp_path / "out")
 
 

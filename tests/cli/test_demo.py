@@ -35,11 +35,11 @@ def test_demo_tells_every_step_and_goes_on_where_it_was(
     for line in report.splitlines():
         if line.startswith("!["):
             assert (out / line.partition("](")[2].rstrip(")")).is_file(), line
-    kept = (out / "steps.json").read_text()
+    kept = (out / "steps.jsonl").read_text()
     code, printed, _ = run(monkeypatch, capsys, model, out, "--json")
     assert code == 0
     facts = json.loads(printed)
-    assert (out / "steps.json").read_text() == kept
+    assert (out / "steps.jsonl").read_text() == kept
     assert sum(step["seconds"] for step in facts["steps"]) == pytest.approx(facts["seconds"])
     assert all(command[0] != "demo" for step in facts["steps"] for command in step["commands"])
     code, _, told = secondlens(monkeypatch, capsys, "demo", "--model", model, "--out", out, "--scenes", 150)

@@ -147,12 +147,12 @@ def test_an_interrupted_description_goes_on(
     assert Descriptions.names(atlas) == ["whole"]
     if stop > 1:
         for change, message in (
-            ({"nonzero": 5}, "nonzero was 6, now 5"),
-            ({"null_draws": 20}, "n resamples was 19, now 20"),
-            ({"seed": 1}, "seed was 0, now 1"),
-            ({"nonnegative": True}, "nonnegative was False, now True"),
+            ({"nonzero": 5}, "nonzero was 6, is 5"),
+            ({"null_draws": 20}, "n resamples was 19, is 20"),
+            ({"seed": 1}, "seed was 0, is 1"),
+            ({"nonnegative": True}, "nonnegative was False, is True"),
         ):
-            with pytest.raises(AtlasError, match=f"description of other settings: {message}"):
+            with pytest.raises(AtlasError, match=f"cut.* made with other settings: {message}"):
                 describe(atlas, pool, **{**SETTINGS, **change}, name="cut")
     signals.clear()
     cut = describe(atlas, pool, **SETTINGS, name="cut")
@@ -169,7 +169,7 @@ def test_a_finished_description_is_not_made_again(
     first = describe(atlas, pool, **SETTINGS)
     monkeypatch.setattr(module, "sparse_decompose", None)
     assert describe(atlas, pool, **SETTINGS).card == first.card
-    with pytest.raises(AtlasError, match=r"nonzero was 6, now 4; .* give it another name with --name"):
+    with pytest.raises(AtlasError, match=r"nonzero was 6, is 4; .* give it another name with --name"):
         describe(atlas, pool, 4, null_draws=19)
     with pytest.raises(AtlasError, match=r"pool key was"):
         describe(atlas, open_pool(WORDS[1:], worded, name="My words"), **SETTINGS)
@@ -338,7 +338,7 @@ def test_commands_in_process(
         (("pool", "show", "my words"), "did you mean 'My words'"),
         (("describe", folder, "--pool", "My words", "-m", 99, "--name", "x"), "give -m"),
         (("describe", folder, "--pool", "My words", "--method", "opm", "--name", "x"), "did you mean 'omp'"),
-        (("describe", folder, "--pool", "My words", "-m", 5), "nonzero was 6, now 5"),
+        (("describe", folder, "--pool", "My words", "-m", 5), "nonzero was 6, is 5"),
         (("describe", tmp_path, "--pool", "My words"), "is no atlas"),
         (("neurons", "show", folder, 1, 7, "--pool", "other"), "no descriptions over 'other'"),
         (("neurons", "search", worded.reference, folder, "bat", "--layer", 2), "layer 2 is not in this atlas"),

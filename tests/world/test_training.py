@@ -1,6 +1,6 @@
 """Training the world's CLIP: a run that goes on, losses, batches; on a few scenes and a tiny tower."""
 
-import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -41,10 +41,15 @@ def small_shards(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(rendered, "ProcessPoolExecutor", lambda max_workers, mp_context: ThreadPoolExecutor(1))
 
 
+def checkpoint(work: Path) -> dict[str, torch.Tensor]:
+    """The state in a run's folder, which has the last one alone."""
+    (path,) = (work / "checkpoints").glob("*.safetensors")
+    return load_file(path)
+
+
 def test_an_interrupted_run_ends_as_if_it_had_not_been(work: Path, tmp_path: Path) -> None:
     train(tmp_path / "whole", work, TINY, workers=1)
-    for path in work.glob("checkpoint*"):
-        path.unlink()
+    shutil.rmtree(work / "checkpoints")
 
     def stop(title: str, done: int, total: int) -> None:
         if title == "training" and done == 3:
@@ -52,7 +57,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(work: Path, tmp_path: Pat
 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "parts", work, TINY, workers=1, progress=stop)
-    assert json.loads((work / "checkpoint.json").read_text())["step"] == 2
+    assert int(checkpoint(work)["step"]) == 2
     train(tmp_path / "parts", work, TINY, workers=1)
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     for name, tensor in whole.items():
@@ -77,14 +82,14 @@ def test_stages_go_on_from_each_other_and_a_frozen_text_tower_stays(work: Path, 
 
 def test_a_run_that_stops_is_what_an_interrupted_one_was(work: Path, tmp_path: Path) -> None:
     train(tmp_path / "stopped", work, replace(TINY, stop=2), workers=1)
-    stopped = load_file(work / "checkpoint-2.safetensors")
-    for path in work.glob("checkpoint*"):
-        path.unlink()
+    stopped = checkpoint(work)
+    assert int(stopped["step"]) == 2
+    shutil.rmtree(work / "checkpoints")
     kept: dict[str, torch.Tensor] = {}
 
     def keep(title: str, done: int, total: int) -> None:
         if title == "training" and done == 3 and not kept:
-            kept.update(load_file(work / "checkpoint-2.safetensors"))
+            kept.update(checkpoint(work))
 
     train(tmp_path / "whole", work, TINY, workers=1, progress=keep)
     assert kept.keys() == stopped.keys()

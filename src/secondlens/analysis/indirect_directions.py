@@ -8,21 +8,22 @@ Every part is kept beside the file until all are done, so that an interrupted ru
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from secondlens.atlas.store import Atlas
 from secondlens.atlas.surveyed import require_unchanged
 from secondlens.data.loader import processing_order, stream
 from secondlens.data.sources import ImageSource
-from secondlens.disk.files import disk_errors, write_tensors
-from secondlens.disk.journal import Journal, settings_differ
+from secondlens.disk.files import write_tensors
+from secondlens.disk.journal import settings_differ
+from secondlens.disk.lock import one_writer
+from secondlens.disk.resumable import Resumable
 from secondlens.errors import SecondLensError
 from secondlens.lens.capture import capture
 from secondlens.lens.indirect import ROWS, Clean, IndirectStatistics, MeanActivations, effects_of
@@ -71,44 +72,43 @@ def write_indirect_directions(
     parts = out.with_name(f"{out.name}.parts")
     if out.is_file() and not parts.is_dir():
         return _facts(out, chosen, settings)
-    journal = Journal(parts / "parts.jsonl", settings, SecondLensError, "remove it, or write another file")
-    done = {(line["layer"], line["first"]) for line in journal.open(lambda line: (line["layer"], line["first"]))}
-    starts = range(0, model.neurons, PART)
-    for layer in chosen:
-        missing = [first for first in starts if (layer, first) not in done]
-        if not missing:
-            continue
-        means = _means(model, layer, reference, order, running)
-        for first in missing:
-            neurons = list(range(first, min(first + PART, model.neurons)))
-            found = IndirectStatistics(len(neurons), model.embed_dim, min(len(order), 4 * top))
-            place = len(starts) - len(missing) + missing.index(first)
-            for batch in stream(
-                reference, model.preprocessing.transform, order, running, f"indirect effects, layer {layer}",
-                before=place * len(order), total=len(starts) * len(order),
-            ):  # fmt: skip
-                clean = Clean.run(model.tower, batch.pixels, layer)
-                found.update(effects_of(model.tower, layer, clean, means, neurons, rows=rows), batch.positions)
-            result = found.result(min(top, found.count))
-            write_tensors(
-                _part(parts, layer, first),
-                {"directions": result.directions.contiguous(), "explained": result.explained_variance.contiguous()},
-            )
-            journal.add({"layer": layer, "first": first})
-    written: dict[str, Tensor] = {}
-    for layer in chosen:
-        found_parts = [load_file(_part(parts, layer, first)) for first in starts]
-        written[f"layer-{layer:02d}"] = torch.cat([part["directions"] for part in found_parts])
-        written[f"layer-{layer:02d}-explained"] = torch.cat([part["explained"] for part in found_parts])
-    # One entry: the order of several would differ from run to run, and with it the file's hash.
-    write_tensors(out, written, {"settings": json.dumps(settings)})
-    with disk_errors(out.parent):
-        shutil.rmtree(parts)
+    with one_writer(parts):
+        kept = Resumable(parts, settings, advice="remove it, or write another file")
+        starts = range(0, model.neurons, PART)
+        for layer in chosen:
+            missing = [first for first in starts if _part(layer, first) not in kept]
+            if not missing:
+                continue
+            means = _means(model, layer, reference, order, running)
+            for first in missing:
+                neurons = list(range(first, min(first + PART, model.neurons)))
+                found = IndirectStatistics(len(neurons), model.embed_dim, min(len(order), 4 * top))
+                place = len(starts) - len(missing) + missing.index(first)
+                for batch in stream(
+                    reference, model.preprocessing.transform, order, running, f"indirect effects, layer {layer}",
+                    before=place * len(order), total=len(starts) * len(order),
+                ):  # fmt: skip
+                    clean = Clean.run(model.tower, batch.pixels, layer)
+                    found.update(effects_of(model.tower, layer, clean, means, neurons, rows=rows), batch.positions)
+                result = found.result(min(top, found.count))
+                part = {
+                    "directions": result.directions.contiguous(),
+                    "explained": result.explained_variance.contiguous(),
+                }
+                kept.keep(_part(layer, first), lambda path, part=part: save_file(part, path))  # type: ignore[misc]
+        written: dict[str, Tensor] = {}
+        for layer in chosen:
+            found_parts = [load_file(kept[_part(layer, first)]) for first in starts]
+            written[f"layer-{layer:02d}"] = torch.cat([part["directions"] for part in found_parts])
+            written[f"layer-{layer:02d}-explained"] = torch.cat([part["explained"] for part in found_parts])
+        # One entry: the order of several would differ from run to run, and with it the file's hash.
+        write_tensors(out, written, {"settings": json.dumps(settings)})
+        kept.done()
     return _facts(out, chosen, settings)
 
 
-def _part(parts: Path, layer: int, first: int) -> Path:
-    return parts / f"layer-{layer:02d}-{first:05d}.safetensors"
+def _part(layer: int, first: int) -> str:
+    return f"layer-{layer:02d}-{first:05d}.safetensors"
 
 
 def _means(model: LensModel, layer: int, reference: ImageSource, order: Sequence[int], running: Running) -> Tensor:

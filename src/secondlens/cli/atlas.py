@@ -60,9 +60,10 @@ def upgrade(
     from secondlens.cli.output import print_facts
     from secondlens.descriptions.upgrade import upgrade_descriptions
     from secondlens.disk.files import check_folder
+    from secondlens.disk.lock import one_writer
 
     check_folder(atlas)
-    with running() as run:
+    with one_writer(atlas if atlas.is_dir() else None), running() as run:
         # The atlas last: until then it says that it is of the older schema.
         descriptions = upgrade_descriptions(atlas, run.progress)
         files = upgrade_atlas(atlas, run.progress)

@@ -161,6 +161,7 @@ def seeds_command(
 ) -> None:
     """Repeat the paper's studies and the laboratory over newly drawn scenes: means with 95 % intervals."""
     from secondlens.disk.files import check_folder
+    from secondlens.disk.lock import one_writer
     from secondlens.lens import load_model
     from secondlens.studies.laboratory.seeds import SeedSettings, study_seeds
 
@@ -168,7 +169,7 @@ def seeds_command(
         scenes=scenes, labelled=labelled, labels=tuple(part.strip() for part in labels.split(",")), biases=biases
     )
     check_folder(out)
-    with running() as run:
+    with one_writer(out), running() as run:
         facts = study_seeds(load_model(model, device=device), out, seeds, settings, run.progress)
     if as_json:
         print_json(facts)

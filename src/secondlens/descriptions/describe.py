@@ -7,7 +7,6 @@
 4. Write a table and a file of figures a layer; the card last.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import secondlens
@@ -36,10 +35,15 @@ from secondlens.descriptions.store import (
     texts_file,
 )
 from secondlens.descriptions.tables import texts_table
-from secondlens.disk.files import disk_errors, sha256, write_table, write_tensors, write_text
+from secondlens.disk.files import sha256, write_table, write_tensors, write_text
+from secondlens.disk.journal import settings_differ
+from secondlens.disk.lock import one_writer
+from secondlens.disk.resumable import JOURNAL, Resumable
 from secondlens.errors import AtlasError, TextError
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.progress import Progress, silent
+
+ADVICE = "run it with the same settings, give it another name with --name, or remove the folder"
 
 Elsewhere = Callable[[DescriptionSettings, list[Part]], Iterable[tuple[Part, dict[str, Tensor]]]]
 
@@ -95,9 +99,12 @@ def describe(
     )
     folder = atlas.folder / FOLDER / slug(name or pool.name)
     if (folder / CARD).is_file():
-        _require_same(read_card(folder).settings, settings, folder)
+        differ = settings_differ(_named(read_card(folder).settings), _named(settings))
+        if differ:
+            raise AtlasError(f"{folder} was made with other settings: {differ}; {ADVICE}")
         return Descriptions(folder, read_card(folder))
-    _Run(atlas, pool, settings, folder, device, progress or silent).execute(elsewhere)
+    with one_writer(folder):
+        _Run(atlas, pool, settings, folder, device, progress or silent).execute(elsewhere)
     return Descriptions(folder, read_card(folder))
 
 
@@ -107,22 +114,16 @@ class _Run:
     ) -> None:
         self.atlas, self.pool, self.settings, self.folder = atlas, pool, settings, folder
         self.device, self.progress = device, progress
-        self.work = folder / "progress"
-        self.note = self.work / "settings.json"
+        begun = (folder / "progress" / JOURNAL).is_file()
+        self.kept = Resumable(folder / "progress", _named(settings), AtlasError, ADVICE)
+        for unknown in () if begun else folder.glob("layer-*"):
+            unknown.unlink()
 
     def execute(self, elsewhere: Elsewhere | None) -> None:
         started = time.monotonic()
-        if self.note.is_file():
-            stored = DescriptionSettings.model_validate_json(self.note.read_text(encoding="utf-8"))
-            _require_same(stored, self.settings, self.folder)
-        else:
-            with disk_errors(self.atlas.folder):
-                self.work.mkdir(parents=True, exist_ok=True)
-                for unknown in (*self.folder.glob("layer-*"), *self.work.glob("layer-*")):
-                    unknown.unlink()
         layers = [layer for layer in self.atlas.layers if not (self.folder / figures_file(layer)).is_file()]
         if elsewhere is not None:
-            missing = [part for layer in layers for part in self._parts(layer) if not (self.work / part.file).is_file()]
+            missing = [part for layer in layers for part in self._parts(layer) if part.file not in self.kept]
             for part, tensors in elsewhere(self.settings, missing):
                 self._keep(part, tensors)
         names = []
@@ -142,7 +143,7 @@ class _Run:
             files={name: sha256(self.folder / name) for name in names},
         )
         write_text(self.folder / CARD, card.model_dump_json(indent=2))
-        shutil.rmtree(self.work, ignore_errors=True)
+        self.kept.done()
 
     def _layer(self, layer: int) -> None:
         opened = self.atlas.layer(layer)
@@ -153,7 +154,7 @@ class _Run:
         parts: list[dict[str, Tensor]] = []
         nulls: dict[str, Tensor] = {}
         for part in wanted:
-            if not (self.work / part.file).is_file():
+            if part.file not in self.kept:
                 tensors = decompose_part(
                     part,
                     directions,
@@ -163,7 +164,7 @@ class _Run:
                     lambda some, before=done: self.progress(title, before + some, total),  # type: ignore[misc]
                 )
                 self._keep(part, tensors)
-            found = load_file(self.work / part.file)
+            found = load_file(self.kept[part.file])
             if part.kind is None:
                 parts.append(found)
             else:
@@ -187,17 +188,12 @@ class _Run:
         write_table(self.folder / texts_file(layer), table)
         # Written last: it marks the layer as done.
         write_tensors(self.folder / figures_file(layer), {name: t.contiguous() for name, t in figures.items()})
-        for path in self.work.glob(f"layer-{layer:02d}-*.safetensors"):
-            path.unlink()
 
     def _parts(self, layer: int) -> list[Part]:
         return parts_of(layer, self.atlas.manifest.model.neurons, self.settings.n_resamples)
 
     def _keep(self, part: Part, tensors: dict[str, Tensor]) -> None:
-        # Only now: settings that do not work must not be those that the next run has to have.
-        if not self.note.is_file():
-            write_text(self.note, self.settings.model_dump_json())
-        write_tensors(self.work / part.file, tensors)
+        self.kept.keep(part.file, lambda path: save_file(tensors, path))
 
     def _top_senses(self, opened: Any, codes: dict[str, Tensor], senses: Tensor, atoms: Tensor) -> Tensor:
         images = self.atlas.image_embeddings
@@ -219,11 +215,6 @@ class _Run:
         return torch.cat(found).to(torch.int8)
 
 
-def _require_same(stored: DescriptionSettings, asked: DescriptionSettings, folder: Path) -> None:
-    for field in DescriptionSettings.model_fields:
-        before, now = getattr(stored, field), getattr(asked, field)
-        if before != now:
-            raise AtlasError(
-                f"{folder} holds a description of other settings: {field.replace('_', ' ')} was {before}, now {now}; "
-                "run it with the same settings, give it another name with --name, or remove the folder"
-            )
+def _named(settings: DescriptionSettings) -> dict[str, Any]:
+    """The settings as a message names them."""
+    return {field.replace("_", " "): value for field, value in settings.model_dump().items()}

@@ -24,6 +24,7 @@ from secondlens.data.labelled import LabelledImages
 from secondlens.data.loader import Skipped, processing_order, stream
 from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.store import Descriptions
+from secondlens.disk.lock import one_writer
 from secondlens.errors import AtlasError, ImageError
 from secondlens.lens.capture import capture
 from secondlens.lens.classifier import Head, default_templates, make_head
@@ -112,23 +113,24 @@ def ablate(
         "precision": str(model.dtype),
         "batch size": running.batch_size,
     }
-    checkpoints = AblationCheckpoints(out, {**settings, "layers": chosen})
-    run = _Run(model, atlas, images, order, head, checkpoints, running)
-    targets = len(described) * len(sizes or (0,) * 6)
-    found = checkpoints.load(_groups(model, chosen, targets, running.batch_size, memory))
-    groups = found.groups
-    for number, group in enumerate(groups):
-        if number < found.group:
-            continue
-        ablators = []
-        for index in group:
-            ablator = LayerAblator.of(model, atlas.layer(index))
-            for name, directions in reconstructions(atlas, index, described, sizes).items():
-                ablator.add(name, directions)
-            ablators.append(ablator)
-        run.scan(ablators, found, "images" if len(groups) == 1 else f"images, pass {number + 1} of {len(groups)}")
-        # Their memory is free before the next ones are made.
-        del ablators, ablator
+    with one_writer(out):
+        checkpoints = AblationCheckpoints(out, {**settings, "layers": chosen})
+        run = _Run(model, atlas, images, order, head, checkpoints, running)
+        targets = len(described) * len(sizes or (0,) * 6)
+        found = checkpoints.load(_groups(model, chosen, targets, running.batch_size, memory))
+        groups = found.groups
+        for number, group in enumerate(groups):
+            if number < found.group:
+                continue
+            ablators = []
+            for index in group:
+                ablator = LayerAblator.of(model, atlas.layer(index))
+                for name, directions in reconstructions(atlas, index, described, sizes).items():
+                    ablator.add(name, directions)
+                ablators.append(ablator)
+            run.scan(ablators, found, "images" if len(groups) == 1 else f"images, pass {number + 1} of {len(groups)}")
+            # Their memory is free before the next ones are made.
+            del ablators, ablator
     positions = torch.cat(found.positions)
     return AblationStudy(
         images=images,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from secondlens.atlas.manifest import EMBEDDINGS, MANIFEST, THUMBNAILS, LayerMetadata, layer_file
 from secondlens.atlas.store import Atlas
-from secondlens.disk.files import make_folder, sha256, write_tensors, write_text
+from secondlens.disk.files import sha256, write_tensors, write_text
+from secondlens.disk.lock import one_writer
 from secondlens.errors import SurveyError
 from secondlens.lens.layer import LayerStatistics
 from secondlens.lens.load import load_model
@@ -42,12 +43,18 @@ def merge_parts(
     if model.weights_hash != manifest.model.weights_sha256:
         raise SurveyError(f"{model.reference} has other weights than the model that was surveyed; give that one")
     if manifest.scan == "second":
-        return _merge_second(ordered, out, model, progress)
+        atlas = Atlas.open(out)
+        with one_writer(out):
+            return _merge_second(ordered, atlas, model, progress)
     if (out / MANIFEST).exists():
         raise SurveyError(f"{out} holds an atlas already; choose another folder")
     require_no_part(out)
-    make_folder(out)
-    cards = []
+    with one_writer(out):
+        return _merge_first(ordered, out, model, progress)
+
+
+def _merge_first(ordered: Sequence[PartialResult], out: Path, model: LensModel, progress: Progress) -> Atlas:
+    manifest, cards = ordered[0].manifest, []
     for number, layer in enumerate(manifest.layers):
         progress("merging layers", number, len(manifest.layers))
         empty = LayerStatistics(model.tower, layer, manifest.capacity, manifest.settings["convention"])
@@ -75,8 +82,8 @@ def merge_parts(
     return Atlas.open(out)
 
 
-def _merge_second(ordered: Sequence[PartialResult], out: Path, model: LensModel, progress: Progress) -> Atlas:
-    atlas, manifest = Atlas.open(out), ordered[0].manifest
+def _merge_second(ordered: Sequence[PartialResult], atlas: Atlas, model: LensModel, progress: Progress) -> Atlas:
+    out, manifest = atlas.folder, ordered[0].manifest
     unreadable = {image.id for image in atlas.skipped}
     skipped = {position for position, name in enumerate(atlas.source_ids) if name in unreadable}
     require_same_images(ordered, skipped, atlas.source_ids)

@@ -17,6 +17,7 @@ from secondlens.atlas.manifest import MANIFEST, LayerMetadata, ids_hash, layer_f
 from secondlens.atlas.store import Atlas
 from secondlens.data.sources import open_source
 from secondlens.disk.files import sha256, write_tensors
+from secondlens.disk.lock import one_writer
 from secondlens.errors import SurveyError
 from secondlens.lens.layer import LayerResult, LayerStatistics
 from secondlens.lens.load import load_model
@@ -107,7 +108,7 @@ def survey_shard(
         base = {layer_file(layer): sha256(second.folder / layer_file(layer)) for layer in needed}
         scan = second_scan(second.folder, 0, needed)
     groups = [[layer for layer in group if layer in scan.layers] for group in job.plan.groups]
-    with SurveyBar(progress) as bar:
+    with SurveyBar(progress) as bar, one_writer(folder):
         return survey_part(job, part, scan, [group for group in groups if group], folder, bar, base)
 
 
@@ -174,6 +175,10 @@ class Run:
         finished = self.finished()
         if finished is not None:
             return finished
+        with one_writer(self.out):
+            return self._conduct(bar, parts)
+
+    def _conduct(self, bar: SurveyBar, parts: int) -> Atlas:
         job, plan = self.job, self.job.plan
         bar.note(
             f"{len(job.source.ids)} images, layers {', '.join(map(str, job.layers))}: {plan.sentence}, "

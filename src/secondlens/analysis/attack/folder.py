@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.journal import Journal
+from secondlens.disk.lock import HOLDER, LOCK
 from secondlens.errors import AuditError, LanguageError, SecondLensError
 
 CARD = "attack.json"
@@ -96,7 +97,9 @@ class AttackFolder:
     def prepare(self) -> Path:
         """Make the folder, or refuse one that holds something else; its path."""
         make_folder(self.path)
-        strange = [path for path in self.path.iterdir() if INDIRECT not in path.name]
+        strange = [
+            path for path in self.path.iterdir() if INDIRECT not in path.name and path.name not in (LOCK, HOLDER)
+        ]
         if strange and not (self.path / CARD).is_file():
             raise AuditError(f"{self.path} is not empty and holds no attack; choose another folder")
         return self.path

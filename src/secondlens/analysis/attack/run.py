@@ -17,6 +17,7 @@ from secondlens.analysis.attack.results import join
 from secondlens.analysis.attack.settings import AttackSettings, check_methods
 from secondlens.analysis.audit.classes import ClassPair
 from secondlens.data.language.base import LanguageModel
+from secondlens.disk.lock import one_writer
 from secondlens.errors import AuditError, closest
 from secondlens.lens.classifier import TEMPLATES
 from secondlens.progress import Progress
@@ -59,8 +60,21 @@ def run_attack(
     check_methods(plan.methods)
     if plan.until not in STAGES:
         raise AuditError(f"unknown stage {plan.until!r}{closest(plan.until, STAGES)}")
+    with one_writer(folder.path):
+        folder.claim({**_card(plan, sources, language, maker, judges), **(card or {})})
+        return _stages(folder, plan, sources, language, maker, judges, progress)
+
+
+def _stages(
+    folder: AttackFolder,
+    plan: AttackPlan,
+    sources: CueSources,
+    language: LanguageModel | None,
+    maker: ImageMaker | None,
+    judges: Sequence[Judge],
+    progress: Progress | None,
+) -> list[dict[str, Any]]:
     last = STAGES.index(plan.until)
-    folder.claim({**_card(plan, sources, language, maker, judges), **(card or {})})
     cues = find_cues(folder, plan.pairs, plan.methods, sources, plan.settings, progress)
     if last < 1:
         return []

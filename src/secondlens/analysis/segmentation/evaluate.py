@@ -24,6 +24,7 @@ from secondlens.analysis.segmentation.views import Size, fit_mask, pixel_maps, v
 from secondlens.atlas.store import Atlas
 from secondlens.data import UnreadableImage
 from secondlens.data.masks import Masked, MaskedImages, UnusableMask
+from secondlens.disk.lock import one_writer
 from secondlens.errors import ImageError, SecondLensError, closest
 from secondlens.lens.model import LensModel
 from secondlens.progress import Progress
@@ -114,8 +115,16 @@ def evaluate_segmentation(
         raise SecondLensError(f"expected at least one method, each once, got {', '.join(names) or 'none'}")
     positions = plan.positions(len(images))
     settings = _settings(model, images, methods, targets, plan, atlas)
-    shards = None if out is None else Shards(Path(out), settings)
     runner = _Runner(model, images, methods, targets, plan)
+    folder = None if out is None else Path(out)
+    with one_writer(folder):
+        shards = None if folder is None else Shards(folder, settings)
+        whole = _evaluate(runner, positions, shards, progress)
+    return Evaluation(whole, settings)
+
+
+def _evaluate(runner: "_Runner", positions: range, shards: Shards | None, progress: Progress | None) -> Done:
+    plan = runner.plan
     starts = range(0, len(positions), plan.batch_size)
     parts = []
     for batch, start in enumerate(starts):
@@ -132,7 +141,7 @@ def evaluate_segmentation(
         raise ImageError(f"none of {len(whole.images)} images can be used; the first: {whole.images[0]['skipped']}")
     if shards is not None:
         shards.finish(whole)
-    return Evaluation(whole, settings)
+    return whole
 
 
 class _Runner:

@@ -1,6 +1,5 @@
 """An evaluation on disk: one Parquet file a batch, so that a killed run goes on; joined when all are there."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from secondlens.analysis.segmentation.metrics import Scores
-from secondlens.disk.files import disk_errors, make_folder, write_table, write_text
-from secondlens.errors import SecondLensError
+from secondlens.disk.files import write_table
+from secondlens.disk.resumable import Resumable
 
-SETTINGS = "settings.json"
 SCORES = "scores.parquet"
 IMAGES = "images.parquet"
 _ARRAYS = ("foreground", "background", "above_mean")
@@ -46,44 +44,28 @@ class Shards:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
-        make_folder(folder)
-        path = folder / SETTINGS
-        wanted = json.loads(json.dumps(settings))
-        if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            different = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-            if different:
-                raise SecondLensError(
-                    f"{folder} holds an evaluation with another {', '.join(different)}; choose another folder, or "
-                    "remove it"
-                )
-        else:
-            write_text(path, json.dumps(wanted, indent=2))
+        self._kept = Resumable(folder / "progress", settings)
 
     def read(self, batch: int) -> Done | None:
         """What a batch gave, if it is here."""
-        paths = self._paths(batch)
-        # The second file is written last.
-        if not paths[1].is_file():
+        scores, images = _names(batch)
+        if scores not in self._kept or images not in self._kept:
             return None
-        return Done(pq.read_table(paths[1]).to_pylist(), from_table(pq.read_table(paths[0])))
+        return Done(pq.read_table(self._kept[images]).to_pylist(), from_table(pq.read_table(self._kept[scores])))
 
     def write(self, batch: int, done: Done) -> None:
         """Keep a batch."""
-        scores, images = self._paths(batch)
-        write_table(scores, to_table(done.scores))
-        write_table(images, images_table(done.images))
+        for name, table in zip(_names(batch), (to_table(done.scores), images_table(done.images)), strict=True):
+            self._kept.keep(name, lambda path, table=table: pq.write_table(table, path))  # type: ignore[misc]
 
     def finish(self, done: Done) -> None:
         """Two files for all batches: scores.parquet and images.parquet."""
         write_table(self.folder / SCORES, to_table(done.scores))
         write_table(self.folder / IMAGES, images_table(done.images))
 
-    def _paths(self, batch: int) -> tuple[Path, Path]:
-        folder = self.folder / "progress"
-        with disk_errors(self.folder):
-            folder.mkdir(exist_ok=True)
-        return folder / f"scores-{batch:05d}.parquet", folder / f"images-{batch:05d}.parquet"
+
+def _names(batch: int) -> tuple[str, str]:
+    return f"scores-{batch:05d}.parquet", f"images-{batch:05d}.parquet"
 
 
 def images_table(images: list[dict[str, Any]]) -> pa.Table:

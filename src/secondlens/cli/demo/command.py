@@ -26,11 +26,12 @@ def demo_command(
     from secondlens.cli.demo.run import run_demo
     from secondlens.cli.demo.settings import DemoSettings
     from secondlens.data.loader import one_thread
+    from secondlens.disk.lock import one_writer
 
     settings = DemoSettings(model, out, min(scenes, 200) if quick else scenes, quick)
     # The model is too small to gain from threads, and where others use the machine threads wait for each other: on two
     # busy cores the demo took 370 s with two and 85 s with one.
-    with interruptible(), one_thread():
+    with interruptible(), one_writer(out), one_thread():
         found = run_demo(app, settings, None if as_json else _before, None if as_json else _after)
     if as_json:
         print_json(_facts(found, out))

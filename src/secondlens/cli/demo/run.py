@@ -18,31 +18,24 @@ import secondlens
 from secondlens.cli.demo.report import write_report
 from secondlens.cli.demo.settings import DemoSettings, Done, Stage, Step
 from secondlens.cli.demo.story import STORY
-from secondlens.disk.files import make_folder, write_text
-from secondlens.disk.json_text import json_text
+from secondlens.disk.journal import Journal
 from secondlens.errors import SecondLensError
-from secondlens.surveys.checkpoint import require_same
 
-JOURNAL = "steps.json"
+JOURNAL = "steps.jsonl"
 
 
 class Commands:
     """The commands of an application, run with `--json`. settings: what must be the same for a journal to go on.
 
-    Raises `SurveyError` where the folder holds the journal of other settings.
+    Raises `SecondLensError` where the folder holds the journal of other settings.
     """
 
     def __init__(self, app: typer.Typer, folder: Path, settings: dict[str, Any]) -> None:
         self.root = typer.main.get_command(app)
-        self.path = folder / JOURNAL
-        self.content: dict[str, Any] = {"settings": settings, "commands": []}
+        self.journal = Journal(folder / JOURNAL, settings)
+        self.finished = self.journal.open(lambda line: (line["arguments"], line["summary"], line["seconds"]))
         self.ran: list[list[str]] = []
         self.seconds = 0.0
-        make_folder(folder)
-        if self.path.is_file():
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
-            require_same(kept["settings"], settings, f"{folder} holds a demo of other settings")
-            self.content = kept
 
     def has(self, name: str) -> bool:
         """Whether there is a command, such as "segment" or "world render"."""
@@ -55,7 +48,7 @@ class Commands:
         """The facts of a command, from the journal where it was run before."""
         arguments = [str(word) for word in words]
         self.ran.append(arguments)
-        for entry in self.content["commands"]:
+        for entry in self.finished:
             if entry["arguments"] == arguments:
                 self.seconds += entry["seconds"]
                 return dict(entry["summary"])
@@ -67,8 +60,8 @@ class Commands:
         facts = json.loads(printed.getvalue())
         seconds = time.monotonic() - started
         self.seconds += seconds
-        self.content["commands"].append({"arguments": arguments, "summary": facts, "seconds": seconds})
-        write_text(self.path, json_text(self.content))
+        self.finished.append({"arguments": arguments, "summary": facts, "seconds": seconds})
+        self.journal.add(self.finished[-1])
         return dict(facts)
 
 

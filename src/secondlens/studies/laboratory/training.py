@@ -25,6 +25,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from secondlens.disk.lock import one_writer
+from secondlens.disk.resumable import Resumable
+from secondlens.errors import WorldError
 from secondlens.progress import Progress, silent
 from secondlens.studies.laboratory.model import SPECIAL, make_model, save
 from secondlens.studies.laboratory.rendered import DENSE, Recipe, Rendered, Scenes, draw_batch, generator_of
@@ -95,45 +99,49 @@ def train(
     settings = settings or Settings()
     tell = progress or silent
     chip = torch.device(device)
-    easy = Rendered(work / "easy", _recipe(settings, 1, biases))
-    full = Rendered(work / "full", _recipe(settings, None, biases))
-    for rendered in (easy, full):
-        rendered.make(workers, tell)
-    words = all_words()
-    model = make_model(
-        len(SPECIAL) + len(words),
-        width=settings.width,
-        layers=settings.layers,
-        heads=settings.heads,
-        embed=settings.embed,
-        seed=settings.seed,
-    ).to(chip)
-    if start is not None:
-        model.load_state_dict({name: tensor.float() for name, tensor in load_file(start / "model.safetensors").items()})
-    if settings.frozen_text:
-        model.text_model.requires_grad_(False)
-        model.text_projection.requires_grad_(False)
-    head = DenseHead(settings.width).to(chip)
-    optimizer = _optimizer([model, head], settings)
-    first = read_checkpoint(work, settings, model, head, optimizer)
-    sets = (Scenes(easy, chip), Scenes(full, chip))
-    last = settings.stop or settings.steps
-    log = (work / "log.jsonl").open("a", encoding="utf-8")
-    model.train()
-    with log:
-        for step in range(first, last):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.rate * _schedule(step, settings)
-            figures = _step(model, head, optimizer, sets, settings, step, chip)
-            if step % 50 == 0 or step + 1 == last:
-                line = {"step": step, **{name: round(float(value), 4) for name, value in figures.items()}}
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                tell("training", step, last)
-            if (step + 1) % CHECKPOINT == 0:
-                write_checkpoint(work, settings, model, head, optimizer, step + 1)
-    tell("training", last, last)
-    save(model.eval(), words, out)
+    with one_writer(work):
+        kept = Resumable(work / "checkpoints", asdict(settings), WorldError)
+        easy = Rendered(work / "easy", _recipe(settings, 1, biases))
+        full = Rendered(work / "full", _recipe(settings, None, biases))
+        for rendered in (easy, full):
+            rendered.make(workers, tell)
+        words = all_words()
+        model = make_model(
+            len(SPECIAL) + len(words),
+            width=settings.width,
+            layers=settings.layers,
+            heads=settings.heads,
+            embed=settings.embed,
+            seed=settings.seed,
+        ).to(chip)
+        if start is not None:
+            model.load_state_dict(
+                {name: tensor.float() for name, tensor in load_file(start / "model.safetensors").items()}
+            )
+        if settings.frozen_text:
+            model.text_model.requires_grad_(False)
+            model.text_projection.requires_grad_(False)
+        head = DenseHead(settings.width).to(chip)
+        optimizer = _optimizer([model, head], settings)
+        first = read_checkpoint(kept, model, head, optimizer)
+        sets = (Scenes(easy, chip), Scenes(full, chip))
+        last = settings.stop or settings.steps
+        log = (work / "log.jsonl").open("a", encoding="utf-8")
+        model.train()
+        with log:
+            for step in range(first, last):
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.rate * _schedule(step, settings)
+                figures = _step(model, head, optimizer, sets, settings, step, chip)
+                if step % 50 == 0 or step + 1 == last:
+                    line = {"step": step, **{name: round(float(value), 4) for name, value in figures.items()}}
+                    log.write(json.dumps(line) + "\n")
+                    log.flush()
+                    tell("training", step, last)
+                if (step + 1) % CHECKPOINT == 0:
+                    write_checkpoint(kept, model, head, optimizer, step + 1)
+        tell("training", last, last)
+        save(model.eval(), words, out)
     return out
 
 

@@ -23,6 +23,7 @@ from secondlens.data.loader import processing_order
 from secondlens.data.sources import ImageSource, subset
 from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.json_text import finite, json_text
+from secondlens.disk.lock import one_writer
 from secondlens.errors import ReproductionError, SurveyError, closest
 from secondlens.lens.load import load_model
 from secondlens.lens.model import LensModel
@@ -91,13 +92,14 @@ def reproduce(
     tell = progress or silent
     models: dict[str, LensModel] = {}
     outcomes: list[Outcome] = []
-    for run in runs:
-        if run.model not in models:
-            # One at a time: two large models may not fit.
-            models.clear()
-            models[run.model] = load_model(run.model, device=options.device, dtype=options.dtype)
-        outcomes.append(_run(run, models[run.model], folder, tell, write_files))
-        write_report(outcomes, folder)
+    with one_writer(folder):
+        for run in runs:
+            if run.model not in models:
+                # One at a time: two large models may not fit.
+                models.clear()
+                models[run.model] = load_model(run.model, device=options.device, dtype=options.dtype)
+            outcomes.append(_run(run, models[run.model], folder, tell, write_files))
+            write_report(outcomes, folder)
     return outcomes
 
 

@@ -40,7 +40,7 @@ def write_study(study: AblationStudy, folder: Path) -> list[Path]:
     tables = [_table(study, layer) for layer in study.layers]
     write_table(folder / TABLE, pa.concat_tables(tables, promote_options="default"))
     draw(found["layers"], folder / PICTURE)
-    AblationCheckpoints(folder, {}).done()
+    AblationCheckpoints.done(folder)
     return [folder / name for name in (SUMMARY, TABLE, PICTURE)]
 
 
