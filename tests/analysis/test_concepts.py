@@ -33,7 +33,7 @@ def synthetic_layer(norms: torch.Tensor, top: int) -> AtlasLayer:
     histogram = NormHistogram(len(norms))
     histogram.update(norms)
     layer = AtlasLayer.__new__(AtlasLayer)
-    layer.top_norms, layer.histogram = norms.topk(top, dim=1).values, histogram.counts
+    layer._read = {"top_norms": norms.topk(top, dim=1).values, "histogram": histogram.counts}
     layer.atlas = SimpleNamespace(manifest=SimpleNamespace(images=SimpleNamespace(count=norms.shape[1])))  # type: ignore[assignment]
     return layer
 

@@ -246,7 +246,9 @@ def test_a_full_disk_is_one_clear_error(clip: LensModel, pictures: Path, tmp_pat
         subprocess.run(["umount", "-l", mount], check=True)
 
 
-def test_damaged_atlases_are_found(own_clip: LensModel, pictures: Path, tmp_path: Path) -> None:
+def test_damaged_atlases_are_found(
+    own_clip: LensModel, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "atlas"
     atlas = sl.survey(own_clip, pictures, folder, layers=[0], top=3)
     atlas.require_model(own_clip)
@@ -261,8 +263,10 @@ def test_damaged_atlases_are_found(own_clip: LensModel, pictures: Path, tmp_path
         atlas.layer(2)
     with pytest.raises(AtlasError, match="neurons 0 to 47"):
         atlas.layer(0).row("directions", 48)
-    with pytest.raises(AttributeError, match="did you mean 'directions'"):
+    with pytest.raises(AttributeError, match="no attribute 'direction'") as unknown:
         _ = atlas.layer(0).direction
+    sys.__excepthook__(unknown.type, unknown.value, unknown.tb)
+    assert "Did you mean: 'directions'?" in capsys.readouterr().err
     file = folder / "layer-00.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1

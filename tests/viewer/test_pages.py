@@ -2,6 +2,9 @@
 
 import json
 import re
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,18 @@ import torch
 from viewer_world import HOSTILE_NAMES, HOSTILE_TEXTS, World, encoded, go, new_picture
 
 from secondlens.analysis.concepts import ConceptFinder
+from secondlens.atlas import metrics
+from secondlens.atlas.metrics import Metric
 from secondlens.descriptions import Descriptions
 from secondlens.viewer.card import full_card
+from secondlens.viewer.export import export
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A static server that prints nothing."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 @pytest.fixture(params=["exported", "served"])
@@ -42,6 +55,33 @@ def test_overview(page: Any, address: str, world: World) -> None:
     page.get_by_role("heading", name="Layer 0").wait_for()
     # A bar leads to just the neurons that it counts.
     assert number(page.get_by_role("status").inner_text()) == sizes[place]
+
+
+def test_an_added_metric_on_the_pages(page: Any, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metric in the registry alone: the front end knows its title, format and scale from site.json."""
+    added = Metric(
+        "peak_ratio", "largest norm over the root mean square", title="Peak ratio", drawn=9, in_table=True,
+        compute=lambda layer: layer.top_norms[:, 0] / layer.variance.sqrt(),
+    )  # fmt: skip
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, added))
+    export(world.atlas, tmp_path / "site")
+    values = world.atlas.layer(1).metric("peak_ratio")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "site"))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        go(page, address, "")
+        page.get_by_label("Show").select_option(label="Peak ratio")
+        page.locator(".bar-link").first.wait_for()
+        middle = float(values.median())
+        go(page, f"{address}#/layer/1?peak_ratio={middle}..", "Layer 1")
+        kept = int((values >= middle).sum())
+        assert page.get_by_role("status").inner_text().startswith(f"{kept} of 48 neurons")
+        assert page.get_by_role("button", name="Peak ratio").count() == 1
+        go(page, f"{address}#/neuron/1/7", "Layer 1, neuron 7")
+        assert number(page.locator("[data-figure=peak_ratio]").inner_text()) == pytest.approx(
+            float(values[7]), rel=5e-3
+        )
+        server.shutdown()
 
 
 def test_an_ablation_study_on_the_overview(page: Any, exported: str) -> None:

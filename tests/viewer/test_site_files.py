@@ -23,7 +23,6 @@ from secondlens.viewer.export import ExportedSite, export
 from secondlens.viewer.findings import read_ablations, read_attack
 from secondlens.viewer.heat import heat_maps
 from secondlens.viewer.layout import Field, pack, slices
-from secondlens.viewer.neurons import COLUMNS
 from secondlens.viewer.site import Site, content_type
 
 WORDS = "things-i"
@@ -31,8 +30,9 @@ WORDS = "things-i"
 
 def test_columns_are_the_layers_own(world: World, site: Path) -> None:
     layer = world.atlas.layer(1)
-    found = np.fromfile(site / "data/layers/01/columns.bin", "<f4").reshape(len(COLUMNS), -1)
-    values = dict(zip(facts_of(site)["columns"], found, strict=True))
+    names = facts_of(site)["columns"]
+    found = np.fromfile(site / "data/layers/01/columns.bin", "<f4").reshape(len(names), -1)
+    values = dict(zip(names, found, strict=True))
     assert np.array_equal(values["explained_variance"], layer.explained_variance.numpy())
     assert np.array_equal(values["selectivity"], layer.selectivity.float().numpy())
     assert np.array_equal(values["top_norm"], layer.top_norms[:, 0].numpy())

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor
 
+from secondlens.atlas import metrics
 from secondlens.atlas.manifest import EMBEDDINGS, IMAGES, MANIFEST, SCHEMA_VERSION, THUMBNAILS, LayerMetadata, Manifest
 from secondlens.disk.files import sha256
 from secondlens.errors import AtlasError, closest
@@ -145,23 +146,13 @@ class Atlas:
 
 
 class AtlasLayer:
-    """One layer of an atlas: the tensors of `lens.layer.LayerResult`, each read when asked for.
-
-    directions, mean_effects: [neuron, embed]. explained_variance: [neuron]. top_norms, top_images: [neuron, top],
-    descending, ids as in `atlas.image_ids`.
-    """
-
-    directions: Float[Tensor, "neuron embed"]
-    mean_effects: Float[Tensor, "neuron embed"]
-    explained_variance: Float[Tensor, " neuron"]
-    top_norms: Float[Tensor, "neuron top"]
-    top_positions: Int[Tensor, "neuron top"]
-    histogram: Int[Tensor, "neuron bin"]
+    """One layer of an atlas: the stored tensors of `atlas.metrics.METRICS`, each read once, when it is first used."""
 
     def __init__(self, atlas: Atlas, card: LayerMetadata) -> None:
         self.atlas = atlas
         self.card = card
         self.path = atlas.folder / card.file
+        self._read: dict[str, Tensor] = {}
 
     @property
     def index(self) -> int:
@@ -179,14 +170,97 @@ class AtlasLayer:
         with self._open() as file:
             return sorted(file.keys())
 
-    def __getattr__(self, name: str) -> Tensor:
-        # Only called for what is not set yet: each tensor is read once.
-        if name.startswith("_") or name in ("atlas", "card", "path") or name not in self.names:
-            raise AttributeError(f"an atlas's layer has no {name!r}{closest(name, self.names)}")
-        with self._open() as file:
-            tensor = file.get_tensor(name)
-        setattr(self, name, tensor)
-        return tensor
+    @property
+    def mean_coefficients(self) -> Float[Tensor, "neuron path"]:
+        """[neuron, path] mean of the coefficients s."""
+        return self._stored("mean_coefficients")
+
+    @property
+    def mean_effects(self) -> Float[Tensor, "neuron embed"]:
+        """[neuron, embed] mean of the effects phi."""
+        return self._stored("mean_effects")
+
+    @property
+    def directions(self) -> Float[Tensor, "neuron embed"]:
+        """[neuron, embed] first principal component of the centred top effects, unit norm."""
+        return self._stored("directions")
+
+    @property
+    def explained_variance(self) -> Float[Tensor, " neuron"]:
+        """[neuron] fraction of the top effects' energy along the direction."""
+        return self._stored("explained_variance")
+
+    @property
+    def spectrum(self) -> Float[Tensor, "neuron component"]:
+        """[neuron, component] fractions of the energy along the first components."""
+        return self._stored("spectrum")
+
+    @property
+    def participation(self) -> Float[Tensor, " neuron"]:
+        """[neuron] effective rank of the top effects."""
+        return self._stored("participation")
+
+    @property
+    def components(self) -> Float[Tensor, "neuron component path"]:
+        """[neuron, component, path] v_j with r_j = sum_k v_j[k] u[k]."""
+        return self._stored("components")
+
+    @property
+    def path_projections(self) -> Float[Tensor, "neuron path"]:
+        """[neuron, path] <u[k], r_1>."""
+        return self._stored("path_projections")
+
+    @property
+    def path_fractions(self) -> Float[Tensor, "neuron path"]:
+        """[neuron, path] signed fractions of the paths in the projections' energy."""
+        return self._stored("path_fractions")
+
+    @property
+    def top_positions(self) -> Int[Tensor, "neuron top"]:
+        """[neuron, top] rows of `atlas.source_ids`, in descending order of norm."""
+        return self._stored("top_positions")
+
+    @property
+    def top_norms(self) -> Float[Tensor, "neuron top"]:
+        """[neuron, top] norms of the largest effects, descending."""
+        return self._stored("top_norms")
+
+    @property
+    def top_projections(self) -> Float[Tensor, "neuron top"]:
+        """[neuron, top] projections of the same images on r."""
+        return self._stored("top_projections")
+
+    @property
+    def top_fraction(self) -> Float[Tensor, " neuron"]:
+        """[neuron] fraction of the top images in the sum of squared norms."""
+        return self._stored("top_fraction")
+
+    @property
+    def variance(self) -> Float[Tensor, " neuron"]:
+        """[neuron] mean of squared norms."""
+        return self._stored("variance")
+
+    @property
+    def histogram(self) -> Int[Tensor, "neuron bin"]:
+        """[neuron, bin] counts of norms, see `numerics.histogram`."""
+        return self._stored("histogram")
+
+    @property
+    def certified(self) -> Bool[Tensor, " neuron"]:
+        """[neuron] no other image can belong to the top."""
+        return self._stored("certified")
+
+    @property
+    def tied(self) -> Bool[Tensor, " neuron"]:
+        """[neuron] a second pass did not certify it either."""
+        return self._stored("tied")
+
+    def metric(self, name: str) -> Shaped[Tensor, "unit ..."]:
+        """Return a metric of the registry, stored or computed; `AtlasError` with the closest for an unknown name."""
+        for metric in metrics.METRICS:
+            if metric.name == name:
+                return metric.values(self)
+        raise AtlasError(f"no metric {name!r}{closest(name, [metric.name for metric in metrics.METRICS])}")
 
     def row(self, name: str, neuron: int) -> Tensor:
         """One neuron's row of a tensor, read without the rest."""
@@ -234,6 +308,14 @@ class AtlasLayer:
             if found != shape:
                 problems.append(f"{self.card.file}: {name} has shape {found}, expected {shape}")
         return problems
+
+    def _stored(self, name: str) -> Tensor:
+        if name not in self._read:
+            if name not in self.names:
+                raise AtlasError(f"{self.path} has no tensor {name!r}; 'secondlens atlas check' lists what is damaged")
+            with self._open() as file:
+                self._read[name] = file.get_tensor(name)
+        return self._read[name]
 
     def _open(self) -> Any:
         try:

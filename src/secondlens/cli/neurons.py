@@ -15,34 +15,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at the neurons of an atlas.", no_args_is_help=True)
 
-SORTS = ("explained_variance", "top_norm", "selectivity", "top_fraction", "participation")
-HEADINGS = {
-    "layer": "layer",
-    "neuron": "neuron",
-    "explained_variance": "explained",
-    "top_norm": "largest",
-    "threshold": "threshold",
-    "selectivity": "selectivity",
-    "top_fraction": "top frac.",
-    "participation": "rank",
-}
 
 
 @app.command(name="list")
 def list_neurons(
     atlas: AtlasArgument,
     layer: Annotated[int | None, typer.Option(help="One layer; default: all.")] = None,
-    sort: Annotated[str, typer.Option(help=f"By {', '.join(SORTS)}.")] = "top_norm",
+    sort: Annotated[str, typer.Option(help="Metric to sort by; an unknown name lists them.")] = "top_norm",
     ascending: Annotated[bool, typer.Option(help="Smallest first.")] = False,
     limit: Annotated[int, typer.Option(help="How many to print.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List neurons with their figures."""
     from secondlens.atlas import Atlas
+    from secondlens.atlas.metrics import metrics_in
     from secondlens.errors import closest
 
-    if sort not in SORTS:
-        raise AtlasError(f"cannot sort by {sort!r}{closest(sort, SORTS)}")
+    headings = {"layer": "layer", "neuron": "neuron"}
+    headings |= {metric.name: metric.heading or metric.name.replace("_", " ") for metric in metrics_in("listed")}
+    if sort not in (sorts := list(headings)[2:]):
+        raise AtlasError(f"cannot sort by {sort!r}{closest(sort, sorts)}")
     opened = Atlas.open(atlas)
     rows = [row for index in (opened.layers if layer is None else [layer]) for row in _figures(opened.layer(index))]
     rows.sort(key=lambda row: row[sort], reverse=not ascending)
@@ -50,7 +42,7 @@ def list_neurons(
     if as_json:
         print_json({"neurons": rows})
     elif rows:
-        print_table(list(HEADINGS.values()), [[row[name] for name in HEADINGS] for row in rows])
+        print_table(list(headings.values()), [[row[name] for name in headings] for row in rows])
 
 
 @app.command()
@@ -147,15 +139,10 @@ def _print_words(card: dict[str, Any]) -> None:
 
 
 def _figures(layer: "AtlasLayer") -> list[dict[str, Any]]:
-    columns = {
-        "explained_variance": layer.explained_variance.tolist(),
-        "top_norm": layer.top_norms[:, 0].tolist(),
-        "threshold": layer.thresholds.tolist(),
-        "selectivity": layer.selectivity.tolist(),
-        "top_fraction": layer.top_fraction.tolist(),
-        "participation": layer.participation.tolist(),
-    }
+    from secondlens.atlas.metrics import metrics_in
+
+    columns = {metric.name: metric.values(layer).tolist() for metric in metrics_in("listed")}
     return [
-        {"layer": layer.index, "neuron": neuron, **{name: values[neuron] for name, values in columns.items()}}
-        for neuron in range(len(columns["top_norm"]))
+        {"layer": layer.index, "neuron": neuron, **dict(zip(columns, row, strict=True))}
+        for neuron, row in enumerate(zip(*columns.values(), strict=True))
     ]

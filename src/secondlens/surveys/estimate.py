@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from secondlens.atlas import metrics
 from secondlens.data.loader import batches, processing_order
 from secondlens.data.sources import ImageSource
 from secondlens.errors import SurveyError
@@ -101,11 +102,12 @@ def estimate(
 
 
 def layer_bytes(model: LensModel, layer: int, top: int) -> int:
-    """Size of a layer's file: the tensors of `LayerResult`."""
+    """Size of a layer's file: the stored tensors of `atlas.metrics.METRICS`."""
     paths = len(paths_of(model.tower, layer))
-    some = min(COMPONENTS, top, paths)
-    vectors = 2 * model.embed_dim + 3 * paths + some * (paths + 1)
-    return model.neurons * (4 * vectors + 16 * top + 4 * BINS + 4 * 4 + 2)
+    components = min(COMPONENTS, top, paths)
+    return metrics.layer_bytes(
+        model.neurons, {"path": paths, "embed": model.embed_dim, "component": components, "top": top, "bin": BINS}
+    )
 
 
 def state_bytes(model: LensModel, layer: int, capacity: int) -> int:

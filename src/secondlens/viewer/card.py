@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageOps
 
+from secondlens.atlas.metrics import metrics_in
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.disk.files import make_folder, write_whole
@@ -102,12 +103,7 @@ def neuron_card(atlas: Atlas, layer: int, neuron: int) -> dict[str, Any]:
     return {
         "layer": layer,
         "neuron": neuron,
-        "explained_variance": float(opened.explained_variance[neuron]),
-        "participation": float(opened.participation[neuron]),
-        "threshold": float(opened.thresholds[neuron]),
-        "selectivity": float(opened.selectivity[neuron]),
-        "top_fraction": float(opened.top_fraction[neuron]),
-        "root_mean_square": float(opened.variance[neuron].sqrt()),
+        **{metric.name: float(metric.values(opened)[neuron]) for metric in metrics_in("card")},
         "spectrum": opened.spectrum[neuron].tolist(),
         "paths": [{"readout": path.reader, "head": path.head, "fraction": share} for path, share in paths],
         "texts": [],

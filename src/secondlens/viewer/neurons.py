@@ -15,19 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from secondlens.atlas.manifest import THUMBNAILS
+from secondlens.atlas.metrics import metrics_in
 from secondlens.atlas.store import Atlas, AtlasLayer
 from secondlens.disk.json_text import json_text
 from secondlens.viewer.layout import Field, pack
 
-COLUMNS = (
-    "explained_variance",
-    "selectivity",
-    "top_norm",
-    "threshold",
-    "root_mean_square",
-    "top_fraction",
-    "participation",
-)
 NEAREST = 10
 """Neighbours kept a neuron."""
 
@@ -55,18 +47,9 @@ class NeuronFiles:
         ]
 
     def columns(self, layer: int) -> bytes:
-        """float32 [column, neuron], in the order of `COLUMNS`."""
-        opened = self.layers[layer]
-        found = {
-            "explained_variance": opened.explained_variance,
-            "selectivity": opened.selectivity,
-            "top_norm": opened.top_norms[:, 0],
-            "threshold": opened.thresholds,
-            "root_mean_square": opened.variance.sqrt(),
-            "top_fraction": opened.top_fraction,
-            "participation": opened.participation,
-        }
-        return np.stack([found[name].float().numpy() for name in COLUMNS]).astype("<f4").tobytes()
+        """float32 [column, neuron]: the metrics that the viewer draws, in their order."""
+        values = [metric.values(self.layers[layer]) for metric in metrics_in("drawn")]
+        return np.stack([column.float().numpy() for column in values]).astype("<f4").tobytes()
 
     def part(self, layer: int, rows: slice) -> bytes:
         """One slice of neurons: see `fields`."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import secondlens
+from secondlens.atlas.metrics import metrics_in
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.disk.json_text import json_text
@@ -24,7 +25,7 @@ from secondlens.viewer.beside import compare_atlases
 from secondlens.viewer.findings import read_ablations, read_attack
 from secondlens.viewer.heat import HeatMaps, framing, grid_of, heat_fields
 from secondlens.viewer.layout import SLICE, slices
-from secondlens.viewer.neurons import COLUMNS, IDS, PER_SPRITE, NeuronFiles, PictureFiles
+from secondlens.viewer.neurons import IDS, PER_SPRITE, NeuronFiles, PictureFiles
 from secondlens.viewer.words import TEXTS, WordFiles
 
 FORMAT = 2
@@ -183,7 +184,8 @@ class Site:
             "title": self.title,
             "atlas": manifest.model_dump(exclude={"files"}),
             "slice": SLICE,
-            "columns": list(COLUMNS),
+            "columns": [metric.name for metric in metrics_in("drawn")],
+            "metrics": [metric.described() for metric in metrics_in("drawn")],
             "layers": [
                 {
                     "layer": card.layer,

@@ -1,5 +1,7 @@
 // The atlas's files: fetched when needed, kept a while, read as typed arrays by the layout in site.json.
 
+import { addMetrics } from "./format.js";
+
 const KEPT = 240;
 const cache = new Map();
 const TYPES = { int32: Int32Array, float32: Float32Array, int8: Int8Array, float16: Uint16Array };
@@ -13,6 +15,7 @@ export class DataError extends Error {}
 export async function open() {
   site = await json("data/site.json");
   if (site.format !== 2) throw new DataError(`This viewer reads format 2; the site's data has format ${site.format}.`);
+  addMetrics(site.metrics);
   return site;
 }
 

@@ -29,22 +29,11 @@ export function duration(seconds) {
     .format(seconds / size);
 }
 
-/** What the columns are called, how their values are written, and what they mean. */
+const FORMATS = { number, percent };
+
+/** What the columns are called, how their values are written, and what they mean: of a description, and, once site.json
+ * is read, of an atlas. */
 export const COLUMNS = {
-  explained_variance: { title: "Explained variance", short: "Explained", write: percent,
-    about: "Share of the top images’ effects along the one direction" },
-  selectivity: { title: "Selectivity", short: "Selectivity", write: percent,
-    about: "Share of images with at least half the largest effect; small for a selective neuron" },
-  top_norm: { title: "Largest effect", short: "Largest", write: number, log: true,
-    about: "Largest norm of the effect, in units of the image embedding" },
-  threshold: { title: "Threshold", short: "Threshold", write: number, log: true,
-    about: "Smallest norm among the top images: above it an effect counts as significant" },
-  root_mean_square: { title: "Typical effect", short: "Typical", write: number, log: true,
-    about: "Root mean square of the effect’s norm over all images" },
-  top_fraction: { title: "Share of the top images", short: "Top share", write: percent,
-    about: "Share of the top images in the sum of squared norms" },
-  participation: { title: "Effective rank", short: "Rank", write: number,
-    about: "Effective number of directions among the top images’ effects" },
   polysemy: { title: "Polysemy", short: "Polysemy", write: number,
     about: "Effective number of directions among the words: 1 where all say the same" },
   senses: { title: "Senses", short: "Senses", write: count, about: "Groups of words that differ in meaning" },
@@ -57,3 +46,8 @@ export const COLUMNS = {
   prediction_auc: { title: "Prediction on new images", short: "AUC", write: number,
     about: "ROC-AUC with which the words tell the neuron’s images, on held-out images; 0.5 is chance" },
 };
+
+/** Add the atlas's metrics as site.json lists them. */
+export function addMetrics(metrics) {
+  for (const { name, format, ...metric } of metrics) COLUMNS[name] = { ...metric, write: FORMATS[format] };
+}

@@ -7,7 +7,7 @@ import { COLUMNS, count } from "../format.js";
 import { grid } from "../grid.js";
 import { headline } from "../parts/words.js";
 
-const SHOWN = ["explained_variance", "selectivity", "top_norm", "polysemy", "cosine", "p_matched", "prediction_auc"];
+const OF_WORDS = ["polysemy", "cosine", "p_matched", "prediction_auc"];
 
 export async function render(parts, query) {
   const chosen = parts[0] ?? "all";
@@ -45,7 +45,7 @@ class LayerPage {
     Object.assign(this, given);
     this.status = h("p", { class: "quiet", role: "status" });
     this.filters = h("div", { class: "filters" });
-    const shown = SHOWN.filter((name) => this.names.includes(name));
+    const shown = [...this.names.filter((name) => COLUMNS[name].table), ...OF_WORDS.filter((name) => this.names.includes(name))];
     this.grid = grid({
       label: this.chosen === "all" ? "Neurons of all layers" : `Neurons of layer ${this.chosen}`,
       columns: [
@@ -96,7 +96,7 @@ class LayerPage {
     const input = h("input", { type: "search", id: "word-filter", value: this.state.words, placeholder: "any of its first words",
       oninput: () => { this.state.words = input.value; this.update(); } });
     const add = h("button", { type: "button", onclick: () => {
-      this.state.ranges.push({ column: "explained_variance", low: -Infinity, high: Infinity });
+      this.state.ranges.push({ column: this.names[0], low: -Infinity, high: Infinity });
       this.drawFilters();
       this.filters.lastChild.querySelector("select").focus();
     } }, "Filter by a figure");

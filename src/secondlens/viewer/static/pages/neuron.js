@@ -11,8 +11,7 @@ import { neuronTable } from "../parts/list.js";
 import { pathsSection } from "../parts/paths.js";
 import { wordsSection } from "../parts/words.js";
 
-const FIGURES = ["explained_variance", "selectivity", "top_norm", "threshold", "root_mean_square", "top_fraction",
-  "participation", "polysemy", "senses"];
+const OF_WORDS = ["polysemy", "senses"];
 
 export async function render(parts, query) {
   const [layer, neuron] = parts.map(Number);
@@ -83,7 +82,7 @@ function heading(layer, neuron, query, save) {
 }
 
 function figures(layer, neuron, values) {
-  return section("Figures", facts(FIGURES.filter((name) => name in values).map((name) => [
+  return section("Figures", facts([...site.columns, ...OF_WORDS].filter((name) => name in values).map((name) => [
     h("span", { title: COLUMNS[name].about }, COLUMNS[name].title),
     h("span", { "data-figure": name }, COLUMNS[name].write(values[name][neuron]), rank(values[name], neuron))])));
 }

@@ -3,7 +3,7 @@
 import { binEdges, counts, linkedBars, quantile, quartiles, sorted } from "../charts.js";
 import { columns, description, layers, neuronCount, site } from "../data.js";
 import { empty, facts, h, section, text } from "../dom.js";
-import { COLUMNS, count, date, duration, list, percent } from "../format.js";
+import { COLUMNS, count, date, duration, list } from "../format.js";
 import { ablations } from "../parts/ablations.js";
 
 const BINS = 24;
@@ -83,7 +83,7 @@ function distributions(names, tables) {
       return h("figure", { class: "panel" },
         h("figcaption", {}, h("a", { href: `#/layer/${layer}?sort=-${name}` }, `Layer ${layer}`),
           h("span", { class: "quiet" }, ` median ${write(quantile(sorted(values[name]), 0.5))}`)),
-        linkedBars(bars, { label: `${title}, layer ${layer}`, write: log ? write : name === "explained_variance" ? percent : write }));
+        linkedBars(bars, { label: `${title}, layer ${layer}`, write }));
     }));
   }
   draw();

@@ -1,6 +1,6 @@
 // Everything about one neuron as JSON, the same as "secondlens neurons show --json" prints.
 
-import { card, columns, pictures, texts } from "../data.js";
+import { card, columns, pictures, site, texts } from "../data.js";
 import { wordsOf } from "./words.js";
 
 export async function neuronJson(layer, neuron, row, words, said, held) {
@@ -8,12 +8,7 @@ export async function neuronJson(layer, neuron, row, words, said, held) {
   const found = await pictures(row.top_positions);
   const facts = {
     layer, neuron,
-    explained_variance: values.explained_variance[neuron],
-    participation: values.participation[neuron],
-    threshold: values.threshold[neuron],
-    selectivity: values.selectivity[neuron],
-    top_fraction: values.top_fraction[neuron],
-    root_mean_square: values.root_mean_square[neuron],
+    ...Object.fromEntries(site.metrics.filter((metric) => metric.card).map(({ name }) => [name, values[name][neuron]])),
     spectrum: Array.from(row.spectrum),
     paths: card(layer).paths.map(([reader, head], place) => ({ readout: reader, head, fraction: row.path_fractions[place] })),
     texts: [],
