@@ -75,6 +75,9 @@ AREAS = {
 
 # Tests that run first, by a part of the path.
 DIRECT = {
+    "atlas/metrics": ["tests/atlas/test_metrics.py"],
+    "disk/resumable": ["tests/disk/test_resumable.py"],
+    "disk/lock": ["tests/disk/test_one_writer.py"],
     "lens/sources": ["tests/analysis/test_attribution.py"],
     "lens/indirect": ["tests/lens/test_indirect.py"],
     "lens/upper": ["tests/lens/test_indirect.py"],

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at the neurons of an atlas.", no_args_is_help=True)
 
 
-
 @app.command(name="list")
 def list_neurons(
     atlas: AtlasArgument,
