@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         load_model,
         patch_contributions,
         second_order_effects,
+        wrap,
     )
     from secondlens.numerics.sparse.codes import SparseCodes, sparse_decompose
     from secondlens.surveys.run import survey
@@ -45,6 +46,7 @@ _HOMES = {
     "second_order_effects": "secondlens.lens",
     "sparse_decompose": "secondlens.numerics.sparse.codes",
     "survey": "secondlens.surveys.run",
+    "wrap": "secondlens.lens",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "second_order_effects",
     "sparse_decompose",
     "survey",
+    "wrap",
 ]
 
 
