@@ -19,7 +19,7 @@ from secondlens.lens.tower import MLP, VisionTower
 
 NAME, PACKAGE = "hf-clip", "transformers"
 MODEL_TYPES = ("clip", "clip_vision_model")
-CLASSES = ("CLIPModel", "CLIPVisionModelWithProjection")
+CLASSES: tuple[str, ...] = ("CLIPModel", "CLIPVisionModelWithProjection")
 
 
 def load(location: str, config: Any) -> Upstream:

@@ -19,7 +19,7 @@ from secondlens.lens.tower import MLP, AttentionWeights, Block, VisionTower
 
 NAME, PACKAGE = "openclip", "open_clip"
 # CoCa, which pools by attention, is refused by `tower`, with that reason.
-CLASSES = ("CLIP", "CustomTextCLIP", "CoCa")
+CLASSES: tuple[str, ...] = ("CLIP", "CustomTextCLIP", "CoCa")
 
 
 def load(reference: ModelReference) -> Upstream:

@@ -23,7 +23,7 @@ from secondlens.lens.tower import MLP, AttentionWeights, Reader, VisionTower
 
 NAME, PACKAGE = "hf-siglip", "transformers"
 MODEL_TYPES = ("siglip",)
-CLASSES = ("SiglipModel",)
+CLASSES: tuple[str, ...] = ("SiglipModel",)
 
 
 def load(location: str, config: Any) -> Upstream:

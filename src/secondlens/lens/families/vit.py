@@ -19,7 +19,7 @@ from secondlens.lens.tower import MLP, AttentionWeights, Block, VisionTower
 
 NAME, PACKAGE = "hf-vit", "transformers"
 MODEL_TYPES = ("vit",)
-CLASSES = ("ViTForImageClassification",)
+CLASSES: tuple[str, ...] = ("ViTForImageClassification",)
 
 
 def load(location: str, config: Any) -> Upstream:
