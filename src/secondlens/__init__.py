@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from secondlens.analysis.concepts import ImageConcepts, find_concepts
     from secondlens.analysis.heatmaps import HeatMap, heat_map
     from secondlens.atlas import Atlas, AtlasLayer
-    from secondlens.descriptions import Descriptions, describe
+    from secondlens.descriptions import Descriptions
+    from secondlens.descriptions.describe import describe
     from secondlens.descriptions.search import search
     from secondlens.errors import SecondLensError
     from secondlens.lens import (
@@ -52,7 +53,7 @@ _HOMES = {
     "SecondLensError": "secondlens.errors",
     "SparseCodes": "secondlens.numerics.sparse.codes",
     "audit": "secondlens.analysis.audit.auditor",
-    "describe": "secondlens.descriptions",
+    "describe": "secondlens.descriptions.describe",
     "explain": "secondlens.analysis.attribution",
     "find_concepts": "secondlens.analysis.concepts",
     "first_order_effects": "secondlens.lens",
