@@ -13,11 +13,14 @@ The forward pass runs in the model's precision, all sums after it in float64; `r
 """
 
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
+from secondlens.data.decode import read_image
 from secondlens.errors import ModelError, SecondLensError
 from secondlens.lens.capture import capture
 from secondlens.lens.families.vit import LabelTexts
@@ -40,7 +43,7 @@ class Part:
     value: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attribution:
     """A score and what made it; all values in its units.
 
@@ -63,6 +66,10 @@ class Attribution:
     direct: dict[int, Float[Tensor, " neuron"]]
     rounding: float
 
+    def __repr__(self) -> str:
+        layers = f"neurons of {len(self.neurons)} layers"
+        return f"Attribution(score {self.score:.4f}: {len(self.parts)} parts, {layers})"
+
     def top_neurons(self, limit: int) -> list[tuple[int, int, float]]:
         """(layer, neuron, second-order contribution), by falling size, over all layers."""
         totals = {layer: values.sum(dim=1) for layer, values in self.neurons.items()}
@@ -72,6 +79,13 @@ class Attribution:
             for neuron in values.abs().topk(min(limit, len(values))).indices.tolist()
         ]
         return sorted(found, key=lambda item: -abs(item[2]))[:limit]
+
+
+def explain(
+    model: LensModel, image: str | FilePath | Image.Image, text: str, against: str | None = None
+) -> Attribution:
+    """Explain how well an image, given as a path or a PIL image, fits a text, or how far better than another text."""
+    return explain_texts(model, model.preprocess([read_image(image)]), text, against)
 
 
 def explain_texts(

@@ -73,6 +73,11 @@ class Atlas:
         folder = Path(folder)
         return cls(folder, _read_manifest(manifest_of(folder)))
 
+    def __repr__(self) -> str:
+        layers = ", ".join(map(str, self.layers))
+        images = f"{self.manifest.images.count} images"
+        return f"Atlas({self.folder}: {self.manifest.model.reference}, layers {layers}, {images})"
+
     @property
     def layers(self) -> list[int]:
         """Surveyed layers."""

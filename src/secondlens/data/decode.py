@@ -66,6 +66,11 @@ def decode(data: bytes | Path | Image.Image) -> Image.Image:
         return _decode_stream(buffer)
 
 
+def read_image(image: str | Path | Image.Image) -> Image.Image:
+    """`decode` an image that a person names by its path, or has in memory."""
+    return decode(Path(image) if isinstance(image, str) else image)
+
+
 def thumbnail(image: Image.Image, size: int) -> bytes:
     """JPEG bytes of an RGB image, scaled down (never up) until its longest side is at most `size` pixels."""
     small = image.copy()

@@ -8,7 +8,7 @@
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from secondlens.atlas.store import Atlas
 from secondlens.descriptions.null import NULLS, p_values
 from secondlens.descriptions.parts import Part, decompose_part, parts_of, sizes_of
 from secondlens.descriptions.pool import Pool
+from secondlens.descriptions.pools import open_pool
 from secondlens.descriptions.senses import UNGROUPED, find_senses, image_senses
 from secondlens.descriptions.store import (
     CARD,
@@ -40,6 +41,7 @@ from secondlens.disk.journal import settings_differ
 from secondlens.disk.lock import one_writer
 from secondlens.disk.resumable import JOURNAL, Resumable
 from secondlens.errors import AtlasError, TextError
+from secondlens.lens.model import LensModel
 from secondlens.numerics.sparse.dictionary import text_atoms
 from secondlens.progress import Progress, silent
 
@@ -50,9 +52,10 @@ Elsewhere = Callable[[DescriptionSettings, list[Part]], Iterable[tuple[Part, dic
 
 def describe(
     atlas: Atlas,
-    pool: Pool,
-    nonzero: int = 128,
+    pool: Pool | str | Path | Sequence[str],
+    nonzero: int | None = None,
     *,
+    model: LensModel | None = None,
     name: str | None = None,
     nonnegative: bool = False,
     method: str = "omp",
@@ -63,8 +66,9 @@ def describe(
     progress: Progress | None = None,
     elsewhere: Elsewhere | None = None,
 ) -> Descriptions:
-    """Describe every neuron of an atlas by at most `nonzero` texts of a pool.
+    """Describe every neuron of an atlas by at most `nonzero` texts of a pool (default: 128, or the whole pool).
 
+    pool: a pool, or what `open_pool` takes, which `model`, the atlas's, encodes.
     The files go to `ATLAS/descriptions/NAME` (default: the pool's name). nonnegative, method, normalisation: as in
     `sparse_decompose`. null_draws: random directions of each kind; 0 leaves p-values out (they are 1). progress is
     called with a layer's title, and how many of its signals are done. elsewhere: makes all parts that are missing, as
@@ -73,6 +77,13 @@ def describe(
     Raises `AtlasError` for a pool of another model or another description in the folder, `TextError` where nonzero is
     larger than the pool.
     """
+    if not isinstance(pool, Pool):
+        if model is None:
+            raise TextError(f"expected a model to encode {pool!r}, got none; give describe(..., model=...)")
+        atlas.require_model(model)
+        pool = open_pool(pool, model)
+    if nonzero is None:
+        nonzero = min(128, len(pool.texts))
     if pool.card.weights_sha256 != atlas.manifest.model.weights_sha256:
         raise AtlasError(
             f"the pool {pool.name!r} was encoded by {pool.card.model}, {atlas.folder} is an atlas of "

@@ -8,6 +8,11 @@ from secondlens.atlas.store import Atlas
 from secondlens.lens.model import LensModel
 
 
+def search(model: LensModel, atlas: Atlas, text: str, *, limit: int = 20) -> list[dict[str, Any]]:
+    """Find the neurons that write most along a text, over all layers; `search_neurons` has further options."""
+    return search_neurons(atlas, model, text, limit=limit)
+
+
 def search_neurons(
     atlas: Atlas,
     model: LensModel,

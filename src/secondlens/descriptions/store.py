@@ -82,6 +82,10 @@ class Descriptions:
         self.card = card
         self._figures: dict[int, dict[str, Tensor]] = {}
 
+    def __repr__(self) -> str:
+        layers = ", ".join(map(str, self.card.layers))
+        return f"Descriptions({self.name}: layers {layers}, at most {self.card.settings.nonzero} texts per neuron)"
+
     @property
     def name(self) -> str:
         """The pool's name."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from secondlens.data.labelled import ClassNames
 from secondlens.errors import ModelError
+from secondlens.lens.reference import MEMORY
 from secondlens.lens.tower import VisionTower
 
 
@@ -69,7 +70,7 @@ class SelfCheck:
 class LensModel:
     """A CLIP-like model: an image tower, its preprocessing and, where it has one, a way from texts to the joint space.
 
-    Made by `load_model`. `module` is the whole upstream model, `tower` the references into its image half,
+    Made by `load_model` and `wrap`. `module` is the whole upstream model, `tower` the references into its image half,
     `classifier` its linear head or None, `check` the result of the self-check.
     """
 
@@ -92,6 +93,10 @@ class LensModel:
         self.classifier = classifier
         self.check: SelfCheck | None = None
         module.eval().requires_grad_(False)
+
+    def __repr__(self) -> str:
+        size = f"{self.layers} layers of {self.neurons} neurons, {self.heads} heads, {self.embed_dim} dimensions"
+        return f"LensModel({self.reference}: {self.family}, {size}, {self.dtype} on {self.device})"
 
     @property
     def layers(self) -> int:
@@ -165,7 +170,10 @@ class LensModel:
     def require_texts(self) -> TextEncoder:
         """The text encoder; raises `ModelError` where the model has none."""
         if self.text_encoder is None:
-            raise ModelError(f"{self.reference} cannot encode texts: it has no text tower, tokenizer or labels here")
+            fix = "; give sl.wrap its tokenizer" if self.reference.startswith(f"{MEMORY}:") else ""
+            raise ModelError(
+                f"{self.reference} cannot encode texts: it has no text tower, tokenizer or labels here{fix}"
+            )
         return self.text_encoder
 
     @cached_property

@@ -34,12 +34,22 @@ class ProcessorTransform:
 
 
 def from_processor(processor: Any) -> Preprocessing:
-    """The transform of a transformers image processor, with the settings that change numbers."""
+    """Return the transform of a transformers image processor, with the settings that change numbers.
+
+    Raises `ModelError` for anything else.
+    """
+    from transformers import BaseImageProcessor
+
+    if not isinstance(processor, BaseImageProcessor):
+        raise ModelError(
+            f"expected a transformers image processor, got {type(processor).__name__}; "
+            "load one with: AutoImageProcessor.from_pretrained(NAME)"
+        )
     settings = {key: value for key, value in processor.to_dict().items() if not key.startswith("_")}
     return Preprocessing(ProcessorTransform(processor), json.loads(json.dumps(settings, default=str, sort_keys=True)))
 
 
-def load_processor(location: str | Path, default: Any) -> Preprocessing:
+def load_processor(location: str | Path, default: Any) -> Any:
     """The image processor stored beside a model; `default`, an image processor, where a local folder has none.
 
     Raises `ModelError` where there is a configuration that cannot be read.
@@ -48,13 +58,12 @@ def load_processor(location: str | Path, default: Any) -> Preprocessing:
 
     names = ("preprocessor_config.json", "processor_config.json")
     if Path(location).is_dir() and not any((Path(location) / name).exists() for name in names):
-        return from_processor(default)
+        return default
     try:
         with quiet():
-            processor = AutoImageProcessor.from_pretrained(str(location), backend="pil")
+            return AutoImageProcessor.from_pretrained(str(location), backend="pil")
     except Exception as error:
         raise ModelError(f"cannot read the preprocessing configuration of {location}: {error}") from error
-    return from_processor(processor)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 hf:ORG/NAME            a Hugging Face repository     hf:/folder or hf:./folder     a local folder
 openclip:NAME/TAG      an open_clip checkpoint       openclip:/file?model=NAME     local weights (safetensors)
 world:                 the small CLIP of the embedded world, which comes with this project
+memory:CLASS           a module in memory (`wrap`): it says what an atlas was surveyed with, and cannot be loaded
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from secondlens.errors import ModelError, closest
 from secondlens.world.embedded import embedded_folder
 
 SCHEMES = ("hf", "openclip", "world")
+MEMORY = "memory"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ def parse_reference(text: str) -> ModelReference:
     if not colon or not rest:
         raise ModelError(
             f"expected a model reference such as 'hf:openai/clip-vit-base-patch32' or 'hf:./folder', got {text!r}"
+        )
+    if scheme == MEMORY:
+        raise ModelError(
+            f"{text} was a module in memory, which a reference cannot load; "
+            "wrap the module again with sl.wrap(module, processor, tokenizer), or save it and load its folder"
         )
     if scheme not in SCHEMES:
         raise ModelError(f"unknown kind of model reference {scheme!r}{closest(scheme, SCHEMES)}")

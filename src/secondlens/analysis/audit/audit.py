@@ -71,7 +71,7 @@ class Cue:
         return {**vars(self), "evidence": [vars(found) for found in self.evidence]}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PairAudit:
     """The cues of a pair, by falling score. synonyms: phrases left out, with their similarity to the predicted class.
     length: |v|. chosen: (layer, neuron, weight) of the neurons behind the scores.
@@ -88,6 +88,10 @@ class PairAudit:
     cues: list[Cue]
     synonyms: dict[str, float]
     chosen: list[tuple[int, int, float]]
+
+    def __repr__(self) -> str:
+        first = ", ".join(cue.text for cue in self.cues[:3])
+        return f"PairAudit({self.source_class} -> {self.target_class}: {len(self.cues)} cues, {first}; {self.pool})"
 
     @classmethod
     def of(

@@ -20,12 +20,13 @@ from secondlens.analysis.audit.images import (
     within_classes,
 )
 from secondlens.analysis.audit.scores import NEURONS, neuron_weights, strongest
-from secondlens.analysis.audit.similarity import SYNONYM, Similarity
+from secondlens.analysis.audit.similarity import SYNONYM, Similarity, open_similarity
 from secondlens.analysis.audit.table import NeuronTable, neuron_table
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.pools import described_pool
 from secondlens.descriptions.store import Descriptions
 from secondlens.errors import AuditError, closest
+from secondlens.lens.classifier import default_templates
 from secondlens.lens.model import LensModel
 
 
@@ -123,3 +124,25 @@ class Auditor:
         if self.scoring == "images":
             return audit_by_images(self.within, self.table, pair, self.similarity, **given)
         return audit_pair(self.table, pair, self.similarity, scoring=self.scoring, **given)  # type: ignore[arg-type]
+
+
+def audit(
+    model: LensModel,
+    atlas: Atlas,
+    shown: str,
+    predicted: str,
+    descriptions: Descriptions | None = None,
+    *,
+    similarity: str = "auto",
+    **options: Any,
+) -> PairAudit:
+    """Find what makes images of one class look like another to the model: the cues of one pair of classes.
+
+    shown, predicted: the class that images contain, and that they would be taken for. descriptions: of the atlas, by
+    default the latest. similarity: as in `open_similarity`. options: as in `audit_pair`. `Auditor` is for many pairs.
+    """
+    atlas.require_model(model)
+    described = descriptions or Descriptions.open(atlas)
+    templates = default_templates(model)
+    auditor = Auditor(model, atlas, described, open_similarity(similarity, model, described, templates), templates)
+    return auditor.audit(auditor.pair(shown, predicted), **options)

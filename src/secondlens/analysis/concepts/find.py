@@ -10,9 +10,11 @@
 
 from copy import copy
 from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
 
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor
 
 from secondlens.analysis.concepts.activity import LayerActivity, LayerMeter, layer_meters
@@ -25,6 +27,7 @@ from secondlens.analysis.concepts.words import (
     sparse,
 )
 from secondlens.atlas.store import Atlas
+from secondlens.data.decode import read_image
 from secondlens.descriptions.pool import Pool
 from secondlens.descriptions.pools import described_pool
 from secondlens.descriptions.store import Descriptions
@@ -74,12 +77,33 @@ class Concept:
     constant: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageConcepts:
     """neurons: active ones, by how far they are above their threshold. concepts: by falling score."""
 
     neurons: list[ActiveNeuron]
     concepts: list[Concept]
+
+    def __repr__(self) -> str:
+        first = ", ".join(concept.text for concept in self.concepts[:3])
+        return f"ImageConcepts({len(self.concepts)} concepts: {first}; {len(self.neurons)} active neurons)"
+
+
+def find_concepts(
+    model: LensModel,
+    atlas: Atlas,
+    image: str | FilePath | Image.Image,
+    descriptions: Descriptions | None = None,
+    *,
+    limit: int = 20,
+) -> ImageConcepts:
+    """Name what one image shows, with the neurons, paths and tokens behind each word.
+
+    image: a path, or a PIL image. descriptions: of the atlas, by default the latest. `ConceptFinder` is for many
+    images and has further options.
+    """
+    finder = ConceptFinder(model, atlas, descriptions or Descriptions.open(atlas))
+    return finder.find(model.preprocess([read_image(image)]), limit)
 
 
 class ConceptFinder:

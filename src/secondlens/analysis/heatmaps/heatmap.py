@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ from secondlens.analysis.heatmaps.fit import Fit, assemble, fit_image
 from secondlens.analysis.heatmaps.postprocess import THRESHOLD, normalise, refine, segment, upsample
 from secondlens.analysis.heatmaps.registry import METHODS, Options, make_methods
 from secondlens.atlas.store import Atlas
+from secondlens.data.decode import read_image
 from secondlens.errors import SecondLensError
 from secondlens.lens.model import LensModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeatMap:
     """Heat maps of one image, one a text.
 
@@ -33,6 +35,10 @@ class HeatMap:
     maps: Float[Tensor, "target height width"]
     normalised: Float[Tensor, "target height width"]
     comparable: bool = False
+
+    def __repr__(self) -> str:
+        height, width = self.maps.shape[-2:]
+        return f"HeatMap({self.method}: {', '.join(map(repr, self.texts))}, {height} by {width} pixels)"
 
     def classes(self, threshold: float = THRESHOLD) -> tuple[Bool[Tensor, "target height width"], Tensor]:
         """`segment` of these maps, by raw values where they can be compared."""
@@ -113,7 +119,7 @@ def predicted(model: LensModel, embeddings: Float[Tensor, "image embed"]) -> lis
 
 def heat_map(
     model: LensModel,
-    image: Image.Image,
+    image: str | Path | Image.Image,
     texts: Sequence[str] | None = None,
     atlas: Atlas | None = None,
     *,
@@ -122,6 +128,9 @@ def heat_map(
     fit: Fit = "squash",
     edges: bool = False,
 ) -> HeatMap:
-    """Where one image shows each text, or what the model predicts (`HeatMapper` is for many images)."""
+    """Map where one image shows each text, or what the model predicts (`HeatMapper` is for many images).
+
+    image: a path, or a PIL image. texts: what to look for; None for the class that a classifier predicts.
+    """
     mapper = HeatMapper(model, atlas, texts, method=method, options=options, fit=fit, edges=edges)
-    return mapper(image)
+    return mapper(read_image(image))

@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from secondlens.errors import ModelError
+from secondlens.lens.families.base import Adapted, Upstream
 from secondlens.lens.families.hugging_face import (
     TokenisedTexts,
     activation_name,
@@ -12,14 +14,15 @@ from secondlens.lens.families.hugging_face import (
     load_tokenizer,
     load_weights,
 )
-from secondlens.lens.model import LensModel
 from secondlens.lens.preprocessing import OPENAI_MEAN, OPENAI_STD, load_processor
 from secondlens.lens.tower import MLP, VisionTower
 
+NAME, PACKAGE = "hf-clip", "transformers"
 MODEL_TYPES = ("clip", "clip_vision_model")
+CLASSES: tuple[str, ...] = ("CLIPModel", "CLIPVisionModelWithProjection")
 
 
-def load(reference: str, location: str, config: Any) -> LensModel:
+def load(location: str, config: Any) -> Upstream:
     """Load weights, tokenizer and preprocessing from `location`."""
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPVisionModelWithProjection
 
@@ -33,12 +36,17 @@ def load(reference: str, location: str, config: Any) -> LensModel:
         image_mean=OPENAI_MEAN,
         image_std=OPENAI_STD,
     )
-    tokenizer = load_tokenizer(location) if full else None
-    texts = None
-    if tokenizer is not None:
-        context = config.text_config.max_position_embeddings
-        texts = TokenisedTexts(tokenizer, model.get_text_features, context)
-    return LensModel(reference, "hf-clip", model, tower(model), load_processor(location, processor), texts)
+    return Upstream(model, load_processor(location, processor), load_tokenizer(location) if full else None)
+
+
+def adapt(module: Any, tokenizer: Any | None, reference: str) -> Adapted:
+    """The image tower, and texts where there is a tokenizer."""
+    if tokenizer is None:
+        return Adapted(tower(module))
+    if not hasattr(module, "get_text_features"):
+        raise ModelError(f"{reference} has no text tower, so a tokenizer is of no use to it; leave it out")
+    context = module.config.text_config.max_position_embeddings
+    return Adapted(tower(module), TokenisedTexts(tokenizer, module.get_text_features, context))
 
 
 def tower(model: Any) -> VisionTower:

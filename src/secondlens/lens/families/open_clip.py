@@ -12,13 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from secondlens.errors import MissingExtra, ModelError, closest
-from secondlens.lens.model import LensModel, Preprocessing
-from secondlens.lens.preprocessing import from_processor, quiet
+from secondlens.lens.families.base import Adapted, Upstream
+from secondlens.lens.preprocessing import quiet
 from secondlens.lens.reference import ModelReference
 from secondlens.lens.tower import MLP, AttentionWeights, Block, VisionTower
 
+NAME, PACKAGE = "openclip", "open_clip"
+# CoCa, which pools by attention, is refused by `tower`, with that reason.
+CLASSES: tuple[str, ...] = ("CLIP", "CustomTextCLIP", "CoCa")
 
-def load(reference: ModelReference) -> LensModel:
+
+def load(reference: ModelReference) -> Upstream:
     """Load `openclip:NAME/TAG` or `openclip:/file.safetensors?model=NAME`; safetensors only."""
     try:
         import open_clip
@@ -40,9 +44,12 @@ def load(reference: ModelReference) -> LensModel:
             model = open_clip.create_model(name, pretrained=str(weights), precision="fp32")
     except Exception as error:
         raise ModelError(f"cannot load {weights} as open_clip's {name}: {error}") from error
-    tokenizer = open_clip.get_tokenizer(name)
-    texts = _Texts(model, tokenizer)
-    return LensModel(reference.text, "openclip", model, tower(model, name), _preprocessing(model.visual), texts)
+    return Upstream(model, _processor(model.visual), open_clip.get_tokenizer(name))
+
+
+def adapt(module: Any, tokenizer: Any | None, reference: str) -> Adapted:
+    """The image tower, and texts where there is a tokenizer."""
+    return Adapted(tower(module, reference), None if tokenizer is None else _Texts(module, tokenizer))
 
 
 def _download(open_clip: Any, name: str, tag: str) -> Path:
@@ -56,7 +63,7 @@ def _download(open_clip: Any, name: str, tag: str) -> Path:
         raise ModelError(f"cannot download {name}/{tag}: {error}") from error
 
 
-def _preprocessing(visual: Any) -> Preprocessing:
+def _processor(visual: Any) -> Any:
     from transformers import CLIPImageProcessorPil
 
     config = visual.preprocess_cfg
@@ -68,14 +75,13 @@ def _preprocessing(visual: Any) -> Preprocessing:
             f"unsupported open_clip preprocessing: {config}; expected shortest or squash, bicubic/bilinear"
         )
     squash = config.get("resize_mode") == "squash" or height != width
-    processor = CLIPImageProcessorPil(
+    return CLIPImageProcessorPil(
         size={"height": height, "width": width} if squash else {"shortest_edge": height},
         crop_size={"height": height, "width": width},
         image_mean=config["mean"],
         image_std=config["std"],
         resample=modes[config["interpolation"]],
     )
-    return from_processor(processor)
 
 
 # Texts encoded at a time.

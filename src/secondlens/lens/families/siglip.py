@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from secondlens.lens.families.base import Adapted, Upstream
 from secondlens.lens.families.hugging_face import (
     TokenisedTexts,
     activation_name,
@@ -17,27 +18,31 @@ from secondlens.lens.families.hugging_face import (
     load_tokenizer,
     load_weights,
 )
-from secondlens.lens.model import LensModel
 from secondlens.lens.preprocessing import load_processor
 from secondlens.lens.tower import MLP, AttentionWeights, Reader, VisionTower
 
+NAME, PACKAGE = "hf-siglip", "transformers"
 MODEL_TYPES = ("siglip",)
+CLASSES: tuple[str, ...] = ("SiglipModel",)
 
 
-def load(reference: str, location: str, config: Any) -> LensModel:
+def load(location: str, config: Any) -> Upstream:
     """Load weights, tokenizer and preprocessing from `location`."""
     from transformers import SiglipImageProcessorPil, SiglipModel
 
     model = load_weights(SiglipModel, location)
     height, width = image_size(config.vision_config)
     processor = SiglipImageProcessorPil(size={"height": height, "width": width})
-    tokenizer = load_tokenizer(location)
-    texts = None
-    if tokenizer is not None:
-        # SigLIP was trained on texts padded to the full context, and reads its last token.
-        context = config.text_config.max_position_embeddings
-        texts = TokenisedTexts(tokenizer, model.get_text_features, context, pad_to_context=True)
-    return LensModel(reference, "hf-siglip", model, tower(model), load_processor(location, processor), texts)
+    return Upstream(model, load_processor(location, processor), load_tokenizer(location))
+
+
+def adapt(module: Any, tokenizer: Any | None, reference: str) -> Adapted:
+    """The image tower, and texts where there is a tokenizer."""
+    if tokenizer is None:
+        return Adapted(tower(module))
+    # SigLIP was trained on texts padded to the full context, and reads its last token.
+    context = module.config.text_config.max_position_embeddings
+    return Adapted(tower(module), TokenisedTexts(tokenizer, module.get_text_features, context, pad_to_context=True))
 
 
 def tower(model: Any) -> VisionTower:

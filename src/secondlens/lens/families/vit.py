@@ -11,16 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from secondlens.errors import ModelError, closest
+from secondlens.lens.families.base import Adapted, Upstream
 from secondlens.lens.families.hugging_face import activation_name, image_size, load_weights
-from secondlens.lens.model import Classifier, LensModel
+from secondlens.lens.model import Classifier
 from secondlens.lens.preprocessing import load_processor
 from secondlens.lens.tower import MLP, AttentionWeights, Block, VisionTower
 
+NAME, PACKAGE = "hf-vit", "transformers"
 MODEL_TYPES = ("vit",)
+CLASSES: tuple[str, ...] = ("ViTForImageClassification",)
 
 
-def load(reference: str, location: str, config: Any) -> LensModel:
-    """Load weights, labels and preprocessing from `location`."""
+def load(location: str, config: Any) -> Upstream:
+    """Load weights and preprocessing from `location`."""
     from transformers import ViTForImageClassification, ViTImageProcessorPil
 
     architectures = config.architectures or []
@@ -32,10 +35,17 @@ def load(reference: str, location: str, config: Any) -> LensModel:
     model = load_weights(ViTForImageClassification, location)
     height, width = image_size(config)
     processor = ViTImageProcessorPil(size={"height": height, "width": width})
+    return Upstream(model, load_processor(location, processor))
+
+
+def adapt(module: Any, tokenizer: Any | None, reference: str) -> Adapted:
+    """The image tower and the linear head, whose labels are the texts."""
+    if tokenizer is not None:
+        raise ModelError(f"{reference} has no text tower, its labels are its texts; leave the tokenizer out")
+    config, head = module.config, module.classifier
     labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
-    classifier = Classifier(labels, lambda: model.classifier.weight.detach(), lambda: model.classifier.bias.detach())
-    texts = LabelTexts(labels, classifier.weight)
-    return LensModel(reference, "hf-vit", model, tower(model), load_processor(location, processor), texts, classifier)
+    classifier = Classifier(labels, lambda: head.weight.detach(), lambda: head.bias.detach())
+    return Adapted(tower(module), LabelTexts(labels, classifier.weight), classifier)
 
 
 class LabelTexts:
