@@ -12,7 +12,7 @@ rarely add up; <r, t> is there for every text.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ Weights = dict[int, csr_array]
 """Layer to weights [image, neuron], zero for neurons that are not active."""
 
 
+@runtime_checkable
 class Words(Protocol):
     """The factors of an atlas's neurons for the texts of one pool."""
 

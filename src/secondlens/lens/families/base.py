@@ -1,7 +1,7 @@
 """What an adapter of a model family is: the classes that it knows, and what it makes of a module in memory."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from secondlens.lens.model import Classifier, TextEncoder
 from secondlens.lens.tower import VisionTower
@@ -28,6 +28,7 @@ class Adapted:
     classifier: Classifier | None = None
 
 
+@runtime_checkable
 class Family(Protocol):
     """An adapter; each is a module of this package.
 
