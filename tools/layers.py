@@ -34,7 +34,7 @@ PAGE = {"secondlens"}
 
 LIBRARIES = {
     "world": {"numpy", "PIL"},
-    "numerics": {"torch", "triton", "jaxtyping", "numpy", "scipy", "sklearn"},
+    "numerics": {"torch", "triton", "jaxtyping", "numpy", "scipy"},
 }
 """The only libraries that a room may import besides the standard library; others may import any."""
 

@@ -177,7 +177,6 @@ def test_a_finished_description_is_not_made_again(
 
 def test_settings_that_do_not_work_leave_nothing_behind(atlas: sl.Atlas, pool: Pool) -> None:
     for change, message in (
-        ({"method": "opm"}, "did you mean 'omp'"),
         ({"normalisation": "units"}, "did you mean 'unit'"),
         ({"null_draws": -1}, "0 or more random directions, got -1"),
         ({"nonzero": len(WORDS) + 1}, rf"needs a pool of as many; 'My words' has {len(WORDS)}: give -m {len(WORDS)}"),
@@ -185,15 +184,13 @@ def test_settings_that_do_not_work_leave_nothing_behind(atlas: sl.Atlas, pool: P
     ):
         with pytest.raises(TextError, match=message):
             describe(atlas, pool, **{**SETTINGS, **change})
-    assert describe(atlas, pool, **SETTINGS).card.settings.method == "omp"
+    assert describe(atlas, pool, **SETTINGS).card.settings.nonzero == 6
 
 
 def test_variants(atlas: sl.Atlas, pool: Pool) -> None:
     plain = describe(atlas, pool, **SETTINGS, name="plain")
     positive = describe(atlas, pool, **SETTINGS, nonnegative=True, name="positive")
     assert min(positive.table(0)["coefficient"].to_pylist()) >= 0 > min(plain.table(0)["coefficient"].to_pylist())
-    lasso = describe(atlas, pool, **SETTINGS, method="lasso", name="lasso")
-    assert (lasso.figures(0)["cosines"] <= 1).all()
     bare = describe(atlas, pool, 6, null_draws=0, name="bare")
     assert (bare.figures(0)["p_matched"] == 1).all()
     assert torch.equal(bare.figures(0)["cosines"], plain.figures(0)["cosines"])
@@ -337,7 +334,7 @@ def test_commands_in_process(
         (("pool", "create", ".", "--model", worded.reference, "--template", "photo"), "s a directory"),
         (("pool", "show", "my words"), "did you mean 'My words'"),
         (("describe", folder, "--pool", "My words", "-m", 99, "--name", "x"), "give -m"),
-        (("describe", folder, "--pool", "My words", "--method", "opm", "--name", "x"), "did you mean 'omp'"),
+        (("describe", folder, "--pool", "My words", "--normalisation", "units", "--name", "x"), "did you mean 'unit'"),
         (("describe", folder, "--pool", "My words", "-m", 5), "nonzero was 6, is 5"),
         (("describe", tmp_path, "--pool", "My words"), "is no atlas"),
         (("neurons", "show", folder, 1, 7, "--pool", "other"), "no descriptions over 'other'"),

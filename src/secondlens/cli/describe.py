@@ -38,7 +38,6 @@ class DescribeOptions:
     """How, as keywords of `describe`."""
 
     nonnegative: Annotated[bool, typer.Option(help="Only texts that a neuron adds, none that it takes away.")] = False
-    method: Annotated[str, typer.Option(help="omp or lasso.")] = "omp"
     normalisation: Annotated[str, typer.Option(help="unit or released.")] = "unit"
     null_draws: Annotated[int, typer.Option(help="Random directions for p-values.")] = 500
     seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0

@@ -58,7 +58,6 @@ def describe(
     model: LensModel | None = None,
     name: str | None = None,
     nonnegative: bool = False,
-    method: str = "omp",
     normalisation: str = "unit",
     null_draws: int = 500,
     seed: int = 0,
@@ -69,7 +68,7 @@ def describe(
     """Describe every neuron of an atlas by at most `nonzero` texts of a pool (default: 128, or the whole pool).
 
     pool: a pool, or what `open_pool` takes, which `model`, the atlas's, encodes.
-    The files go to `ATLAS/descriptions/NAME` (default: the pool's name). nonnegative, method, normalisation: as in
+    The files go to `ATLAS/descriptions/NAME` (default: the pool's name). nonnegative, normalisation: as in
     `sparse_decompose`. null_draws: random directions of each kind; 0 leaves p-values out (they are 1). progress is
     called with a layer's title, and how many of its signals are done. elsewhere: makes all parts that are missing, as
     `decompose_part` would here, and yields them in any order.
@@ -103,7 +102,7 @@ def describe(
         texts=len(pool.texts),
         nonzero=nonzero,
         nonnegative=nonnegative,
-        method=method,
+        method="omp",
         normalisation=normalisation,
         n_resamples=null_draws,
         seed=seed,

@@ -67,7 +67,6 @@ def decompose_part(
             embeddings,
             settings.nonzero,
             nonnegative=settings.nonnegative,
-            method=settings.method,
             normalisation=settings.normalisation,
             progress=lambda done, _: progress(done),
         )
@@ -76,11 +75,9 @@ def decompose_part(
         draws = null_cosines(part.kind, part.stop, directions, decompose, sizes_of(settings), settings.seed)
         return {"cosines": draws.cpu().contiguous()}
     codes = decompose(directions[part.start : part.stop])
-    # The lasso's supports are not nested: there the whole code is what senses are made of.
-    few = codes.prefix(min(WORDS, settings.nonzero)) if codes.method == "omp" else codes
+    few = codes.prefix(min(WORDS, settings.nonzero))
     return {
-        # A copy: of the lasso both are one tensor, which the file format refuses.
-        "few_coefficients": few.coefficients.float().cpu().clone(),
+        "few_coefficients": few.coefficients.float().cpu(),
         "few_fractions": code_shares(few).float().cpu(),
         "indices": codes.indices.int().cpu(),
         "coefficients": codes.coefficients.float().cpu(),

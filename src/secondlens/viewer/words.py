@@ -266,7 +266,6 @@ class WordFiles:
             counts=(picked >= 0).sum(dim=1),
             signals=self.atlas.layer(layer).directions[rows],
             dictionary=self._atoms,
-            method="omp",
             nonnegative=self.settings.nonnegative,
         )
         return whole.prefix(length)

@@ -1,21 +1,17 @@
 """Sparse decompositions of directions over a pool of texts."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from secondlens.errors import TextError, closest
+from secondlens.errors import TextError
 from secondlens.numerics.sparse.dictionary import Normalisation, text_atoms
-from secondlens.numerics.sparse.lasso import lasso_codes
 from secondlens.numerics.sparse.omp import Pursuit, pursue, refit
 from secondlens.numerics.sparse.screen import Screen
 from secondlens.progress import Count
-
-Method = Literal["omp", "lasso"]
 
 BASIS_BYTES = 384 * 2**20
 """Bound on the arrays of one block that grow with its number of signals."""
@@ -36,15 +32,13 @@ class SparseCodes:
     Attributes:
         indices: Rows of the pool in the order picked, `[signal, nonzero]`; -1 beyond the signal's stop.
         coefficients: Of the fit on the whole support, `[signal, nonzero]`, in the units of the signals; 0
-            beyond the stop. Least squares (non-negative least squares if `nonnegative`); for the lasso its
-            own shrunk coefficients unless they were debiased.
+            beyond the stop. Least squares (non-negative least squares if `nonnegative`).
         residual_norms: `||s - approximation||_2` after each step, `[signal, nonzero]`, in the units of the
             signals; constant beyond the stop.
         counts: Atoms picked, `[signal]`. Fewer than `nonzero` where a signal was reproduced to rounding, or
             where no atom outside the span of those picked was left.
         signals: The signals themselves, `[signal, embed]`: held for `prefix`.
         dictionary: The atoms, `[text, embed]`, float64: held for `prefix` (`8 * text * embed` bytes).
-        method: "omp" or "lasso".
         nonnegative: Whether coefficients were held at or above zero.
     """
 
@@ -54,7 +48,6 @@ class SparseCodes:
     counts: Int64[Tensor, "signal"]
     signals: Float[Tensor, "signal embed"] = field(repr=False)
     dictionary: Float64[Tensor, "text embed"] = field(repr=False)
-    method: Method = "omp"
     nonnegative: bool = False
 
     def prefix(self, nonzero: int) -> "SparseCodes":
@@ -65,15 +58,9 @@ class SparseCodes:
         `4 * nonzero^2` bytes a signal, solving costs milliseconds a signal.
 
         Raises:
-            TextError: `nonzero` outside 1 to the number of this run, or codes of the lasso, which are not
-                nested.
+            TextError: `nonzero` outside 1 to the number of this run.
         """
         _check_count(nonzero, self.indices.shape[1], "atoms of these codes")
-        if self.method == "lasso":
-            raise TextError(
-                "supports of the lasso are not nested, so these codes have no prefix; "
-                f"call sparse_decompose(..., method='lasso', nonzero={nonzero})"
-            )
         indices = self.indices[:, :nonzero].clone()
         return SparseCodes(
             indices=indices,
@@ -82,7 +69,6 @@ class SparseCodes:
             counts=self.counts.clamp(max=nonzero),
             signals=self.signals,
             dictionary=self.dictionary,
-            method=self.method,
             nonnegative=self.nonnegative,
         )
 
@@ -92,10 +78,8 @@ def sparse_decompose(
     texts: Tensor | np.ndarray,
     nonzero: int = 128,
     nonnegative: bool = False,
-    method: Method | str = "omp",
     normalisation: Normalisation | str = "unit",
     centre: bool = True,
-    debias: bool = False,
     block: int | None = None,
     progress: Count | None = None,
 ) -> SparseCodes:
@@ -104,20 +88,16 @@ def sparse_decompose(
     Formula: `min_x ||s - sum_i x_i T[i]||_2` with at most `nonzero` of the `x_i` not zero. The atoms `T` are
     the text vectors minus their mean over the pool, then normalised (`secondlens.numerics.sparse.dictionary.text_atoms`
     has both equations). Signals `s` are used as they are, neither centred nor normalised. The problem is
-    solved greedily by orthogonal matching pursuit (Pati et al. 1993; `secondlens.numerics.sparse.omp`), or, with
-    `method="lasso"`, by the lasso path (`secondlens.numerics.sparse.lasso`). Supports of matching pursuit are those of
-    a search in float64, ties going to the lower index; precision, block size and device do not change them.
+    solved greedily by orthogonal matching pursuit (Pati et al. 1993; `secondlens.numerics.sparse.omp`). Supports are
+    those of a search in float64, ties going to the lower index; precision, block size and device do not change them.
 
     Args:
         directions: Signals `[signal, embed]`, torch or numpy. The work runs on their device.
         texts: The pool, `[text, embed]`, torch or numpy.
         nonzero: Atoms per signal, from 1 to the number of texts.
         nonnegative: Pick only atoms that correlate positively and hold coefficients at or above zero.
-        method: "omp" or "lasso" (needs scikit-learn).
         normalisation: "unit", or "released" for the published code's normalisation by embedding dimension.
         centre: Subtract the mean text.
-        debias: With the lasso, replace its shrunk coefficients by the least-squares fit on the same support;
-            the residual norms stay those of the path.
         block: Signals worked on at once; the default bounds memory to about a gigabyte plus the pool.
         progress: Called after each block with the number of signals done and their total.
 
@@ -126,9 +106,8 @@ def sparse_decompose(
 
     Raises:
         TextError: an input that is not a finite real matrix, an empty pool or one that is zero once centred,
-            unequal embedding sizes, `nonzero` out of range, `block` below one, an unknown method or
-            normalisation, or `debias` without the lasso.
-        MissingExtra: `method="lasso"` without scikit-learn.
+            unequal embedding sizes, `nonzero` out of range, `block` below one, or an unknown
+            normalisation.
     """
     signals = _matrix("directions", directions)
     pool = _matrix("texts", texts).to(signals.device)
@@ -140,10 +119,6 @@ def sparse_decompose(
             "both must come from the text-image space of one model"
         )
     _check_count(nonzero, pool.shape[0], "texts of the pool")
-    if method not in get_args(Method):
-        raise TextError(f"unknown method {method!r}{closest(method, get_args(Method))}")
-    if debias and method != "lasso":
-        raise TextError("debias=True is for method='lasso'; the coefficients of 'omp' are least squares already")
     if block is not None and block < 1:
         raise TextError(f"block must be at least 1, not {block}")
 
@@ -152,19 +127,14 @@ def sparse_decompose(
     if block is None:
         kept = min(nonzero, embed)
         block = max(1, min(BLOCK, BASIS_BYTES // (8 * kept * (embed + 2 * kept))))
-    screen = Screen(atoms, positive=nonnegative) if method == "omp" else None
+    screen = Screen(atoms, positive=nonnegative)
     found = []
     for start in range(0, total, block):
         part = signals[start : start + block].double()
-        if screen is None:
-            found.append(lasso_codes(part, atoms, nonzero, nonnegative))
-        else:
-            found.append(pursue(part, screen, nonzero, nonnegative))
+        found.append(pursue(part, screen, nonzero, nonnegative))
         if progress is not None:
             progress(min(start + block, total), total)
     indices, coefficients, residual_norms = _join(found, nonzero, signals)
-    if debias:
-        coefficients = _refit(signals, atoms, indices, nonnegative)
     return SparseCodes(
         indices=indices,
         coefficients=coefficients.to(signals.dtype),
@@ -172,7 +142,6 @@ def sparse_decompose(
         counts=(indices >= 0).sum(dim=1),
         signals=signals,
         dictionary=atoms,
-        method="lasso" if screen is None else "omp",
         nonnegative=nonnegative,
     )
 
