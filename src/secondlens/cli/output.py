@@ -92,9 +92,13 @@ def interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def decoders(workers: int | None) -> int:
+    """Return how many processes decode images; None for up to four."""
+    return min(4, os.cpu_count() or 1) if workers is None else workers
+
+
 @contextmanager
 def running(batch_size: int = 32, workers: int | None = 0, device: str = "cpu") -> Iterator[Running]:
     """How a command runs: with bars, warnings and Ctrl-C as above. workers: None for up to four."""
-    decoding = min(4, os.cpu_count() or 1) if workers is None else workers
     with interruptible(), warnings_to_stderr(), bar() as advance:
-        yield Running(batch_size, decoding, device, advance)
+        yield Running(batch_size, decoders(workers), device, advance)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secondlens.cli.options import BatchSizeOption, DeviceOption, WorkersOption, parse_layers
-from secondlens.cli.output import JsonOption, print_json, print_table, running
+from secondlens.cli.output import JsonOption, decoders, print_json, print_table, running
 
 if TYPE_CHECKING:
     from secondlens.studies.reproduction import Outcome, Preset
@@ -41,8 +41,6 @@ def reproduce_command(
     as_json: JsonOption = False,
 ) -> None:
     """Run the paper's experiments and put ours beside the paper's; finished ones are not run again."""
-    import os
-
     from secondlens.disk.files import check_folder
     from secondlens.studies.reproduction import Options, load_preset, preset_names, reproduce
     from secondlens.studies.reproduction.run import plain
@@ -63,7 +61,7 @@ def reproduce_command(
         limit=limit,
         settings=_settings(settings),
         batch_size=batch_size,
-        workers=min(4, os.cpu_count() or 1) if workers is None else workers,
+        workers=decoders(workers),
         device=device,
         dtype=dtype,
     )

@@ -6,7 +6,7 @@ import typer
 
 from secondlens.cli.describe import SizeOption, report
 from secondlens.cli.options import DeviceOption, LayersOption, WorkersOption, parse_layers
-from secondlens.cli.output import JsonOption, bar, interruptible, print_table, warnings_to_stderr
+from secondlens.cli.output import JsonOption, bar, decoders, interruptible, print_table, warnings_to_stderr
 from secondlens.cli.pool import SOURCE
 from secondlens.cli.survey import AutoBatchOption, parse_batch_size
 from secondlens.cli.survey_options import OutOption
@@ -35,8 +35,6 @@ def run_command(
     as_json: JsonOption = False,
 ) -> None:
     """Survey, describe, and print words for the neurons that matter most."""
-    import os
-
     from secondlens.data.sources import open_source
     from secondlens.descriptions import describe
     from secondlens.descriptions.pools import open_pool
@@ -63,7 +61,7 @@ def run_command(
             layers=chosen,
             top=min(100, max(1, len(source.ids) // 10)) if top is None else top,
             batch_size=size,
-            workers=min(4, os.cpu_count() or 1) if workers is None else workers,
+            workers=decoders(workers),
             progress=True,
         )
         count = min(128, len(texts.texts)) if nonzero is None else nonzero

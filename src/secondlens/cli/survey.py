@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secondlens.cli.options import spread
-from secondlens.cli.output import interruptible, print_facts, print_json, print_table
+from secondlens.cli.output import decoders, interruptible, print_facts, print_json, print_table
 from secondlens.cli.survey_options import SurveySettings, SurveySubject
 from secondlens.errors import SurveyError
 
@@ -47,16 +47,13 @@ def survey_command(
     settings: SurveySettings,
 ) -> None:
     """Survey neurons over images and write an atlas; an interrupted survey goes on where it was."""
-    import os
-
     from secondlens.atlas import Atlas
     from secondlens.disk.files import check_folder
     from secondlens.lens import load_model
     from secondlens.surveys.run import survey, survey_shard
 
     chosen, size, limit = subject.chosen, parse_batch_size(batch_size), settings.limit
-    if workers is None:
-        workers = min(4, os.cpu_count() or 1)
+    workers = decoders(workers)
     if settings.dry_run:
         say_what_it_takes(subject, settings, size, workers)
         return
