@@ -1,10 +1,13 @@
 """Options that commands share: they stand once, in a dataclass, and arrive in it."""
 
+import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import typer
+from typer.models import OptionInfo
 from typer.testing import CliRunner
 
 from secondlens.cli.app import app
@@ -54,3 +57,54 @@ def test_both_surveys_have_every_shared_option_with_its_default(path):
         assert field.name in found
         if field.default is not None and isinstance(field.default, str | int):
             assert found[field.name] == field.default
+
+
+def options_of(application: typer.Typer, path: str = "") -> Iterator[tuple[str, dict[str, tuple[Any, Any, str]]]]:
+    """Every command with its options: by name, their type, default and help."""
+    for command in application.registered_commands:
+        assert command.callback is not None
+        found = {}
+        for parameter in inspect.signature(command.callback, eval_str=True).parameters.values():
+            for note in getattr(parameter.annotation, "__metadata__", ()):
+                if isinstance(note, OptionInfo):
+                    # In an annotation the first declared name stands where a default would.
+                    names = [name for name in (note.default, *(note.param_decls or ())) if str(name).startswith("--")]
+                    kind = (parameter.annotation.__origin__, parameter.default, note.help or "")
+                    found |= dict.fromkeys(names or [f"--{parameter.name.replace('_', '-')}"], kind)
+        yield f"{path}{command.name or command.callback.__name__.replace('_', '-')}", found
+    for group in application.registered_groups:
+        assert group.typer_instance is not None
+        yield from options_of(group.typer_instance, f"{path}{group.name} ")
+
+
+COMMANDS = dict(options_of(app))
+
+
+def test_options_of_one_name_mean_the_same() -> None:
+    assert len(COMMANDS) > 40
+    for command, options in COMMANDS.items():
+        for name, (kind, default, text) in options.items():
+            where = f"{command} {name}"
+            if name == "--device" and command != "world train":
+                assert (kind, default, text) == (str, "cpu", "Device of the model: cpu, cuda or mps."), where
+            if name == "--batch-size":
+                assert text.startswith("Images per forward pass"), where
+            # Ray's workers hold models, the world's draw scenes.
+            if name == "--workers" and not command.startswith(("cluster", "world")):
+                assert (kind, default) == (int | None, None), where
+                assert text.startswith("Processes that decode images; default: "), where
+            if name == "--seed":
+                assert text.startswith("Random seed of "), where
+                assert default in (0, None), where
+            if name in ("--layers", "--layer"):
+                assert kind in (str | None, int | None, int), where
+            if name == "--limit":
+                assert "at most" in text or "to print" in text, where
+            if name == "--json":
+                assert (kind, default) == (bool, False), where
+
+
+def test_every_command_that_prints_does_so_for_machines() -> None:
+    # These open pages, ask a person, or print nothing but the names of what they wrote.
+    without = {name for name, options in COMMANDS.items() if "--json" not in options}
+    assert without <= {"view", "export", "attack judge", "world render", "world train"}, without

@@ -63,7 +63,7 @@ def run(
     size: Annotated[int | None, typer.Option(help="Of pictures, in pixels.")] = None,
     temperature: Annotated[float, typer.Option(help="Of the language model.")] = 1.0,
     max_tokens: Annotated[int, typer.Option(help="Longest answer of the language model.")] = 4096,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of everything that is drawn; default: 0.")] = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:

@@ -71,7 +71,7 @@ def pair_command(
     synonym: SynonymOption = 0.6,
     template: TemplateOption = None,
     draws: Annotated[int, typer.Option(help="Draws of random neurons for the p-values.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the random neurons.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the neurons drawn for comparison.")] = 0,
     device: DeviceOption = "cpu",
     out: OutOption = None,
     as_json: JsonOption = False,

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secondlens.cli.options import AtlasArgument, BatchSizeOption, DeviceOption, ModelArgument, PoolOption
+from secondlens.cli.options import (
+    AtlasArgument,
+    BatchSizeOption,
+    DeviceOption,
+    ModelArgument,
+    PoolOption,
+    WorkersOption,
+)
 from secondlens.cli.output import JsonOption, print_json, print_table, running
 from secondlens.errors import ImageError
 
@@ -34,8 +41,8 @@ def concepts_command(
     rule: Annotated[str, typer.Option(help="alignment, signed or paper: how neurons score words.")] = "alignment",
     out: Annotated[Path | None, typer.Option(help="One picture: write heat maps of the first concepts here.")] = None,
     first: Annotated[int, typer.Option(help="A set: how many words of an image count as what it shows.")] = 20,
-    batch_size: Annotated[int, typer.Option(help="A set: images a forward pass.")] = 32,
-    workers: Annotated[int, typer.Option(help="A set: processes that decode images.")] = 0,
+    batch_size: BatchSizeOption = 32,
+    workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -131,7 +138,7 @@ def evaluate_command(
     percentile: PercentileOption = 98.0,
     limit: Annotated[int, typer.Option(help="Images at most.")] = 5000,
     batch_size: BatchSizeOption = 32,
-    workers: Annotated[int, typer.Option(help="Processes that decode images.")] = 0,
+    workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:

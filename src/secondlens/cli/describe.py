@@ -40,7 +40,7 @@ class DescribeOptions:
     nonnegative: Annotated[bool, typer.Option(help="Only texts that a neuron adds, none that it takes away.")] = False
     normalisation: Annotated[str, typer.Option(help="unit or released.")] = "unit"
     null_draws: Annotated[int, typer.Option(help="Random directions for p-values.")] = 500
-    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0
+    seed: Annotated[int, typer.Option(help="Random seed of the null directions.")] = 0
 
 
 @spread

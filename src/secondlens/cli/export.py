@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from secondlens.cli.options import DeviceOption
+from secondlens.cli.options import DeviceOption, WorkersOption
 from secondlens.cli.output import JsonOption, print_facts, print_json, running
 
 
@@ -24,7 +24,7 @@ def export_command(
     audit: Annotated[
         Path | None, typer.Option(help="JSON of 'secondlens audit ... --out', or a folder of such files, to review.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 0,
+    workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:

@@ -18,7 +18,7 @@ DeviceOption = Annotated[str, typer.Option(help="Device of the model: cpu, cuda 
 
 
 BatchSizeOption = Annotated[int, typer.Option(help="Images per forward pass.")]
-WorkersOption = Annotated[int | None, typer.Option(help="Processes that decode images; default: up to four.")]
+WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that decode images; default: up to four.")]
 LayersOption = Annotated[str | None, typer.Option(help="e.g. 8,9,10 or 4-10; default: all.")]
 
 

@@ -75,7 +75,7 @@ def generate(
     ] = None,
     temperature: Annotated[float, typer.Option(help="How freely it samples; 0 takes the likeliest words.")] = 1.0,
     max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 2048,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling, where the model has one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the sampling, where the model has one.")] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what was written before and start anew.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -84,7 +84,7 @@ def selectivity(
     neurons: Annotated[int, typer.Option(help="Neurons a layer that are tested, at random.")] = 256,
     limit: Annotated[int, typer.Option(help="Images at most for the test.")] = 1000,
     draws: Annotated[int, typer.Option(help="Permutations of the images.")] = 99,
-    seed: Annotated[int, typer.Option(help="Of neurons and permutations.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of neurons and permutations.")] = 0,
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
@@ -169,7 +169,7 @@ def table1(
     batch_size: BatchSizeOption = 32,
     rows: Annotated[int, typer.Option(help="Neurons times images at a time; more on a GPU.")] = 32,
     workers: WorkersOption = None,
-    seed: Annotated[int, typer.Option(help="Which neurons are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the neurons drawn.")] = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -231,7 +231,7 @@ def indirect(
     limit: Annotated[int, typer.Option(help="Reference images at most.")] = 300,
     batch_size: BatchSizeOption = 32,
     rows: Annotated[int, typer.Option(help="Neurons times images at a time; more on a GPU.")] = 32,
-    workers: Annotated[int, typer.Option(help="Processes that decode images.")] = 0,
+    workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:

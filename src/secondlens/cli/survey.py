@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secondlens.cli.options import spread
+from secondlens.cli.options import WorkersOption, spread
 from secondlens.cli.output import decoders, interruptible, print_facts, print_json, print_table
 from secondlens.cli.survey_options import SurveySettings, SurveySubject
 from secondlens.errors import SurveyError
@@ -35,9 +35,7 @@ def survey_command(
     *,
     subject: SurveySubject,
     batch_size: AutoBatchOption = "auto",
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that decode images; default: one per core, at most 4.")
-    ] = None,
+    workers: WorkersOption = None,
     shard: Annotated[
         str | None, typer.Option(help="Survey one part of the images, e.g. 0/2, for 'secondlens atlas merge'.")
     ] = None,

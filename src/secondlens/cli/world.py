@@ -215,7 +215,7 @@ def render(
     count: Annotated[int, typer.Option(help="Scenes.")] = 1000,
     kind: Annotated[str, typer.Option(help="biased, unbiased, counter or swapped.")] = "biased",
     objects: Annotated[int | None, typer.Option(help="Things a scene, 1 to 3; default: it varies.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the series of scenes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the series of scenes.")] = 0,
     labels: Annotated[
         list[str] | None, typer.Option(help="A further table of labels, e.g. colour,noun; may be repeated.")
     ] = None,
