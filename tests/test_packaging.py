@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -51,3 +52,33 @@ def test_every_declared_package_of_the_tests_is_pinned() -> None:
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines if not line.startswith("#"))
     wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
     assert {normalised(text) for text in wanted} <= pinned
+
+
+# What only works with an extra, and is imported by what asks for it: the server, and kernels for CUDA.
+NEEDS_AN_EXTRA = ("secondlens.viewer.server.", "secondlens.numerics.kernels.")
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+absent, needy = sys.argv[1].split(","), tuple(sys.argv[2].split(","))
+sys.modules |= dict.fromkeys(absent)
+import secondlens
+for module in pkgutil.walk_packages(secondlens.__path__, "secondlens."):
+    if not module.name.startswith(needy):
+        importlib.import_module(module.name)
+"""
+
+
+def test_every_module_is_imported_without_the_extras() -> None:
+    base = {normalised(text) for text in PROJECT["dependencies"]}
+    known = packages_distributions() | DISTRIBUTIONS
+    absent = [
+        package
+        for package in imported()
+        if package not in sys.stdlib_module_names
+        and package != "secondlens"
+        and not {normalised(name) for name in known.get(package, [package])} & base
+    ]
+    assert {"matplotlib", "ray", "fastapi", "open_clip"} <= set(absent)
+    words = [sys.executable, "-c", IMPORT_ALL, ",".join(absent), ",".join(NEEDS_AN_EXTRA)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

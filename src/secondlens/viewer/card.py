@@ -1,33 +1,37 @@
-"""One neuron: everything an atlas knows about it as plain data, a contact sheet, a card for notebooks.
-
-A neuron as a matplotlib figure for papers.
-"""
+"""One neuron: everything an atlas knows about it as plain data, a contact sheet, a card for notebooks, a figure."""
 
 import base64
 import io
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageOps
 
 from secondlens.atlas.metrics import metrics_in
 from secondlens.atlas.store import Atlas
 from secondlens.descriptions.store import Descriptions
 from secondlens.disk.files import make_folder, write_whole
-from secondlens.errors import AtlasError, MissingExtra
+from secondlens.errors import AtlasError
 from secondlens.numerics.histogram import edges
+from secondlens.viewer.plots import new_figure
 
-TOWARDS, AGAINST = "#5e3c99", "#b35806"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The ends of a diverging scale that colour-blind readers tell apart (ColorBrewer's PuOr); words are darker than bars.
+TOWARDS, AGAINST, AGAINST_BAR = "#5e3c99", "#8a4b08", "#b35806"
 
 
-def neuron_figure(atlas: Atlas, card: dict[str, Any], words: int, images: int) -> Figure:
-    """Words with their shares, the histogram of norms with the threshold, and the top images below."""
+def neuron_figure(atlas: Atlas, card: dict[str, Any], words: int, images: int) -> "Figure":
+    """Draw words with their shares, the histogram of norms with the threshold, and the top images below.
+
+    Raises `MissingExtra` without matplotlib.
+    """
     thumbnails = atlas.thumbnails([image["id"] for image in card["top_images"][:images]])
     shown = [image for image in card["top_images"][:images] if image["id"] in thumbnails]
-    figure = Figure(figsize=(7, 4.4 if shown else 3), layout="constrained")
+    figure = new_figure("a figure of a neuron", 7, 4.4 if shown else 3)
     upper: Any = figure
     lower: Any = None
     if shown:
@@ -50,7 +54,7 @@ def _words(panel: Any, texts: list[dict[str, Any]]) -> None:
         panel.set_axis_off()
         return
     values = [row["coefficient"] for row in texts]
-    colours = [TOWARDS if value > 0 else AGAINST for value in values]
+    colours = [TOWARDS if value > 0 else AGAINST_BAR for value in values]
     panel.barh(range(len(texts)), values, color=colours)
     # A dollar would start a formula.
     panel.set_yticks(range(len(texts)), [_short(row["text"]).replace("$", r"\$") for row in texts], fontsize=8)
@@ -131,8 +135,6 @@ def contact_sheet(atlas: Atlas, images: Sequence[dict[str, Any]], path: Path) ->
 
 
 SHOWN, WORDS = 12, 10
-# The ends of a diverging scale that colour-blind readers tell apart (ColorBrewer's PuOr).
-AGAINST, TOWARDS = "#8a4b08", "#5e3c99"
 
 
 def full_card(atlas: Atlas, layer: int, neuron: int, pool: str | None = None) -> dict[str, Any]:
@@ -218,8 +220,4 @@ class NeuronView:
 
         Raises `MissingExtra` without matplotlib.
         """
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError as error:
-            raise MissingExtra("matplotlib", "plots", "a figure of a neuron") from error
         return neuron_figure(self.atlas, self.data, words, images)
