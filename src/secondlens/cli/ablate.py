@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secondlens.cli.options import BatchSizeOption, DeviceOption, WorkersOption, parse_layers
-from secondlens.cli.output import (
-    JsonOption,
-    print_facts,
-    print_json,
-    print_table,
-    running,
+from secondlens.cli.options import (
+    AtlasArgument,
+    BatchSizeOption,
+    DeviceOption,
+    LabelledOption,
+    ModelArgument,
+    WorkersOption,
+    parse_layers,
 )
+from secondlens.cli.output import JsonOption, print_facts, print_json, print_table, print_written, running
 from secondlens.cli.pool import SOURCE
 from secondlens.progress import Running
 
@@ -33,9 +35,9 @@ COLUMNS = {
 
 
 def ablate_command(
-    model: Annotated[str, typer.Argument(help="The model of the atlas.")],
-    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
-    images: Annotated[str, typer.Option(help="Labelled images: a CSV (file; label or name), or class sub-folders.")],
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    images: LabelledOption,
     layers: Annotated[str | None, typer.Option(help="e.g. 8,9,10 or 4-10; default: the atlas's.")] = None,
     pool: Annotated[
         list[str] | None, typer.Option(help=f"Also reconstruct from texts; may be given several times. {SOURCE}")
@@ -120,8 +122,7 @@ def ablate_command(
         print_json({**facts, "files": files})
         return
     _print(facts)
-    for path in files:
-        typer.echo(f"wrote {path}", err=True)
+    print_written(files)
 
 
 def _described(atlas: "Atlas", pool: "Pool", sizes: list[int] | None, run: Running) -> "Descriptions":

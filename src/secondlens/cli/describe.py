@@ -63,7 +63,7 @@ def describe_command(
         found = describe(
             opened,
             texts,
-            min(128, len(texts.texts)) if subject.nonzero is None else subject.nonzero,
+            subject.nonzero,
             name=subject.name,
             device=device,
             progress=run.progress,

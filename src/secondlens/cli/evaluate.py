@@ -1,23 +1,28 @@
-"""`secondlens evaluate`: is it right?
-
-`secondlens evaluate segmentation`: heat maps against masks.
-"""
+"""`secondlens evaluate`: descriptions on labelled images, heat maps against masks."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from secondlens.cli.options import BatchSizeOption, DeviceOption, WorkersOption, parse_layers
-from secondlens.cli.output import JsonOption, print_json, print_table, running
+from secondlens.cli.options import (
+    AtlasArgument,
+    BatchSizeOption,
+    DeviceOption,
+    LabelledOption,
+    ModelArgument,
+    WorkersOption,
+    parse_layers,
+)
+from secondlens.cli.output import JsonOption, accuracy_text, print_json, print_table, print_written, running
 from secondlens.cli.pool import SOURCE
 
 SHOWN = ("pixel_accuracy", "miou", "map", "miou_at_mean")
 
 
 def segmentation(
-    model: Annotated[str, typer.Argument(help="The model of the atlas.")],
-    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
+    model: ModelArgument,
+    atlas: AtlasArgument,
     pairs: Annotated[Path | None, typer.Option(help="A CSV with the columns image, mask and perhaps name.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Instead of pairs: imagenet-segmentation, voc or coco, under --root.")
@@ -107,8 +112,7 @@ def segmentation(
     for what in ("skipped", "without_foreground", "constant_maps"):
         if counted[what]:
             typer.echo(f"{what.replace('_', ' ')}: {counted[what]}", err=True)
-    for path in files:
-        typer.echo(f"wrote {path}", err=True)
+    print_written(files)
 
 
 def _cell(values: dict[str, float | None], key: str) -> str:
@@ -132,9 +136,9 @@ def nouns() -> None:
 
 @app.command()
 def descriptions(
-    model: Annotated[str, typer.Argument(help="The model of the atlas.")],
-    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
-    images: Annotated[str, typer.Option(help="Labelled images: a CSV (file; label or name), or class sub-folders.")],
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    images: LabelledOption,
     pool: Annotated[list[str], typer.Option(help=f"Pools to compare; may be given several times. {SOURCE}")],
     out: Annotated[Path, typer.Option(help="Folder for summary.json and curve.png.")],
     nonzero: Annotated[int | None, typer.Option("-m", help="Texts a neuron; default: 128, or the pool.")] = None,
@@ -145,7 +149,6 @@ def descriptions(
     as_json: JsonOption = False,
 ) -> None:
     """Measure how far descriptions can be trusted: accuracy against the number of texts, prediction, stability."""
-
     from secondlens.atlas import Atlas
     from secondlens.data.labelled import open_labelled
     from secondlens.descriptions import describe
@@ -164,8 +167,7 @@ def descriptions(
         described = []
         for name in pool:
             texts = open_pool(name, loaded, progress=run.counting("encoding texts"))
-            size = min(128, len(texts.texts)) if nonzero is None else nonzero
-            described.append((describe(opened, texts, size, device=run.device, progress=run.progress), texts))
+            described.append((describe(opened, texts, nonzero, device=run.device, progress=run.progress), texts))
         study = study_descriptions(
             loaded,
             opened,
@@ -182,9 +184,9 @@ def descriptions(
     rows = []
     for layer in facts["layers"]:
         index = layer["layer"]
-        rows += [[index, title, "", _percent(layer[name]), ""] for name, title in TITLES.items()]
+        rows += [[index, title, "", accuracy_text(layer[name]), ""] for name, title in TITLES.items()]
         rows += [
-            [index, row["pool"], row["texts"], _percent(row["paper"]), _percent(row["released"])]
+            [index, row["pool"], row["texts"], accuracy_text(row["paper"]), accuracy_text(row["released"])]
             for row in layer["reconstructed"]
         ]
     print_table(
@@ -199,9 +201,4 @@ def descriptions(
                 [[key.replace("_", " "), value] for key, value in figures.items()],
                 f"layer {layer['layer']}, {name}",
             )
-    for path in written:
-        typer.echo(f"wrote {path}", err=True)
-
-
-def _percent(value: dict[str, float]) -> str:
-    return f"{100 * value['accuracy']:.1f} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
+    print_written(written)

@@ -15,8 +15,9 @@ ModelArgument = Annotated[str, typer.Argument(help="The model of the atlas; may 
 AtlasArgument = Annotated[Path, typer.Argument(help="An atlas's folder.")]
 PoolOption = Annotated[str | None, typer.Option(help="Which description to use; default: the latest.")]
 DeviceOption = Annotated[str, typer.Option(help="Device of the model: cpu, cuda or mps.")]
-
-
+LabelledOption = Annotated[
+    str, typer.Option(help="Labelled images: a CSV (file; label or name), or class sub-folders.")
+]
 BatchSizeOption = Annotated[int, typer.Option(help="Images per forward pass.")]
 WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that decode images; default: up to four.")]
 LayersOption = Annotated[str | None, typer.Option(help="e.g. 8,9,10 or 4-10; default: all.")]

@@ -45,16 +45,26 @@ def print_facts(facts: dict[str, object]) -> None:
     Console().print(table)
 
 
+def print_written(paths: Iterable[object]) -> None:
+    """Name the files that were written, one a line, on stderr."""
+    for path in paths:
+        typer.echo(f"wrote {path}", err=True)
+
+
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.1e}" if value and abs(value) < 1e-3 else f"{value:.3f}"
     return str(value)
 
 
+def accuracy_text(found: dict[str, Any]) -> str:
+    """Return an accuracy and its 95 % interval, in percent."""
+    return f"{100 * found['accuracy']:.1f} ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
+
+
 @contextmanager
 def bar() -> Iterator[Report]:
     """One bar a title, each at the number that was last given."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -83,8 +93,6 @@ def warnings_to_stderr() -> Iterator[None]:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Ctrl-C says in one line that what was finished is kept, and exits with code 130."""
-    import typer
-
     try:
         yield
     except KeyboardInterrupt:

@@ -64,9 +64,8 @@ def run_command(
             workers=decoders(workers),
             progress=True,
         )
-        count = min(128, len(texts.texts)) if nonzero is None else nonzero
         with bar() as advance:
-            found = describe(atlas, texts, count, device=device, progress=advance)
+            found = describe(atlas, texts, nonzero, device=device, progress=advance)
     report(found, as_json)
     if not as_json:
         _print_words(atlas, found)

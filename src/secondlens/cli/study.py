@@ -5,16 +5,29 @@ from typing import Annotated, Any
 
 import typer
 
-from secondlens.cli.options import BatchSizeOption, DeviceOption, WorkersOption, parse_layers
-from secondlens.cli.output import JsonOption, print_json, print_table, running
+from secondlens.cli.options import (
+    AtlasArgument,
+    BatchSizeOption,
+    DeviceOption,
+    LabelledOption,
+    ModelArgument,
+    WorkersOption,
+    parse_layers,
+)
+from secondlens.cli.output import JsonOption, accuracy_text, print_json, print_table, print_written, running
 
 app = typer.Typer(help="The paper's experiments on labelled images.", no_args_is_help=True)
+
+ReferenceOption = Annotated[
+    str | None, typer.Option(help="Images for means and components; default: those of the atlas.")
+]
+RowsOption = Annotated[int, typer.Option(help="Neurons times images at a time; more on a GPU.")]
 
 
 @app.command(name="first-order")
 def first_order(
     model: Annotated[str, typer.Argument(help="A model reference.")],
-    images: Annotated[str, typer.Option(help="Labelled images: a CSV (file; label or name), or class sub-folders.")],
+    images: LabelledOption,
     reference: Annotated[str | None, typer.Option(help="Images for the means; default: the labelled ones.")] = None,
     limit: Annotated[int, typer.Option(help="Images of either at most.")] = 5000,
     out: Annotated[Path | None, typer.Option(help="Folder for numbers, tables and a picture.")] = None,
@@ -57,8 +70,7 @@ def first_order(
     print_table(
         ["layers held", *names], rows, f"accuracy % on {facts['images']} images, held at their means from the last down"
     )
-    for path in written:
-        typer.echo(f"wrote {path}", err=True)
+    print_written(written)
 
 
 SHOWN = {
@@ -72,7 +84,7 @@ SHOWN = {
 
 @app.command(name="selectivity")
 def selectivity(
-    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
+    atlas: AtlasArgument,
     layers: Annotated[str | None, typer.Option(help="e.g. 8,9,10 or 4-10; default: the atlas's.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for selectivity.json, neurons.parquet, pairs.parquet, selectivity.png.")
@@ -122,8 +134,7 @@ def selectivity(
         print_json({**facts, "files": files})
         return
     _print(facts)
-    for path in files:
-        typer.echo(f"wrote {path}", err=True)
+    print_written(files)
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -156,18 +167,16 @@ def _print(facts: dict[str, Any]) -> None:
 
 @app.command(name="table1")
 def table1(
-    model: Annotated[str, typer.Argument(help="The model of the atlas.")],
-    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
-    images: Annotated[str, typer.Option(help="Labelled images: a CSV (file; label or name), or class sub-folders.")],
+    model: ModelArgument,
+    atlas: AtlasArgument,
+    images: LabelledOption,
     layer: Annotated[int, typer.Option(help="A layer of the atlas.")],
     neurons: Annotated[int, typer.Option(help="Neurons to measure indirect effects of, drawn at random.")] = 200,
-    reference: Annotated[
-        str | None, typer.Option(help="Images for means and components; default: those of the atlas.")
-    ] = None,
+    reference: ReferenceOption = None,
     limit: Annotated[int, typer.Option(help="Labelled images, and reference images, at most.")] = 5000,
     out: Annotated[Path | None, typer.Option(help="Folder for numbers, directions and a picture.")] = None,
     batch_size: BatchSizeOption = 32,
-    rows: Annotated[int, typer.Option(help="Neurons times images at a time; more on a GPU.")] = 32,
+    rows: RowsOption = 32,
     workers: WorkersOption = None,
     seed: Annotated[int, typer.Option(help="Random seed of the neurons drawn.")] = 0,
     device: DeviceOption = "cpu",
@@ -207,30 +216,29 @@ def table1(
         print_json({**facts, "files": [str(path) for path in written]})
         return
     base = facts["baseline"]
-    lines = [["none", _percent(base), ""]]
-    lines += [[row["effect"], _percent(row), f"{100 * row['explained_variance']['mean']:.1f}"] for row in facts["rows"]]
+    lines = [["none", accuracy_text(base), ""]]
+    lines += [
+        [row["effect"], accuracy_text(row), f"{100 * row['explained_variance']['mean']:.1f}"] for row in facts["rows"]
+    ]
     print_table(
         ["effect at its mean", "accuracy % (95 %)", "explained by PC 1 %"],
         lines,
         f"layer {layer}: {facts['images']} labelled images, {facts['neurons']} neurons, "
         f"{facts['reference_images']} reference images",
     )
-    for path in written:
-        typer.echo(f"wrote {path}", err=True)
+    print_written(written)
 
 
 @app.command(name="indirect")
 def indirect(
-    model: Annotated[str, typer.Argument(help="The model of the atlas.")],
-    atlas: Annotated[Path, typer.Argument(help="An atlas's folder.")],
+    model: ModelArgument,
+    atlas: AtlasArgument,
     out: Annotated[Path, typer.Option(help="A .safetensors file with layer-LL [neuron, embed].")],
     layers: Annotated[str | None, typer.Option(help="e.g. 8,9,10; default: all of the atlas.")] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="Images for means and components; default: those of the atlas.")
-    ] = None,
+    reference: ReferenceOption = None,
     limit: Annotated[int, typer.Option(help="Reference images at most.")] = 300,
     batch_size: BatchSizeOption = 32,
-    rows: Annotated[int, typer.Option(help="Neurons times images at a time; more on a GPU.")] = 32,
+    rows: RowsOption = 32,
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
@@ -239,7 +247,6 @@ def indirect(
     from secondlens.analysis.indirect_directions import write_indirect_directions
     from secondlens.atlas import Atlas
     from secondlens.atlas.surveyed import surveyed_images
-    from secondlens.cli.options import parse_layers
     from secondlens.data.sources import open_source
     from secondlens.disk.files import check_file
     from secondlens.lens import load_model
@@ -267,7 +274,3 @@ def indirect(
         f"indirect effects over {found['images']} images, {found['top']} largest a neuron",
     )
     typer.echo(f"wrote {out}", err=True)
-
-
-def _percent(value: dict[str, Any]) -> str:
-    return f"{100 * value['accuracy']:.1f} ({100 * value['low']:.1f} to {100 * value['high']:.1f})"

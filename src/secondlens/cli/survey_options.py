@@ -1,7 +1,4 @@
-"""What `survey` and `cluster survey` are both asked for, and what follows from it.
-
-Options that several commands share: a dataclass of them, spread over the parameters of each command.
-"""
+"""What `survey` and `cluster survey` are both asked for, and what follows from it."""
 
 from dataclasses import dataclass
 from pathlib import Path

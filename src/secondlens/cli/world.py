@@ -6,13 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from secondlens.cli.options import DeviceOption, parse_layers
-from secondlens.cli.output import (
-    JsonOption,
-    print_facts,
-    print_json,
-    print_table,
-    running,
-)
+from secondlens.cli.output import JsonOption, print_facts, print_json, print_table, print_written, running
 
 
 def concepts_command(
@@ -105,8 +99,7 @@ def lab_command(
         print_json({**facts, "files": files})
         return
     _print(facts)
-    for path in files:
-        typer.echo(f"wrote {path}", err=True)
+    print_written(files)
 
 
 def _print(facts: dict[str, Any]) -> None:

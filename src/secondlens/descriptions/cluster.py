@@ -83,8 +83,7 @@ def cluster_describe(
                         done += piece.items
                         note("decomposing", done, total)
 
-            size = min(128, len(texts.texts)) if nonzero is None else nonzero
-            found = describe(atlas, texts, size, device=device, progress=progress, elsewhere=decompose, **options)
+            found = describe(atlas, texts, nonzero, device=device, progress=progress, elsewhere=decompose, **options)
             return found, costs.nodes()
 
 

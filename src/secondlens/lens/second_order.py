@@ -1,6 +1,6 @@
 """`FactoredEffects`: the second-order effects of a layer's neurons on a batch of images, never materialised unasked.
 
-Where in the image a layer's second-order effect comes from: the product before summing over tokens.
+Where in the image the effect along a direction t comes from is the product before it is summed over tokens:
 
     c[t,i](I) = sum_n sum_k  b[k,i](I) p[n,i](I) <u[n,k], t>,        b = a / (sigma sigma_post |z|)
 

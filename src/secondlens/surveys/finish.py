@@ -1,6 +1,6 @@
 """The end of a survey: the table of images, embeddings and thumbnails, and the manifest, last.
 
-Thumbnails of a survey as one Parquet file sorted by id, in memory that hardly grows with their number.
+Thumbnails become one Parquet file sorted by id, in memory that hardly grows with their number:
 
 1. Read the ids of all parts and sort them: the rank of every row. Read the sizes of the pictures: where each begins
    in a file that holds them in order.

@@ -1,7 +1,4 @@
-"""`export`: the site of an atlas as plain files in a folder.
-
-An exported site, read back: what `secondlens view SITE` serves.
-"""
+"""`export`: the site of an atlas as plain files in a folder, and such a folder read back for `secondlens view SITE`."""
 
 import json
 import shutil

@@ -1,6 +1,6 @@
 """What the site holds of each neuron besides words: columns for grids and charts, slices for a neuron's page.
 
-Images on the site: their ids, and thumbnails as sprites, a few in one file.
+Its images are there as ids, and as thumbnails on sprites, a few in one file.
 """
 
 import io

@@ -215,8 +215,6 @@ class EndpointMaker:
 
 def refused(said: str) -> Made:
     """What stands for a picture that a model would not make."""
-    from PIL import Image
-
     return Made(Image.new("RGB", (64, 64), "grey"), {"refused": said[:200]})
 
 

@@ -1,6 +1,6 @@
 """What an attack's cues are taken from: neurons, indirect effects, the survey's images, a measure of likeness.
 
-Directions of other effects than second-order ones, from a file: the pluggable source of a baseline.
+Directions of other effects than second-order ones come from a file: a baseline's source is pluggable.
 """
 
 import re

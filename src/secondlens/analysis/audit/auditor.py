@@ -1,7 +1,4 @@
-"""One model, atlas and description, set up once for the audits of any number of pairs.
-
-The audit of a pair by the survey's images, with the neurons behind each cue.
-"""
+"""One model, atlas and description, set up once for the audits of any number of pairs, also by the survey's images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -4,7 +4,7 @@ A patch grid samples the image at one phase only. A view moves the picture by pa
 or mirrors it; the map, on pixels, is moved back; the raw maps of all views are averaged. The target stays that of the
 unchanged image.
 
-Masks at the resolution at which maps are scored.
+Masks are brought to the resolution at which maps are scored.
 
 The harnesses resize image and mask to the model's square, the mask by its nearest pixel. A model's own preprocessing
 may crop, and then map and mask don't cover the same pixels (the paper's released code crops the image and squeezes

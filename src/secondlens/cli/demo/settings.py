@@ -1,7 +1,4 @@
-"""How large a demo is, where its files are, and from which seeds.
-
-What a step of the demo is: something that runs commands, and what it tells about them.
-"""
+"""How large a demo is, where its files are, from which seeds, and what a step of it is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,4 @@
-"""What every set of pictures offers, and the checks that all of them share.
-
-Some pictures of another source.
-"""
+"""What every set of images offers, the checks that all of them share, and a part of another set."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 A shard is made by one process from its number alone, so shards can be made in any order, by any number of processes,
 and are kept where a run is interrupted.
 
-Batches of rendered scenes for the training: by the curriculum, shifted, some without shapes.
+Training draws batches from them by the curriculum, shifted, some without shapes.
 """
 
 import json

@@ -9,10 +9,7 @@ from secondlens.descriptions.store import QUALITY
 from secondlens.disk.files import make_folder, write_table, write_text
 from secondlens.disk.json_text import json_text
 from secondlens.studies.descriptions import DescriptionStudy, LayerStudy, summary
-from secondlens.viewer.plots import new_figure, save_figure
-
-# Okabe and Ito's palette: told apart by colour-blind readers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+from secondlens.viewer.plots import COLOURS, new_figure, save_figure
 
 
 def write_report(study: DescriptionStudy, folder: Path) -> list[Path]:
@@ -52,9 +49,7 @@ def _draw(found: dict[str, Any], path: Path) -> None:
         for name, (colour, line) in styles.items():
             panel.axhline(100 * layer[name]["accuracy"], color=colour, linestyle=line, linewidth=1.2, label=names[name])
         pools = list(dict.fromkeys(row["pool"] for row in layer["reconstructed"]))
-        for pool, colour in zip(
-            pools, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00") * len(pools), strict=False
-        ):
+        for pool, colour in zip(pools, COLOURS * len(pools), strict=False):
             rows = [row for row in layer["reconstructed"] if row["pool"] == pool]
             sizes = [row["texts"] for row in rows]
             for way, marker in (("paper", "o"), ("released", "x")):

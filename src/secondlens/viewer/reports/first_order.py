@@ -9,8 +9,7 @@ import torch
 from secondlens.disk.files import make_folder, write_table, write_text
 from secondlens.disk.json_text import json_text
 from secondlens.studies.first_order import FirstOrderStudy, summary
-from secondlens.viewer.plots import new_figure, save_figure
-from secondlens.viewer.reports.descriptions import COLOURS
+from secondlens.viewer.plots import COLOURS, new_figure, save_figure
 
 
 def write_report(study: FirstOrderStudy, folder: Path) -> list[Path]:

@@ -8,8 +8,7 @@ import pyarrow as pa
 from secondlens.disk.files import make_folder, write_table, write_tensors, write_text
 from secondlens.disk.json_text import json_text
 from secondlens.studies.indirect import Table1, summary
-from secondlens.viewer.plots import new_figure, save_figure
-from secondlens.viewer.reports.descriptions import COLOURS
+from secondlens.viewer.plots import COLOURS, new_figure, save_figure
 
 
 def write_report(study: Table1, folder: Path) -> list[Path]:

@@ -10,13 +10,10 @@ import torch
 from secondlens.disk.files import make_folder, write_table, write_text
 from secondlens.disk.json_text import json_text
 from secondlens.studies.laboratory.run import Laboratory, LayerLaboratory, summary
-from secondlens.viewer.plots import new_figure, save_figure
+from secondlens.viewer.plots import COLOURS, new_figure, save_figure
 from secondlens.world.phrases import CONCEPT_KINDS, CONCEPTS
 
 SUMMARY, CONCEPT_TABLE, CUE_TABLE, PICTURE = "laboratory.json", "concepts.parquet", "cues.parquet", "laboratory.png"
-
-# Okabe and Ito's palette: told apart by colour-blind readers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def write_laboratory(found: Laboratory, folder: Path) -> list[Path]:
@@ -70,7 +67,7 @@ def draw(facts: dict[str, Any], path: Path) -> None:
 
     panels = figure.subplots(1, 3 if cues else 2)
     below = np.zeros(len(layers))
-    for kind, colour in zip(CONCEPT_KINDS, COLOURS, strict=True):
+    for kind, colour in zip(CONCEPT_KINDS, COLOURS, strict=False):
         share = np.array([100 * layer["best_kind"][kind] for layer in layers])
         panels[0].bar(at, share, bottom=below, color=colour, width=0.7, label=kind)
         below += share

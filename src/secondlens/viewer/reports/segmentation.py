@@ -20,8 +20,7 @@ from secondlens.disk.files import make_folder, write_text
 from secondlens.disk.json_text import json_text
 from secondlens.lens.model import LensModel
 from secondlens.viewer.document import Document, Figure, Section, Table, write_document
-from secondlens.viewer.plots import new_figure, save_figure
-from secondlens.viewer.reports.descriptions import COLOURS
+from secondlens.viewer.plots import COLOURS, new_figure, save_figure
 
 STYLES = ("-", "--", ":", "-.")
 

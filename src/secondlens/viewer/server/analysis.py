@@ -1,6 +1,6 @@
 """What the model says of a picture: its prediction, the neurons that act on it, and where a text comes from.
 
-Applications that the image page shows, as handlers of the model's worker: concepts, and a score's waterfall.
+Concepts and a score's waterfall, which the image page shows, are handlers of the model's worker.
 """
 
 from collections.abc import Callable, Sequence
